@@ -104,7 +104,7 @@ class SocketServer(Generic[C]):
         """
         try:
             if inherited:
-                listener = await self._adopt(inherited, tls)
+                listener = await self._adopt(inherited, tls, shares_port=shares_port)
             else:
                 listener = await self._open(host, port, tls, shares_port=shares_port)
         except OSError as error:
@@ -168,7 +168,12 @@ class SocketServer(Generic[C]):
             self._make_protocol, host, port, reuse_port=shares_port or None, backlog=_BACKLOG
         )
 
-    async def _adopt(self, inherited: Sequence[socket.socket], tls: ssl.SSLContext | None) -> _Listener:
+    async def _adopt(
+        self, inherited: Sequence[socket.socket], tls: ssl.SSLContext | None, *, shares_port: bool
+    ) -> _Listener:
+        for each in inherited:
+            # Linux takes it also from a socket that listens already, for those that are bound from now on.
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shares_port)
         if tls is not None:
             listener = TlsListener(tls, self._make_protocol)
             listener.adopt(inherited)

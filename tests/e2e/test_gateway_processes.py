@@ -166,3 +166,19 @@ def test_a_gateway_that_is_killed_breaks_its_own_connections_only(gateway: Gatew
     failures = [each for client in clients for each in client.failures]
     assert {each.code() for each in failures} <= {grpc.StatusCode.UNAVAILABLE}
     assert pid_of(1) == second
+
+
+def test_a_node_gets_more_gateways_and_fewer_without_a_failed_call(clients: list[Client]) -> None:
+    """From a shared port to one that is a single process's, and back (item 52)."""
+    with Load(*[client.call for client in clients]) as load:
+        for number in (3, 1, 2):
+            load.until_answered(200)
+            mesh.start(grpc_options={"processes": number})
+            until(lambda number=number: indexes() == list(range(number)), timeout_s=30)  # type: ignore[misc]
+        load.until_answered(200)
+    assert [each for client in clients for each in client.failures] == []
+
+
+def indexes() -> list[int]:
+    """Of all gateways, also those that drain: until these have ended, one is there twice."""
+    return sorted(each.index for each in mesh.status().gateways)

@@ -265,6 +265,8 @@ class FakeCluster:
             spec = actor.spec
             if spec.options.http_port in self.taken_ports:
                 raise ActorCallError(f"cannot listen on :{spec.options.http_port}: Address already in use")
+            if spec.index and not self._shares_port(spec):
+                raise ActorCallError(f"cannot listen on :{spec.options.grpc_port}: Address already in use")
             actor.is_started = True
             ready = control_pb2.GatewayReady(
                 gateway_id=spec.gateway_id,
@@ -367,3 +369,10 @@ class FakeCluster:
         if name not in self.actors:
             raise ActorDiedError(f"{name} does not exist")
         return self.actors[name]
+
+    def _shares_port(self, spec: control_pb2.GatewaySpec) -> bool:
+        """Whether a further gateway of a node can listen: beside none, or if the first one's socket is sharable."""
+        specs = [each.spec for each in self.actors.values() if each.is_started]
+        gateways = [each for each in specs if isinstance(each, control_pb2.GatewaySpec)]
+        first = [each for each in gateways if (each.node_id, each.index) == (spec.node_id, 0)]
+        return not first or any(each.options.processes > 1 for each in first)

@@ -188,6 +188,26 @@ async def _stop_at_first_node() -> None:
     await mesh.crash()
 
 
+def test_nodes_get_more_gateways_and_fewer_while_they_serve() -> None:
+    run_in_fake_time(_more_and_fewer())
+
+
+async def _more_and_fewer() -> None:
+    mesh = await _three_nodes()
+    for processes in (3, 2, 1):
+        await _configure(mesh, control_pb2.GatewayOptions(grpc_port=9000, processes=processes, http_port=8000))
+        wanted = {node: [mesh.loop.status().gateways_revision] * processes for node in THREE_NODES}
+        seen: list[dict[str, list[int]]] = []
+        while mesh.stored().HasField("gateways_before") or _revisions(mesh) != wanted:
+            seen.append(_revisions(mesh))
+            assert len(seen) < 1000
+            assert "cannot listen" not in _messages(mesh), "none fails on its way"
+            await asyncio.sleep(0.1)
+        assert all(each.keys() == THREE_NODES.keys() for each in seen), "every node has one that serves, all the time"
+    assert not mesh.failed
+    await mesh.crash()
+
+
 def test_a_change_of_options_goes_on_when_the_controller_dies_in_it() -> None:
     run_in_fake_time(_die_in_it())
 
@@ -217,7 +237,9 @@ async def _storm(seed: int) -> None:
     mesh.cluster.taken_ports = {8001}
     mesh.cluster.faults = Faults(spawn=0.1, lost=0.05, late=0.05, twice=0.05, sick=0.2, hang_in_drain=0.2, kv=0.05)
     for _ in range(8):
-        options = control_pb2.GatewayOptions(grpc_port=9000, processes=1, http_port=dice.choice([8000, 8001, 8002]))
+        options = control_pb2.GatewayOptions(
+            grpc_port=9000, processes=dice.choice([1, 1, 2, 3]), http_port=dice.choice([8000, 8001, 8002])
+        )
         with contextlib.suppress(StoreError, InvalidChangeError):
             await _configure(mesh, options)
         await asyncio.sleep(dice.uniform(0.0, 15.0))
@@ -227,19 +249,21 @@ async def _storm(seed: int) -> None:
             await mesh.crash()
             await mesh.boot()
     mesh.cluster.faults = Faults()
-    last = control_pb2.GatewayOptions(grpc_port=9000, processes=1, http_port=8003)
+    last = control_pb2.GatewayOptions(grpc_port=9000, processes=dice.choice([1, 2]), http_port=8003)
     await _configure(mesh, last)
     revision = mesh.loop.status().gateways_revision
-    await mesh.until(lambda: _revisions(mesh) == {node: [revision] for node in THREE_NODES}, 600.0)
+    wanted = {node: [revision] * last.processes for node in THREE_NODES}
+    await mesh.until(lambda: _revisions(mesh) == wanted, 600.0)
     await mesh.until(lambda: not mesh.stored().HasField("gateways_before"), 60.0)
     # Orphans and what drained are gone soon too.
-    await mesh.until(lambda: _ports(mesh.cluster) == [8003] * 3, 120.0)
+    first_only = [0] * 3 * (last.processes - 1)
+    await mesh.until(lambda: sorted(_ports(mesh.cluster)) == [*first_only, 8003, 8003, 8003], 120.0)
     assert not mesh.failed
     await mesh.crash()
 
 
 def _ports(cluster: FakeCluster) -> list[int]:
-    """Of the living gateways."""
+    """Of the living gateways; 0 of those that are not the first of their node."""
     specs = (each.spec for each in cluster.actors.values())
     return [each.options.http_port for each in specs if isinstance(each, control_pb2.GatewaySpec)]
 

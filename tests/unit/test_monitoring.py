@@ -90,9 +90,11 @@ def _unknown(written: Any, known: Any, path: str = "") -> Iterator[str]:
     """The paths of what is in the first only. Grafana writes a `definition` that its library does not list."""
     match written:
         case dict():
-            yield from (f"{path}.{name}" for name in written.keys() - known.keys())
-            for name in written.keys() & known.keys():
-                yield from _unknown(written[name], known[name], f"{path}.{name}")
+            for name, value in written.items():
+                if name in known:
+                    yield from _unknown(value, known[name], f"{path}.{name}")
+                else:
+                    yield f"{path}.{name}"
         case list():
             for i, (one, other) in enumerate(zip(written, known, strict=True)):
                 yield from _unknown(one, other, f"{path}[{i}]")

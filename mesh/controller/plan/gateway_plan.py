@@ -3,6 +3,11 @@
 New options come to one node at a time. A gateway with the new ones takes over the ports of the one it replaces, and
 that ends when the new one has served for `gateway_min_ready_s`. While one cannot start, no other node is touched: the
 gateways with the former options serve on, and one of them that dies is replaced by its like.
+
+Where a node is to have more of them than before, the others start when those that were there have been replaced: only
+then is the port one that can be shared. Where it is to have fewer, those that stay get the new options first, and the
+others end one after the other: a process that closes its own socket of a shared port resets the connections that wait
+there, and clients come to it while another one sends them away.
 """
 
 from __future__ import annotations
@@ -97,7 +102,9 @@ def _plan_gateway(gateway: Gateway, roll: _Roll, unwanted: Reason, now_s: float)
         # Its name has to be free before the next one can have it, and a broken one drains nothing.
         yield KillGateway(gateway.gateway_id, Reason.UNHEALTHY)
     elif roll.successor_of(gateway.slot) not in roll.wanted:
-        if roll.knows_node_of(gateway):
+        if roll.is_spare(gateway.slot):
+            yield StopGateway(gateway.gateway_id, Reason.OPTIONS)
+        elif roll.is_of_unwanted_node(gateway):
             yield StopGateway(gateway.gateway_id, unwanted)
     elif gateway.slot not in roll.wanted and roll.is_proven(roll.successor_of(gateway.slot)):
         yield StopGateway(gateway.gateway_id, Reason.OPTIONS)
@@ -125,14 +132,24 @@ class _Roll:
                     yield StartGateway(slot, Reason.OPTIONS, replaces=max(living))
             elif not any(each.unhealthy for each in here):  # it still has the ports
                 missing = replace(slot, revision=self._revision_of_missing)
-                if missing not in self._gateways:
+                if missing not in self._gateways and self._is_port_shared_with(missing):
                     yield StartGateway(missing, Reason.SCALE_UP)
 
-    def knows_node_of(self, gateway: Gateway) -> bool:
-        """Not of one whose node is not listed, which shows nothing about the node: after a start of the controller the
+    def is_of_unwanted_node(self, gateway: Gateway) -> bool:
+        """Not one whose node is not listed, which shows nothing about the node: after a start of the controller the
         list may be late or incomplete. Where the node is gone, the gateway ends with it."""
-        listed = {node.node_id for node in self.observed.nodes}
-        return self.desired.is_shutting_down or gateway.slot.node_id in listed
+        node_id = gateway.slot.node_id
+        is_listed = any(node.node_id == node_id for node in self.observed.nodes)
+        return self.desired.is_shutting_down or (is_listed and not self._wanted_on(node_id))
+
+    def is_spare(self, slot: GatewaySlot) -> bool:
+        """Whether its node has all the gateways that it is to have, serving with the wanted options, and this is the
+        next of the others to end."""
+        wanted = self._wanted_on(slot.node_id)
+        here = [each for each in self.observed.gateways if each.slot.node_id == slot.node_id]
+        spare = [each.slot for each in here if _is_live(each) and self.successor_of(each.slot) not in self.wanted]
+        others = [each for each in here if each.slot not in spare and each.slot not in wanted]
+        return bool(wanted) and all(map(self.is_proven, wanted)) and not others and slot == max(spare, default=None)
 
     def is_proven(self, slot: GatewaySlot) -> bool:
         """Whether there is a gateway that has served for long enough for another one to end."""
@@ -145,6 +162,17 @@ class _Roll:
     def successor_of(self, slot: GatewaySlot) -> GatewaySlot:
         """The slot in its place, with the wanted options."""
         return replace(slot, revision=self.desired.gateways_revision)
+
+    def _wanted_on(self, node_id: str) -> list[GatewaySlot]:
+        return [slot for slot in self.wanted if slot.node_id == node_id]
+
+    def _is_port_shared_with(self, slot: GatewaySlot) -> bool:
+        """Whether this gateway can listen beside the others of its node."""
+        before = self.desired.gateways_before
+        had = 1 if before is None else max(1, before.options.processes)
+        if slot.index < had:
+            return True
+        return slot.revision == self.desired.gateways_revision and slot.node_id not in self._outdated_nodes
 
     @cached_property
     def _outdated_nodes(self) -> set[str]:

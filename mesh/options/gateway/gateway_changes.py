@@ -39,7 +39,7 @@ GRPC_FIELDS: Mapping[str, str] = {
     **{name: name for name in ("max_connection_idle_s", "keepalive_s", "keepalive_timeout_s")},
     **dict.fromkeys(_TLS, "grpc_tls"),
 }
-_FIXED = ("processes", "controller_options")
+_FIXED = ("controller_options",)
 """What only the next start of the mesh can change."""
 
 
@@ -104,12 +104,8 @@ def change_of(
 
 def refusal_of(running: control_pb2.GatewayOptions, after: control_pb2.GatewayOptions) -> str:
     """Why gateways that run cannot get these options, with what to do instead; empty: they can."""
-    if max(1, after.processes) != max(1, running.processes):
-        return (
-            f"processes of grpc_options cannot change from {max(1, running.processes)} to {max(1, after.processes)} "
-            "while gateways run, because a port is either one process's or shared. Leave it as it is, or call "
-            "mesh.shutdown() first."
-        )
+    if after.processes > 1 and after.processes != running.processes and not after.grpc_port:
+        return "processes of grpc_options above 1 need a port that they can share: name one with it."
     disabled = control_pb2.GATEWAY_LOCATION_DISABLED
     has_both = disabled not in (running.location, after.location) and after.http_port == running.http_port > 0
     if has_both and after.http_host != running.http_host:

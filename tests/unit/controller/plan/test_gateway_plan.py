@@ -20,12 +20,13 @@ READY_S = NOW_S - settings().controller.gateway_min_ready_s
 NODES = ("n1", "n2", "n3")
 
 
-def changed(revision: int = 1, before: int = 0, processes: int = 1) -> Desired:
+def changed(revision: int = 1, before: int = 0, processes: int = 1, processes_before: int = 1) -> Desired:
     """Options whose gateways have not proven themselves yet."""
+    former = control_pb2.GatewayOptions(grpc_port=9000, processes=processes_before)
     wanted = replace(
         desired(grpc_port=9000),
         gateways_revision=revision,
-        gateways_before=control_pb2.GatewayRevision(number=before),
+        gateways_before=control_pb2.GatewayRevision(number=before, options=former),
     )
     wanted.gateways.processes = processes
     return wanted
@@ -121,6 +122,42 @@ def test_all_gateways_of_a_node_change_together() -> None:
     assert planned(changed(processes=2), seen(*both, nodes=("n1", "n2"))) == [update("n1", 0), update("n1", 1)]
 
 
+def test_more_gateways_of_a_node_start_when_those_before_share_their_port() -> None:
+    more = changed(processes=3)
+    view = seen(old("n1"), old("n2"), nodes=("n1", "n2"))
+    assert planned(more, view) == [update("n1")], "the others could not listen beside it, and have no former options"
+    view = seen(new("n1"), old("n1"), old("n2"), nodes=("n1", "n2"))
+    assert planned(more, view) == [StopGateway("g-n1", Reason.OPTIONS)]
+    view = seen(new("n1"), old("n2"), nodes=("n1", "n2"))
+    others = [StartGateway(GatewaySlot("n1", index, 1), Reason.SCALE_UP) for index in (1, 2)]
+    assert planned(more, view) == others, "and the next node waits for them"
+    view = seen(*(new("n1", index=index) for index in range(3)), old("n2"), nodes=("n1", "n2"))
+    assert planned(more, view) == [update("n2")]
+
+
+def test_fewer_gateways_of_a_node_are_left_when_the_others_have_the_new_options() -> None:
+    fewer = changed(processes=1, processes_before=3)
+    three = [old("n1", index) for index in range(3)]
+    assert planned(fewer, seen(*three, nodes=("n1",))) == [update("n1")]
+    assert planned(fewer, seen(new("n1", since_at_s=NOW_S), *three, nodes=("n1",))) == []
+    first, *spare = three
+    assert planned(fewer, seen(new("n1"), *three, nodes=("n1",))) == [StopGateway(first.gateway_id, Reason.OPTIONS)]
+    draining = replace(first, state=GatewayStatus.DRAINING, since_at_s=NOW_S)
+    assert planned(fewer, seen(new("n1"), draining, *spare, nodes=("n1",))) == []
+    assert planned(fewer, seen(new("n1"), *spare, nodes=("n1",))) == [StopGateway(spare[1].gateway_id, Reason.OPTIONS)]
+    draining = replace(spare[1], state=GatewayStatus.DRAINING, since_at_s=NOW_S)
+    assert planned(fewer, seen(new("n1"), spare[0], draining, nodes=("n1",))) == []
+    assert not have_all_changed(fewer, seen(new("n1"), three[2], nodes=("n1",)), NOW_S)
+    assert have_all_changed(fewer, seen(new("n1"), nodes=("n1",)), NOW_S)
+
+
+def test_one_of_several_gateways_that_dies_meanwhile_comes_back_at_once() -> None:
+    """Their port is one that is shared already."""
+    wanted = changed(processes=3, processes_before=2)
+    view = seen(old("n1"), old("n1", 1), old("n2"), nodes=("n1", "n2"))
+    assert StartGateway(GatewaySlot("n2", 1), Reason.SCALE_UP) in planned(wanted, view)
+
+
 def test_gateways_of_given_up_options_are_replaced_too() -> None:
     third = changed(revision=2)
     assert planned(third, seen(new("n1"), nodes=("n1",))) == [
@@ -174,11 +211,11 @@ PICTURES = st.builds(
 )
 
 
-@given(PICTURES, st.integers(0, 2), st.integers(1, 2))
+@given(PICTURES, st.integers(0, 2), st.integers(1, 2), st.integers(1, 2))
 def test_no_place_loses_its_last_gateway_and_no_two_nodes_change_at_once(
-    view: Observed, revision: int, processes: int
+    view: Observed, revision: int, processes: int, processes_before: int
 ) -> None:
-    wanted = changed(revision, processes=processes)
+    wanted = changed(revision, processes=processes, processes_before=processes_before)
     actions = planned(wanted, view)
     assert actions == planned(wanted, view)
     updates = [each for each in actions if isinstance(each, StartGateway) and each.replaces]

@@ -21,7 +21,7 @@ def change(
     running: control_pb2.GatewayOptions = RUNNING,
     **others: Any,
 ) -> GatewayChange:
-    asked = parse(location, http, grpc, others.get("logging"), others.get("tracing"))
+    asked = parse(location, http, grpc, others.get("logging"), others.get("tracing"), others.get("controller_options"))
     return change_of(running, asked.to_message(), NamedOptions.of(location, http, grpc, **others))
 
 
@@ -77,9 +77,19 @@ def test_gateways_are_turned_off_and_on_by_their_host() -> None:
 
 
 def test_what_only_a_new_mesh_can_have_is_left_out_and_named() -> None:
-    found = change(grpc={"processes": 3, "port": 9002})
-    assert (found.ignored, found.names) == (("processes",), ["grpc_port"])
-    assert found.after.processes == RUNNING.processes
+    found = change(grpc={"port": 9002}, controller_options={"runtime_env": {"env_vars": {"ZONE": "a"}}})
+    assert (found.ignored, found.names) == (("controller_options",), ["grpc_port"])
+    assert found.after.controller_options == RUNNING.controller_options
+
+
+def test_the_number_of_processes_changes_where_they_have_a_port_to_share() -> None:
+    found = change(grpc={"processes": 3})
+    assert (found.names, found.after.processes, found.after.grpc_port) == (["processes"], 3, 9001)
+    assert change(grpc={"processes": 1}).names == []
+    any_port = parse(None, {"port": 8001}, {"port": 0}).to_message()
+    with pytest.raises(ValueError, match="need a port that they can share: name one"):
+        change(grpc={"processes": 3}, running=any_port)
+    assert change(grpc={"processes": 3, "port": 9000}, running=any_port).after.grpc_port == 9000
 
 
 def test_logs_and_spans_change_while_gateways_run() -> None:
