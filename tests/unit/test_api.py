@@ -72,12 +72,16 @@ def test_a_second_start_connects_and_changes_what_it_names(
         mesh.start()
         mesh.start(http_options={"port": 8002, "host": "0.0.0.0"})
         assert not caplog.records
-        mesh.start(grpc_options={"processes": 2}, logging_config={"log_level": "DEBUG"})
+        mesh.start(
+            grpc_options={"processes": 2},
+            logging_config={"log_level": "DEBUG"},
+            controller_options={"runtime_env": {"env_vars": {"ZONE": "a"}}},
+        )
     assert cluster.controller is first
     options = first.reply.gateway_options
     assert (options.http_host, options.http_port, options.grpc_port) == ("0.0.0.0", 8002, 9000)
-    assert options.logging.level == logging.DEBUG
-    assert "ignored: processes." in caplog.text
+    assert (options.processes, options.logging.level) == (2, logging.DEBUG)
+    assert "ignored: controller_options." in caplog.text
 
 
 def test_a_start_with_options_that_no_gateway_can_have_says_why_and_that_the_others_serve(
