@@ -305,6 +305,7 @@ class ControlLoop:
         """Start the tasks that carry out the plan. Returns the deployments for which that failed."""
         problems: Problems = {}
         for action in planned.actions:
+            self.times.began(action)
             if isinstance(action, GatewayAction):
                 self._keepers.gateways.begin(action)
             elif key := self._deployment_of(action):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
@@ -11,7 +12,7 @@ from mesh.controller.plan.replica_state import SERVING
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
 from mesh.controller.report.status_report import build_status
 from mesh.routing.snapshot import DeploymentKey
-from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, NodeStatus
+from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, NodeStatus, ReplicaState
 from mesh.v1 import control_pb2
 from mesh.wire.telemetry import COUNTER, GAUGE, Family, Sample
 
@@ -21,6 +22,9 @@ APPLICATION_STATUS = Family("mesh_application_status", GAUGE, _ONE_OF, ("applica
 DEPLOYMENT_STATUS = Family("mesh_deployment_status", GAUGE, _ONE_OF, (*_DEPLOYMENT, "status"))
 WANTED = Family("mesh_deployment_replicas_wanted", GAUGE, "Replicas that are to run.", _DEPLOYMENT)
 RUNNING = Family("mesh_deployment_replicas_running", GAUGE, "Replicas that serve, of any version.", _DEPLOYMENT)
+REPLICAS = Family(
+    "mesh_replicas", GAUGE, "Replicas of all deployments by state: those that start are a queue.", ("state",)
+)
 PLACES = Family("mesh_deployment_places", GAUGE, "Calls that the running replicas can execute at a time.", _DEPLOYMENT)
 RESTARTS = Family(
     "mesh_replica_restarts_total", COUNTER, "Replicas that failed and were replaced.", (*_DEPLOYMENT, "reason")
@@ -48,6 +52,8 @@ def controller_samples(picture: MeshPicture, identity: ControllerIdentity) -> It
     )
     yield WANTED, [Sample(labels, each.target_replicas) for labels, each in deployments]
     yield RUNNING, [Sample(labels, _running(each.replicas)) for labels, each in deployments]
+    states = Counter(replica.state for _, each in deployments for replica in each.replicas)
+    yield REPLICAS, [Sample((state,), states[state]) for state in ReplicaState]
     yield PLACES, [Sample(labels, each.places) for labels, each in deployments]
     tallies = [(labels, picture.observed.tallies.get(DeploymentKey(*labels), NO_TALLY)) for labels, _ in deployments]
     # All reasons, also those that have not occurred: Prometheus sees an increase only from a known number.

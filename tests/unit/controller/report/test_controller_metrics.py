@@ -16,6 +16,7 @@ from mesh.controller.report.controller_metrics import (
     GATEWAYS_WANTED,
     NODES,
     PLACES,
+    REPLICAS,
     RESTARTS,
     RUNNING,
     START_TIME,
@@ -54,6 +55,11 @@ def test_wanted_and_running_replicas_and_their_places() -> None:
     seen = observed(replica(), replica(ReplicaState.STARTING), replica(ReplicaState.STOPPING))
     found = values(desired_of(application(version="v2", num_replicas=3)), seen)
     assert (found[WANTED], found[RUNNING], found[PLACES]) == ({KEY: 3}, {KEY: 1}, {KEY: 5})
+    assert {state: count for (state,), count in found[REPLICAS].items() if count} == {
+        "RUNNING": 1,
+        "STARTING": 1,
+        "STOPPING": 1,
+    }
 
 
 def test_nodes_are_counted_by_status() -> None:

@@ -5,7 +5,10 @@ import itertools
 
 import pytest
 
+from mesh.controller.plan.actions import KillGateway, Reason, StopReplica
 from mesh.controller.report.loop_metrics import (
+    ACTIONS,
+    PUBLISH_AGE,
     STORE_CALLS,
     STORE_FAILURES,
     STORE_SECONDS,
@@ -58,6 +61,26 @@ def test_turns_are_counted_with_the_time_of_their_parts() -> None:
     assert times.turned_at_s == 11.0
     assert found[TURNS] == {("done",): 1, ("failed",): 1}
     assert found[TURN_SECONDS] == {(each,): 0.5 if each is TurnPart.PLAN else 0.0 for each in TurnPart}
+
+
+def test_what_was_begun_is_counted_and_how_old_the_last_publication_is() -> None:
+    """One that fails brings nothing up to date."""
+    clock = iter([10.0, 12.0, 13.5, 20.0])
+    times = LoopTimes(lambda: next(clock), lambda: 0.0)
+    for action in (StopReplica("r1", Reason.SCALE_DOWN), StopReplica("r2", Reason.SCALE_DOWN)):
+        times.began(action)
+    times.began(KillGateway("g1", Reason.OVERDUE))
+    with times.part(TurnPart.PUBLISH):
+        pass
+    found = values(times, Publisher(1), TimedKeyValue(DictKeyValue()))
+    assert {name: count for name, count in found[ACTIONS].items() if count} == {
+        ("stop_replica",): 2,
+        ("kill_gateway",): 1,
+    }
+    assert found[PUBLISH_AGE] == {(): 1.5}
+    with pytest.raises(ZeroDivisionError), times.part(TurnPart.PUBLISH):
+        raise ZeroDivisionError
+    assert values(times, Publisher(1), TimedKeyValue(DictKeyValue()))[PUBLISH_AGE] == {(): 8.0}
 
 
 def test_streams_are_counted_by_kind_and_those_that_do_not_read() -> None:
