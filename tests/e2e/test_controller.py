@@ -225,8 +225,8 @@ def test_starting_again_warns_of_options_that_cannot_change(gateway: Gateway, ca
     gateway.start_mesh()
     assert "ignored" not in caplog.text
     before = mesh.status().gateways
-    mesh.start(grpc_options={"port": gateway.grpc_port, "processes": 2}, http_options={"port": gateway.http_port})
-    assert "ignored: processes" in caplog.text
+    mesh.start(controller_options={"runtime_env": {"env_vars": {"ZONE": "a"}}})
+    assert "ignored: controller_options" in caplog.text
     assert mesh.status().gateways == before
 
 

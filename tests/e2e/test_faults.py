@@ -16,7 +16,7 @@ import pytest
 import mesh
 from mesh.exceptions import CancelReason, MeshException, ReplicaUnavailableError, RequestCancelledError
 from mesh.link import frames
-from mesh.link.caller_link import LINK_METHOD
+from mesh.link.link_stream import LINK_METHOD
 from mesh.v1 import replica_pb2
 from mesh.wire.mesh_token import local_socket, mesh_token
 from tests.e2e.conftest import Deploy, Gateway
