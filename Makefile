@@ -55,6 +55,8 @@ check-protos: setup
 check: setup check-protos  ## format, lint, types, generated code, architecture, unit and sim tests
 	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/ruff check --quiet $(CODE)
+	@# A module that has moved is seen here, and not after minutes of end-to-end tests.
+	@$(BIN)/pytest -q --collect-only tests/e2e tests/nodes > build/collected.txt || { tail -40 build/collected.txt; exit 1; }
 	@# mypy has work for one core, and the tests wait now and then.
 	@mkdir -p build && { $(BIN)/mypy > build/mypy.txt 2>&1 & types=$$!; failed=0; \
 	    $(BIN)/pytest -q -n auto --dist worksteal tests/test_architecture.py $(wildcard tests/unit tests/sim) || failed=1; \
