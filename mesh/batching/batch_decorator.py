@@ -14,6 +14,7 @@ from mesh.batching.batch_call import AnyMember, BatchMember, BatchResult, BatchS
 from mesh.batching.batch_queue import BatchOptions, BatchQueue
 from mesh.batching.batch_stats import BatchStats
 from mesh.batching.batched_function import Awaited, BatchDecorator, BatchedFunction, BatchedMethod, Owner, R, T
+from mesh.batching.receiver import Receiver
 from mesh.context import get_replica_context, in_replica
 from mesh.exceptions import MeshException
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id
@@ -67,8 +68,8 @@ def batch(
     `batch_wait_timeout_s` after the first of them came. Callers with different multiplexed model ids never share one.
     `batch_size_fn` measures a list of items where counting them is not enough; `max_batch_size` then limits its result.
 
-    Each object has its own queue for a method (its first parameter is called `self` or `cls`). The decorated function
-    has `set_max_batch_size` and `set_batch_wait_timeout_s`.
+    Each object has its own queue for a method. The decorated function has `set_max_batch_size` and
+    `set_batch_wait_timeout_s`.
 
     Args:
         max_batch_size: callers per batch, or the largest result of `batch_size_fn`.
@@ -134,7 +135,7 @@ class Batcher:
             raise TypeError(f"@mesh.batch needs an `async def` function; {function!r} is none. Declare it `async def`.")
         self._name = _name_of(function)
         self._options = options
-        self._signature, self._is_method = _caller_signature(function)
+        self._receiver = Receiver(function)
         self._queues: InstanceState[dict[asyncio.AbstractEventLoop, BatchQueue]] = InstanceState()
         self._stats = BatchStats(self._name.rpartition(".")[2], self._queue_length)
         self._is_capacity_checked = False
@@ -190,9 +191,8 @@ class Batcher:
                     loop.call_soon_threadsafe(queue.options_changed)
 
     def _call(self, outlet: Outlet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BatchMember[Outlet]:
-        owner, args = (args[0], args[1:]) if self._is_method else (None, args)
         try:
-            arguments = self._signature.bind(*args, **kwargs)
+            owner, arguments = self._receiver.bind(args, kwargs)
         except TypeError as error:
             raise TypeError(f"{self._name}(): {error}") from None
         return BatchMember(owner, arguments, outlet, get_multiplexed_model_id(), asyncio.get_running_loop().time())
@@ -237,7 +237,7 @@ class Batcher:
 
     async def _execute(self, calls: Sequence[AnyMember]) -> None:
         arguments = merge_arguments(calls)
-        receiver = (calls[0].owner,) if self._is_method else ()
+        receiver = () if calls[0].owner is None else (calls[0].owner,)
         outcome = self.function(*receiver, *arguments.args, **arguments.kwargs)
         if self.is_generator:
             async with aclosing(outcome):
@@ -295,14 +295,6 @@ def _name_of(function: Callable[..., Any]) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return function.__qualname__
-
-
-def _caller_signature(function: Callable[..., Any]) -> tuple[inspect.Signature, bool]:
-    """What callers pass, and whether an object comes before it."""
-    signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())
-    is_method = bool(parameters) and parameters[0].name in ("self", "cls")
-    return signature.replace(parameters=parameters[is_method:]), is_method
 
 
 def _count(name: str, value: object) -> int:
