@@ -188,7 +188,7 @@ class ReplicaContext:
     replica_tag: str
     """The id of the replica as `mesh status` shows it."""
     max_ongoing_requests: int = 5
-    """As it was when the replica started."""
+    """As it is when the context is asked for; a later `get_replica_context()` has the number of then."""
     code_version: str = ""
     """The version of the deployment that it runs."""
     get_servable_object: Callable[[], Any] = lambda: None

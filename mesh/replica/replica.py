@@ -238,6 +238,7 @@ class ReplicaProcess:
 
     def _take_over(self, spec: control_pb2.ReplicaSpec) -> None:
         self.spec, options = spec, spec.spec.options
+        set_replica_context(self._context())
         if self._executor is not None:
             self._executor.log_accesses(logging_of_replica(spec).has_access_log)
         self._user_loop.set_threads_max(options.max_ongoing_requests)
