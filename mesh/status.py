@@ -43,7 +43,7 @@ class DeploymentStatusTrigger(StrEnum):
     REPLICA_STARTUP_FAILED = "REPLICA_STARTUP_FAILED"
     HEALTH_CHECK_FAILED = "HEALTH_CHECK_FAILED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
-    """Never produced; known for compatibility."""
+    """The controller itself fails at this deployment; the message says how."""
     DELETING = "DELETING"
 
 

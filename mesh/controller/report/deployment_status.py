@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from mesh.controller.desired.desired_state import DeploymentTarget
@@ -171,6 +171,14 @@ def canary_message(target: DeploymentTarget, replicas: Sequence[Replica], failur
     raised = failures.message.partition("\n")[0]
     until = ", and is not tried again: `mesh rollback` ends it" if is_given_up(target, replicas, failures) else ""
     return f"{_counted(failures.count, 'failed', 'failed')}{until}. {raised}".rstrip()
+
+
+def faulty_verdict(verdict: Verdict, fault: str) -> Verdict:
+    """The verdict about a deployment while the controller itself fails at it. `fault`: how, in words."""
+    message = f"{fault}\n{verdict.message}".rstrip()
+    return replace(
+        verdict, status=DeploymentStatus.UNHEALTHY, trigger=DeploymentStatusTrigger.INTERNAL_ERROR, message=message
+    )
 
 
 def application_status(deployments: Iterable[DeploymentStatus]) -> ApplicationStatus:

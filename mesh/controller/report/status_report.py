@@ -9,7 +9,12 @@ from mesh.controller.plan.cluster_picture import NO_TALLY, Observed, Replica
 from mesh.controller.plan.gateway_plan import wanted_slots
 from mesh.controller.plan.rollout import is_given_up
 from mesh.controller.report.canary_traffic import closed_canaries
-from mesh.controller.report.deployment_status import Verdict, application_status, canary_message
+from mesh.controller.report.deployment_status import (
+    Verdict,
+    application_status,
+    canary_message,
+    faulty_verdict,
+)
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
 from mesh.controller.report.node_statuses import node_statuses
 from mesh.controller.report.snapshots import ingress_of
@@ -117,7 +122,9 @@ def _worst_message(status: str, deployments: Iterable[control_pb2.DeploymentStat
 
 
 def _deployment(key: DeploymentKey, replicas: Sequence[Replica], picture: MeshPicture) -> control_pb2.DeploymentStatus:
-    verdict = picture.verdicts[key]
+    verdict, fault = picture.verdicts[key], picture.faults.get(key)
+    if fault is not None:
+        verdict = faulty_verdict(verdict, fault)
     load = picture.loads.get(key, _NO_LOAD)
     return control_pb2.DeploymentStatus(
         name=key.name,
@@ -154,8 +161,8 @@ def _options(replica: Replica, verdict: Verdict) -> control_pb2.DeploymentOption
 
 
 def _add_notes(deployment: control_pb2.DeploymentStatus, key: DeploymentKey, picture: MeshPicture) -> None:
-    """Add to the message what autoscaling decided, what is wrong with its policy, and the controller's own faults."""
-    notes = [picture.faults.get(key), deployment.message]
+    """Add to the message what autoscaling decided, and what is wrong with its policy."""
+    notes = [deployment.message]
     scaling = picture.scaling.get(key)
     if scaling is not None:
         deployment.autoscaling.CopyFrom(scaling)

@@ -49,10 +49,16 @@ def test_restarts_and_the_age_and_version_of_replicas_are_shown() -> None:
     assert [(each.version, each.age_s) for each in deployment.replicas] == [("v2", 60.0)]
 
 
-def test_faults_of_the_controller_come_first_in_the_message() -> None:
-    (app,) = status(desired_of(application()), observed(), faults={KEY: "planning failed"}).applications
-    assert app.deployments[0].message == "planning failed\n0 of 2 replicas are running."
-    assert "planning" not in app.message
+def test_a_deployment_that_the_controller_fails_at_is_unhealthy_by_an_internal_error() -> None:
+    """The fault comes first in the messages, and when it is over the status is what it was before (item 195)."""
+    wanted, seen = desired_of(application()), observed()
+    (app,) = status(wanted, seen, faults={KEY: "planning failed"}).applications
+    (deployment,) = app.deployments
+    assert (deployment.status, deployment.trigger) == ("UNHEALTHY", "INTERNAL_ERROR")
+    assert deployment.message == "planning failed\n0 of 2 replicas are running."
+    assert (app.status, app.message) == ("UNHEALTHY", f"{deployment.name}: {deployment.message}")
+    (deployment,) = status(wanted, seen).applications[0].deployments
+    assert (deployment.status, deployment.trigger) == ("UPDATING", "CONFIG_UPDATE_STARTED")
 
 
 def test_a_restricted_capacity_is_shown() -> None:
