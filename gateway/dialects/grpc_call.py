@@ -156,7 +156,8 @@ class GrpcCall:
         if outcome.is_ok and not self.streams_response and not is_message(outcome.payload):
             outcome = self._not_a_message()
         if outcome.code or outcome.message or outcome.trailers:
-            self._answer(self._method.explained(outcome, self._head.timeout_s, self._context.request_id))
+            request_id = self._context.request_id
+            self._answer(self._method.explained(outcome, self._head.timeout_s, request_id, self._started_at_s))
             return
         trailers = _OK_WITH_REQUEST_ID + encode_string(self._context.request_id.encode())
         if outcome.payload is None:

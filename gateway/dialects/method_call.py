@@ -349,7 +349,8 @@ class MethodCall:
             return outcome
         remaining_s = deadline_at_s - self._started_at_s
         is_clients = remaining_s < own_s - _ROUNDED_S
-        return self.method.explained(outcome, remaining_s if is_clients else None, self.request_id)
+        limit_s = remaining_s if is_clients else None
+        return self.method.explained(outcome, limit_s, self.request_id, self._started_at_s)
 
     def _end(self, outcome: Outcome) -> CallEnd:
         payload = None

@@ -11,7 +11,7 @@ from gateway.requests.descriptors import Descriptors
 from gateway.requests.model_ids import model_id_of_message
 from gateway.requests.web_status import timeout_text
 from mesh.exceptions import CancelReason
-from mesh.link.outgoing_call import OutgoingCall
+from mesh.link.outgoing_call import OutgoingCall, nested_lead_s
 from mesh.options.calls.call_policies import CallPolicies
 from mesh.settings import settings
 from mesh.wire.identity import Identity
@@ -86,14 +86,11 @@ class ServedMethod:
             remaining_s = self.timeout_s if remaining_s is None else min(remaining_s, self.timeout_s)
         return None if remaining_s is None else monotonic() + remaining_s
 
-    def explained(self, outcome: Outcome, remaining_s: float | None, request_id: str) -> Outcome:
+    def explained(self, outcome: Outcome, remaining_s: float | None, request_id: str, started_at_s: float) -> Outcome:
         """The outcome of a call; if the gateway's own limit has ended it, it says so. `remaining_s` as above."""
         own_s = self.timeout_s
-        if own_s is None or (remaining_s is not None and remaining_s <= own_s) or not _is_timeout(outcome):
+        if own_s is None or outcome.code != _DEADLINE_EXCEEDED or (remaining_s is not None and remaining_s <= own_s):
             return outcome
-        return Outcome(outcome.code, timeout_text(request_id, own_s))
-
-
-def _is_timeout(outcome: Outcome) -> bool:
-    """Whether the deadline of the call itself has passed, not that of one that its user code has made."""
-    return outcome.code == _DEADLINE_EXCEEDED and not outcome.remote_traceback
+        # User code may have deadlines of its own. A nested call that has that of the request fails at its very end.
+        is_users = outcome.remote_traceback and monotonic() < started_at_s + own_s - nested_lead_s(own_s)
+        return outcome if is_users else Outcome(outcome.code, timeout_text(request_id, own_s))

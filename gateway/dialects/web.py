@@ -34,7 +34,7 @@ from gateway.requests.web_status import (
     too_large,
 )
 from mesh.exceptions import CancelReason
-from mesh.link.outgoing_call import CallRequest, OutgoingCall, answer_lead_s
+from mesh.link.outgoing_call import CallRequest, OutgoingCall, nested_lead_s
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
@@ -47,11 +47,6 @@ SMALL_BODY_MAX_BYTES = 64 * 1024 - 1
 """A request body of known length up to this is sent in one frame with its head, once all of it is here.
 
 Clients may send as much without being given more room."""
-
-_NESTED_LEAD_S = 0.01
-"""By how much calls that an application makes may end before its own request, which has the same deadline.
-
-Beside the time by which those that are still queued are answered early."""
 
 
 class WebDialect:
@@ -317,12 +312,9 @@ class WebCall:
         return answer, body
 
     def _timed_out(self) -> WebFailure | None:
-        """The answer to a request that has failed because its time is over, though its call ended a moment earlier.
-
-        Calls that its application makes have its deadline, in whole milliseconds.
-        """
+        """The answer to a request that has failed because its time is over, though its call ended a moment earlier."""
         timeout_s = self._routed.timeout_s
-        if monotonic() < self._started_at_s + timeout_s - answer_lead_s(timeout_s) - _NESTED_LEAD_S:
+        if monotonic() < self._started_at_s + timeout_s - nested_lead_s(timeout_s):
             return None
         return timed_out(self._context.request_id, timeout_s)
 

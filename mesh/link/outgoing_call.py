@@ -24,6 +24,8 @@ RESERVE_METHOD = "@reserve"
 """The method of calls that only hold a place; no method of user code has such a name."""
 
 _ANSWER_LEAD_S = 0.02
+_ROUNDED_S = 0.01
+"""For deadlines that travel in whole milliseconds, and the way back."""
 
 _call_ids = itertools.count(1)
 
@@ -34,6 +36,11 @@ def answer_lead_s(remaining_s: float) -> float:
     At the deadline itself the reason would reach a gRPC client too late, as the client has given up by then.
     """
     return min(_ANSWER_LEAD_S, remaining_s / 10)
+
+
+def nested_lead_s(timeout_s: float) -> float:
+    """How long before the end of its time a request may fail because a nested call, of the same deadline, did."""
+    return answer_lead_s(timeout_s) + _ROUNDED_S
 
 
 class CallState(Enum):

@@ -11,7 +11,7 @@ import pytest
 
 from mesh.exceptions import CancelReason, DeadlineExceededError
 from mesh.link.outgoing_call import OutgoingCall
-from mesh.wire.outcome import Outcome, failed
+from mesh.wire.outcome import Outcome, failed, failed_in_user_code
 from mesh.wire.payload import PICKLE, Payload, raw
 from tests.unit.gateway.fakes import (
     BIDI,
@@ -80,6 +80,36 @@ def test_the_gateways_own_limit_is_named_and_a_clients_deadline_keeps_its_text(
             error = await failure_of(call)
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert (error.details() == "Request r1 timed out after 5s.") is says_timeout
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize(
+    ("client_s", "early_s", "says_timeout"),
+    [(None, 0.005, True), (None, 0.025, True), (None, 0.1, False), (2, 0.005, False)],
+    ids=["running", "queued", "a deadline of its own", "the client's deadline"],
+)
+def test_a_nested_call_that_fails_at_the_very_end_of_the_time_is_the_timeout(
+    client_s: float | None, early_s: float, says_timeout: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """It has the deadline of its request, and fails a moment before it, earlier if it is queued (D10)."""
+    ahead_s = 0.0
+    monkeypatch.setattr("gateway.dialects.served_method.monotonic", lambda: time.monotonic() + ahead_s)
+
+    def fail_late(call: OutgoingCall) -> None:
+        nonlocal ahead_s
+        ahead_s = 3600 - early_s
+        with pytest.raises(DeadlineExceededError) as nested:
+            raise DeadlineExceededError("it waited for a free place of shop/Stock")
+        finish(call, failed_in_user_code(nested.value))
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(fail_late), "shop", timeout_s=3600) as gateway:
+            call = gateway.channel.unary_unary(UNARY)(b"", timeout=client_s, metadata=(("request_id", "r1"),))
+            error = await failure_of(call)
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (error.details() == "Request r1 timed out after 3600s.") is says_timeout
+        assert ("free place" in str(error.details())) is not says_timeout
 
     on_io_loop(scenario())
 

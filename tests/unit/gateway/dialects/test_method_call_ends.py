@@ -9,7 +9,7 @@ import pytest
 from gateway.dialects.method_call import CallEnd
 from mesh.exceptions import CancelReason, DeadlineExceededError
 from mesh.link.outgoing_call import CallState, OutgoingCall
-from mesh.wire.outcome import failed
+from mesh.wire.outcome import failed, failed_in_user_code
 from tests.unit.fakes.fake_exchange import send_body
 from tests.unit.gateway.dialects.line_dialect import CANCELLED, DEADLINE_EXCEEDED, INTERNAL, LineDialect, Scene
 from tests.unit.gateway.fakes import SERVER_STREAM, UNARY, FakeRouter, echo, finish, item
@@ -108,6 +108,25 @@ def test_the_gateways_own_limit_is_named_in_every_dialect(client_s: float | None
     send_body(scene.exchange, scene.dialect, b"a\n")
     [end] = scene.dialect.ends
     assert (end.message == "Request r1 timed out after 5s.") is says_timeout
+    scene.assert_counted_once(DEADLINE_EXCEEDED)
+
+
+@pytest.mark.parametrize(("early_s", "says_timeout"), [(0.025, True), (0.1, False)])
+def test_a_nested_call_that_fails_at_the_very_end_is_the_timeout_in_every_dialect(
+    early_s: float, says_timeout: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the deadline of its request, and one that is queued fails a moment before it (D10)."""
+    now_s = time.monotonic()
+    monkeypatch.setattr("gateway.dialects.served_method.monotonic", lambda: now_s)
+    router = FakeRouter()
+    scene = Scene(UNARY, router, own_timeout_s=3600)
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    now_s += 3600 - early_s
+    with pytest.raises(DeadlineExceededError) as nested:
+        raise DeadlineExceededError("it waited for a free place of shop/Stock")
+    finish(scene.mesh_call, failed_in_user_code(nested.value))
+    [end] = scene.dialect.ends
+    assert (end.message == "Request r1 timed out after 3600s.") is says_timeout
     scene.assert_counted_once(DEADLINE_EXCEEDED)
 
 
