@@ -12,9 +12,9 @@ from typing import Any, cast, overload
 
 from mesh.batching.batch_call import AnyMember, BatchMember, BatchResult, BatchStream, Outlet, merge_arguments
 from mesh.batching.batch_queue import BatchOptions, BatchQueue
+from mesh.batching.batch_receiver import BatchReceiver
 from mesh.batching.batch_stats import BatchStats
 from mesh.batching.batched_function import Awaited, BatchDecorator, BatchedFunction, BatchedMethod, Owner, R, T
-from mesh.batching.receiver import Receiver
 from mesh.context import get_replica_context, in_replica
 from mesh.exceptions import MeshException
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id
@@ -135,7 +135,7 @@ class Batcher:
             raise TypeError(f"@mesh.batch needs an `async def` function; {function!r} is none. Declare it `async def`.")
         self._name = _name_of(function)
         self._options = options
-        self._receiver = Receiver(function)
+        self._receiver = BatchReceiver(function)
         self._queues: InstanceState[dict[asyncio.AbstractEventLoop, BatchQueue]] = InstanceState()
         self._stats = BatchStats(self._name.rpartition(".")[2], self._queue_length)
         self._is_capacity_checked = False

@@ -10,7 +10,7 @@ from typing import Any
 _USUAL_NAMES = ("self", "cls")
 
 
-class Receiver:
+class BatchReceiver:
     """Tells the object of a call from its arguments.
 
     The decorator sees a function and no class: a method is known by the usual name of its first parameter, and

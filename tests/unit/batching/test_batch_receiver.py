@@ -1,4 +1,4 @@
-"""mesh.batching.receiver: methods are known whatever their first parameter is called."""
+"""mesh.batching.batch_receiver: methods are known whatever their first parameter is called."""
 
 from __future__ import annotations
 
