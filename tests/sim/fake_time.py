@@ -76,7 +76,7 @@ class _TimeSelector(selectors.SelectSelector):
 
 
 def run_in_fake_time(main: Coroutine[Any, Any, T]) -> T:
-    """Run a scenario to its end. Failed assertions and waits without an end are raised here, so a test may consist of
-    this call alone."""
+    """Run a scenario to its end. Failed assertions and waits without an end are raised here. Tests that are coroutines
+    need no call: `conftest.py` makes it."""
     with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
         return runner.run(main)

@@ -1,7 +1,4 @@
-"""One autoscaling policy for all deployments of an application, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""One autoscaling policy for all deployments of an application, in fake time."""
 
 from collections.abc import Mapping
 
@@ -10,7 +7,6 @@ from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.options.autoscaling_policy import AutoscalingPolicy
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.unit.controller.builders import application
 
 Questions = Mapping[str, control_pb2.PolicyQuestion]
@@ -42,11 +38,7 @@ def problems(mesh: Mesh) -> dict[str, str]:
     return {each.name: each.autoscaling.problem for each in mesh.loop.status().applications[0].deployments}
 
 
-def test_one_process_decides_about_all_deployments_of_an_application() -> None:
-    run_in_fake_time(_decide_together())
-
-
-async def _decide_together() -> None:
+async def test_one_process_decides_about_all_deployments_of_an_application() -> None:
     mesh = Mesh(1)
     await mesh.boot()
     fronts, asked = 3.0, set[str]()
@@ -78,11 +70,7 @@ def shop_code_key(mesh: Mesh, name: str) -> str:
     return next(each.code_key for each in mesh.stored().applications[0].deployments if each.name == name)
 
 
-def test_a_policy_that_fails_is_reported_at_each_deployment_and_changes_none() -> None:
-    run_in_fake_time(_fail())
-
-
-async def _fail() -> None:
+async def test_a_policy_that_fails_is_reported_at_each_deployment_and_changes_none() -> None:
     mesh = Mesh(1)
     await mesh.boot()
     answers: list[dict[str, float]] = [{"Front": 2, "Model": 2}]

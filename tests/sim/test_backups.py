@@ -1,7 +1,4 @@
-"""Backups of the desired state and their restoration, by the real controller in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""Backups of the desired state and their restoration, by the real controller in fake time."""
 
 import functools
 
@@ -16,7 +13,6 @@ from mesh.stored.backup_file import from_file, to_file
 from mesh.stored.schema_version import SCHEMA_VERSION
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import application
 from tests.unit.controller.test_control_servicer import IDENTITY, Aborted, Context
@@ -43,12 +39,8 @@ async def deploy(mesh: Mesh, *applications: control_pb2.ApplicationSpec, config_
     await servicer(mesh).Apply(request, Context())
 
 
-def test_an_empty_mesh_serves_again_what_was_backed_up() -> None:
+async def test_an_empty_mesh_serves_again_what_was_backed_up() -> None:
     """Applications with their code, options, file and history, and with their way back (item 182)."""
-    run_in_fake_time(_on_an_empty_mesh())
-
-
-async def _on_an_empty_mesh() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await deploy(mesh, application(version="v1-o", num_replicas=1), config_file="the file")
@@ -81,12 +73,8 @@ async def _on_an_empty_mesh() -> None:
     await other.crash()
 
 
-def test_an_update_that_failed_comes_back_as_it_was() -> None:
+async def test_an_update_that_failed_comes_back_as_it_was() -> None:
     """The version before serves, and not the failed one alone."""
-    run_in_fake_time(_during_an_update())
-
-
-async def _during_an_update() -> None:
     mesh = Mesh(seed=1)
     mesh.cluster.broken_versions = {"v2-o"}
     await mesh.boot()
@@ -104,14 +92,12 @@ async def _during_an_update() -> None:
     await other.until(lambda: len(other.cluster.serving("v1-o")) == 2)
     await servicer(other).Rollback(control_pb2.RollbackRequest(application="app"), Context())
     await other.until(lambda: is_running(other, "v1-o", 2))
+    assert not other.cluster.serving("v2-o")
+    assert [each.version for each in other.stored().applications[0].deployments] == ["v1-o"]
     await other.crash()
 
 
-def test_what_runs_is_replaced_only_by_request_and_without_a_gap() -> None:
-    run_in_fake_time(_over_what_runs())
-
-
-async def _over_what_runs() -> None:
+async def test_what_runs_is_replaced_only_by_request_and_without_a_gap() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await deploy(mesh, application(version="v1-o"), application("stays", "s-o", 1))
@@ -134,11 +120,7 @@ async def _over_what_runs() -> None:
     await mesh.crash()
 
 
-def test_all_applications_are_restored_or_none() -> None:
-    run_in_fake_time(_all_or_none())
-
-
-async def _all_or_none() -> None:
+async def test_all_applications_are_restored_or_none() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await deploy(mesh, application("one", "v1-o", 1), application("two", "v2-o", 1))
@@ -163,11 +145,7 @@ async def _all_or_none() -> None:
     await other.crash()
 
 
-def test_a_canary_and_what_follows_its_load_come_back_with_their_numbers() -> None:
-    run_in_fake_time(_with_canary())
-
-
-async def _with_canary() -> None:
+async def test_a_canary_and_what_follows_its_load_come_back_with_their_numbers() -> None:
     rules = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=9, target_ongoing_requests=1, is_external=True)
     mesh = Mesh(seed=1)
     await mesh.boot()
@@ -186,15 +164,13 @@ async def _with_canary() -> None:
     await other.boot()
     await restore(other, saved)
     await other.until(lambda: len(other.cluster.serving("v1-o")) == 5 and len(other.cluster.serving("v2-o")) == 1)
+    ((restored,), (canary,)) = other.stored().applications, other.stored().canaries
+    assert (restored.deployments[0].options.num_replicas, canary.traffic.percent) == (5, 20.0)
     await other.crash()
 
 
-def test_a_restore_leaves_cordons_as_they_are() -> None:
+async def test_a_restore_leaves_cordons_as_they_are() -> None:
     """They are about nodes of the cluster as it was."""
-    run_in_fake_time(_with_cordons())
-
-
-async def _with_cordons() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await deploy(mesh, application("one", "v1", 1))
@@ -208,11 +184,7 @@ async def _with_cordons() -> None:
     await mesh.crash()
 
 
-def test_code_that_is_lost_makes_no_backup() -> None:
-    run_in_fake_time(_lost_code())
-
-
-async def _lost_code() -> None:
+async def test_code_that_is_lost_makes_no_backup() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await deploy(mesh, application(version="v1-o"))
@@ -224,12 +196,8 @@ async def _lost_code() -> None:
     await mesh.crash()
 
 
-def test_descriptors_that_are_lost_make_no_backup() -> None:
+async def test_descriptors_that_are_lost_make_no_backup() -> None:
     """It could not be restored."""
-    run_in_fake_time(_lost_descriptors())
-
-
-async def _lost_descriptors() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     described = application(version="v1-o")
@@ -244,12 +212,8 @@ async def _lost_descriptors() -> None:
     await mesh.crash()
 
 
-def test_a_route_that_a_version_before_has_given_away_does_not_keep_it_from_coming_back() -> None:
+async def test_a_route_that_a_version_before_has_given_away_does_not_keep_it_from_coming_back() -> None:
     """Two applications had the same route one after the other, and both are being updated to another one."""
-    run_in_fake_time(_given_away())
-
-
-async def _given_away() -> None:
     mesh = Mesh(seed=1)
     mesh.cluster.broken_versions = {"v2-o"}
     await mesh.boot()

@@ -1,7 +1,4 @@
-"""A canary runs beside its application, whatever happens to that, until it is promoted or ended, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A canary runs beside its application, whatever happens to that, until it is promoted or ended, in fake time."""
 
 import asyncio
 import functools
@@ -23,7 +20,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
 from tests.sim.test_late_crashes import fewest
 from tests.sim.test_rollback import roll_back
@@ -63,12 +59,8 @@ def told(mesh: Mesh) -> tuple[str, float, dict[str, int]]:
     return snapshot.canary_version, snapshot.traffic.percent, {each: versions.count(each) for each in set(versions)}
 
 
-def test_a_canary_outlives_restarts_deploys_and_scaling_and_is_promoted_without_a_gap() -> None:
+async def test_a_canary_outlives_restarts_deploys_and_scaling_and_is_promoted_without_a_gap() -> None:
     """The version beside it keeps its number all the time."""
-    run_in_fake_time(_live())
-
-
-async def _live() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 15)
@@ -101,11 +93,7 @@ async def _live() -> None:
     await mesh.crash()
 
 
-def test_a_rollback_ends_the_canary_and_nothing_else() -> None:
-    run_in_fake_time(_end())
-
-
-async def _end() -> None:
+async def test_a_rollback_ends_the_canary_and_nothing_else() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 3)
@@ -120,12 +108,8 @@ async def _end() -> None:
     await mesh.crash()
 
 
-def test_a_canary_that_cannot_start_takes_nothing_and_says_why() -> None:
+async def test_a_canary_that_cannot_start_takes_nothing_and_says_why() -> None:
     """The application is as it was, and the canary is given up."""
-    run_in_fake_time(_fail())
-
-
-async def _fail() -> None:
     mesh = Mesh(1, cluster=(cluster := FakeCluster(seed=1)))
     cluster.broken_versions = {"v2"}
     await mesh.boot()
@@ -143,12 +127,8 @@ async def _fail() -> None:
     await mesh.crash()
 
 
-def test_a_canary_may_differ_in_its_user_config_only() -> None:
+async def test_a_canary_may_differ_in_its_user_config_only() -> None:
     """Promoted and deployed again it keeps its replicas."""
-    run_in_fake_time(_configure())
-
-
-async def _configure() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 3, user_config_json="1")
@@ -165,11 +145,7 @@ async def _configure() -> None:
     await mesh.crash()
 
 
-def test_a_deploy_of_the_canary_s_version_ends_it_as_a_promotion_does() -> None:
-    run_in_fake_time(_deploy())
-
-
-async def _deploy() -> None:
+async def test_a_deploy_of_the_canary_s_version_ends_it_as_a_promotion_does() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 3)
@@ -183,12 +159,8 @@ async def _deploy() -> None:
 
 
 @pytest.mark.parametrize("is_held", [True, False])
-def test_replicas_of_an_ended_canary_leave_a_rollout_that_stands_still(is_held: bool) -> None:
+async def test_replicas_of_an_ended_canary_leave_a_rollout_that_stands_still(is_held: bool) -> None:
     """Paused or given up: the version before serves with its full number, at no time with less."""
-    run_in_fake_time(_end_beside_a_rollout(is_held))
-
-
-async def _end_beside_a_rollout(is_held: bool) -> None:
     mesh = Mesh(1, cluster=(cluster := FakeCluster(seed=1)))
     cluster.broken_versions = {"v2"}
     await mesh.boot()
@@ -209,11 +181,7 @@ async def _end_beside_a_rollout(is_held: bool) -> None:
     await mesh.crash()
 
 
-def test_a_canary_does_not_try_a_failed_update_of_its_application_again() -> None:
-    run_in_fake_time(_fail_beside())
-
-
-async def _fail_beside() -> None:
+async def test_a_canary_does_not_try_a_failed_update_of_its_application_again() -> None:
     mesh = Mesh(1, cluster=(cluster := FakeCluster(seed=1)))
     cluster.broken_versions = {"v2"}
     await mesh.boot()
@@ -243,12 +211,8 @@ class CountsReconfigures(FakeCluster):
         await super()._reconfigure(actor, spec)
 
 
-def test_an_application_and_its_canary_each_refuse_a_configuration_once() -> None:
+async def test_an_application_and_its_canary_each_refuse_a_configuration_once() -> None:
     """Neither forgets what the other one refused (item 154)."""
-    run_in_fake_time(_refuse())
-
-
-async def _refuse() -> None:
     mesh = Mesh(1, cluster=(cluster := CountsReconfigures(seed=1)))
     cluster.refused_configs = {"2", "3"}
     await mesh.boot()
@@ -282,11 +246,7 @@ def test_crashes_beside_a_canary_do_not_undo_an_application() -> None:
     assert failed_updates(read_desired(state), seen), "an update may fail as before"
 
 
-def test_a_canary_drains_as_its_own_options_say() -> None:
-    run_in_fake_time(_drain())
-
-
-async def _drain() -> None:
+async def test_a_canary_drains_as_its_own_options_say() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 4)

@@ -1,7 +1,4 @@
-"""A canary that never gets ready, crashes, or fails when something else is away, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A canary that never gets ready, crashes, or fails when something else is away, in fake time."""
 
 import asyncio
 import functools
@@ -15,7 +12,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor, Faults
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.sim.test_canaries import TEN_PERCENT, counts, promote
 from tests.sim.test_canary_neighbours import shop, with_canary
@@ -55,12 +51,8 @@ async def deploy_with_deadline(mesh: Mesh, *, is_undone: bool = False, num_repli
     await mesh.run(make)
 
 
-def test_a_canary_that_is_never_ready_ends_the_wait_for_it_with_the_reason() -> None:
+async def test_a_canary_that_is_never_ready_ends_the_wait_for_it_with_the_reason() -> None:
     """Also under the next controller. Before, its status says what it waits for."""
-    run_in_fake_time(_never_ready())
-
-
-async def _never_ready() -> None:
     mesh = await beside(NeverReady(seed=1))
     await deploy_with_deadline(mesh)
     await mesh.until(lambda: "takes no calls now: no index" in canary(mesh).message)
@@ -76,9 +68,15 @@ async def _never_ready() -> None:
     await mesh.crash()
 
 
-def test_one_replica_of_a_canary_that_is_never_ready_ends_the_wait_too() -> None:
+async def test_one_replica_of_a_canary_that_is_never_ready_ends_the_wait_too() -> None:
     """The other one serves on."""
-    run_in_fake_time(_half_ready())
+    mesh = await beside(HalfReady(seed=1), num_replicas=15)
+    await deploy_with_deadline(mesh, num_replicas=15)
+    await mesh.until(lambda: canary(mesh).is_given_up, within_s=DEADLINE_S + 10.0)
+    assert (canary(mesh).running_replicas, canary(mesh).target_replicas) == (1, 2)
+    await asyncio.sleep(DEADLINE_S)
+    assert canary(mesh).running_replicas == 1
+    await mesh.crash()
 
 
 class HalfReady(FakeCluster):
@@ -92,23 +90,9 @@ class HalfReady(FakeCluster):
         return "no index" if actor.name == self.first else ""
 
 
-async def _half_ready() -> None:
-    mesh = await beside(HalfReady(seed=1), num_replicas=15)
-    await deploy_with_deadline(mesh, num_replicas=15)
-    await mesh.until(lambda: canary(mesh).is_given_up, within_s=DEADLINE_S + 10.0)
-    assert (canary(mesh).running_replicas, canary(mesh).target_replicas) == (1, 2)
-    await asyncio.sleep(DEADLINE_S)
-    assert canary(mesh).running_replicas == 1
-    await mesh.crash()
-
-
 @pytest.mark.parametrize("fails", ["never ready", "in its constructor", "after it was ready"])
-def test_a_canary_that_fails_ends_by_itself_where_rollbacks_are_automatic(fails: str) -> None:
+async def test_a_canary_that_fails_ends_by_itself_where_rollbacks_are_automatic(fails: str) -> None:
     """Its wait hears why, the status and the history keep it, and another canary can follow."""
-    run_in_fake_time(_undo(fails))
-
-
-async def _undo(fails: str) -> None:
     cluster = NeverReady(seed=1)
     cluster.is_over = fails != "never ready"
     cluster.broken_versions = {"v2"} if fails == "in its constructor" else set()
@@ -140,12 +124,8 @@ async def _crash_when_ready(cluster: FakeCluster) -> None:
         await asyncio.sleep(1.0)
 
 
-def test_a_canary_that_has_proven_itself_comes_back_after_any_outage() -> None:
+async def test_a_canary_that_has_proven_itself_comes_back_after_any_outage() -> None:
     """Whatever was restarted or deployed again meanwhile."""
-    run_in_fake_time(_outage())
-
-
-async def _outage() -> None:
     mesh = await beside(cluster := FakeCluster(seed=1))
     await deploy_with_deadline(mesh, is_undone=True)
     await mesh.until(lambda: counts(mesh) == {"v1": 3, "v2": 1})
@@ -168,12 +148,8 @@ async def _outage() -> None:
     await mesh.crash()
 
 
-def test_a_deployment_that_only_a_canary_has_runs_without_calls() -> None:
+async def test_a_deployment_that_only_a_canary_has_runs_without_calls() -> None:
     """Nothing of its application says how many calls it gets, so it cannot start on demand."""
-    run_in_fake_time(_new_deployment())
-
-
-async def _new_deployment() -> None:
     mesh = await with_canary({"A": "a1", "B": "b2"}, 3)
 
     def make() -> control_pb2.ApplicationSpec:
@@ -183,16 +159,14 @@ async def _new_deployment() -> None:
 
     await mesh.run(make)
     await mesh.until(lambda: counts(mesh) == {"a1": 3, "b1": 3, "a2": 1, "n1": 1})
+    await asyncio.sleep(600.0)
+    assert counts(mesh) == {"a1": 3, "b1": 3, "a2": 1, "n1": 1}, "nothing calls it, and it stays"
     await mesh.crash()
 
 
 @pytest.mark.parametrize("has_canary", [True, False])
-def test_what_an_application_drops_stays_until_callers_know(has_canary: bool) -> None:
+async def test_what_an_application_drops_stays_until_callers_know(has_canary: bool) -> None:
     """Also where the rest of it was proven long ago."""
-    run_in_fake_time(_drop(has_canary))
-
-
-async def _drop(has_canary: bool) -> None:
     mesh = await with_canary({"A": "a2", "B": "b1"}, 5)
     if not has_canary:
         await promote(mesh)

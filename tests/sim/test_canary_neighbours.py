@@ -1,14 +1,10 @@
-"""A canary of several deployments, some of which its application serves for both, and that changes, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A canary of several deployments, some of which its application serves for both, and that changes, in fake time."""
 
 import asyncio
 import functools
 
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.sim.test_canaries import TEN_PERCENT, counts, promote
 from tests.sim.test_late_crashes import fewest
@@ -44,12 +40,8 @@ async def with_canary(versions: dict[str, str], num_replicas: int) -> Mesh:
     return mesh
 
 
-def test_an_update_of_what_a_canary_shares_takes_no_replica_away() -> None:
+async def test_an_update_of_what_a_canary_shares_takes_no_replica_away() -> None:
     """And it starts as many as it needs, once."""
-    run_in_fake_time(_update_shared())
-
-
-async def _update_shared() -> None:
     mesh = await with_canary({"A": "a2", "B": "b1"}, 10)
     first = next(mesh._ids)
     await run_shop(mesh, {"A": "a1", "B": "b2"}, 10)
@@ -61,11 +53,7 @@ async def _update_shared() -> None:
     await mesh.crash()
 
 
-def test_a_deployment_that_only_the_canary_goes_on_with_keeps_one_of_its_replicas() -> None:
-    run_in_fake_time(_drop_shared())
-
-
-async def _drop_shared() -> None:
+async def test_a_deployment_that_only_the_canary_goes_on_with_keeps_one_of_its_replicas() -> None:
     mesh = await with_canary({"A": "a2", "B": "b1"}, 5)
     before = {actor.name for actor in mesh.cluster.serving("b1")}
     await run_shop(mesh, {"A": "a1"}, 5)
@@ -75,12 +63,8 @@ async def _drop_shared() -> None:
     await mesh.crash()
 
 
-def test_a_canary_s_version_of_what_its_application_drops_goes_on() -> None:
+async def test_a_canary_s_version_of_what_its_application_drops_goes_on() -> None:
     """That of the application goes on beside it until nothing calls it any more."""
-    run_in_fake_time(_drop_other())
-
-
-async def _drop_other() -> None:
     mesh = await with_canary({"A": "a2", "B": "b2"}, 5)
     mesh.cluster.broken_versions = {"a3"}
     (canary,) = mesh.cluster.serving("b2")
@@ -92,22 +76,16 @@ async def _drop_other() -> None:
     await mesh.crash()
 
 
-def test_another_canary_replaces_the_replicas_that_only_canaries_have() -> None:
-    run_in_fake_time(_replace_new())
-
-
-async def _replace_new() -> None:
+async def test_another_canary_replaces_the_replicas_that_only_canaries_have() -> None:
     mesh = await with_canary({"A": "a2", "B": "b1", "N": "n1"}, 5)
+    shared = {actor.name for actor in mesh.cluster.serving() if actor not in mesh.cluster.serving("n1")}
     await run_shop(mesh, {"A": "a2", "B": "b1", "N": "n2"}, 5, 10.0)
     await mesh.until(lambda: counts(mesh) == {"a1": 5, "b1": 5, "a2": 1, "n2": 1})
+    assert {actor.name for actor in mesh.cluster.serving() if actor not in mesh.cluster.serving("n2")} == shared
     await mesh.crash()
 
 
-def test_a_canary_that_waits_for_room_keeps_its_place_under_the_next_controller() -> None:
-    run_in_fake_time(_restart_waiting())
-
-
-async def _restart_waiting() -> None:
+async def test_a_canary_that_waits_for_room_keeps_its_place_under_the_next_controller() -> None:
     mesh = Mesh(seed=1, cpus={"n1": 3.0})
     await mesh.boot()
 

@@ -1,7 +1,4 @@
-"""The whole controller but Ray and sockets, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""The whole controller but Ray and sockets, in fake time."""
 
 import asyncio
 
@@ -14,17 +11,12 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 
 
 @pytest.mark.parametrize("num_replicas", [1, 3, 10])
-def test_an_update_never_takes_the_serving_below_the_target(num_replicas: int) -> None:
+async def test_an_update_never_takes_the_serving_below_the_target(num_replicas: int) -> None:
     """It is asserted at every moment of 20 updates in a row (C17)."""
-    run_in_fake_time(_update_often(num_replicas))
-
-
-async def _update_often(num_replicas: int) -> None:
     mesh = Mesh(seed=num_replicas)
     await mesh.boot()
     await mesh.deploy("v0", num_replicas)
@@ -57,11 +49,7 @@ class Fewest:
         return await self._start(actor)
 
 
-def test_a_version_that_fails_leaves_the_old_one_serving() -> None:
-    run_in_fake_time(_update_to_broken())
-
-
-async def _update_to_broken() -> None:
+async def test_a_version_that_fails_leaves_the_old_one_serving() -> None:
     mesh = Mesh(seed=1)
     mesh.cluster.broken_versions = {"bad"}
     await mesh.boot()
@@ -77,11 +65,7 @@ async def _update_to_broken() -> None:
     await mesh.crash()
 
 
-def test_a_failed_version_is_tried_again_when_it_is_deployed_again() -> None:
-    run_in_fake_time(_deploy_broken_twice())
-
-
-async def _deploy_broken_twice() -> None:
+async def test_a_failed_version_is_tried_again_when_it_is_deployed_again() -> None:
     mesh = Mesh(seed=1)
     mesh.cluster.broken_versions = {"v1"}
     await mesh.boot()
@@ -94,12 +78,8 @@ async def _deploy_broken_twice() -> None:
     await mesh.crash()
 
 
-def test_an_update_in_a_full_cluster_makes_room() -> None:
+async def test_an_update_in_a_full_cluster_makes_room() -> None:
     """Old replicas stop first where new ones find no room (C17)."""
-    run_in_fake_time(_update_in_full_cluster())
-
-
-async def _update_in_full_cluster() -> None:
     mesh = Mesh(seed=1, cpus={"n1": 2.0})
     await mesh.boot()
     one_cpu = control_pb2.ActorOptions(num_cpus=1)
@@ -107,15 +87,12 @@ async def _update_in_full_cluster() -> None:
     await mesh.until(lambda: is_running(mesh, "v1", 2))
     await mesh.deploy("v2", 2, actor=one_cpu)
     await mesh.until(lambda: is_running(mesh, "v2", 2))
+    assert mesh.cluster.used("n1") == 2.0
     await mesh.crash()
 
 
-def test_a_crashed_controller_adopts_what_it_finds() -> None:
+async def test_a_crashed_controller_adopts_what_it_finds() -> None:
     """The same replicas go on serving, and none is started twice (item 183)."""
-    run_in_fake_time(_crash_and_adopt())
-
-
-async def _crash_and_adopt() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 3)
@@ -130,12 +107,8 @@ async def _crash_and_adopt() -> None:
     await mesh.crash()
 
 
-def test_what_is_stopped_before_it_was_spawned_ends_at_once() -> None:
+async def test_what_is_stopped_before_it_was_spawned_ends_at_once() -> None:
     """It has no process yet that could drain."""
-    run_in_fake_time(_shut_down_while_spawning())
-
-
-async def _shut_down_while_spawning() -> None:
     for seed in range(50):
         mesh = Mesh(seed)
         await mesh.boot()
@@ -147,11 +120,7 @@ async def _shut_down_while_spawning() -> None:
         await mesh.crash()
 
 
-def test_a_deleted_application_leaves_nothing() -> None:
-    run_in_fake_time(_delete())
-
-
-async def _delete() -> None:
+async def test_a_deleted_application_leaves_nothing() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 3)
@@ -164,12 +133,8 @@ async def _delete() -> None:
     await mesh.crash()
 
 
-def test_a_deployment_is_known_to_callers_as_soon_as_its_deploy_is_answered() -> None:
+async def test_a_deployment_is_known_to_callers_as_soon_as_its_deploy_is_answered() -> None:
     """Also one without replicas, whose first call starts them: its caller must not hear that it does not exist."""
-    run_in_fake_time(_deploy_and_look())
-
-
-async def _deploy_and_look() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     key = DeploymentKey("app", "Model")

@@ -1,7 +1,4 @@
-"""A fault of the controller's own that one deployment brings out, in fake time: the others notice nothing of it.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A fault of the controller's own that one deployment brings out, in fake time: the others notice nothing of it."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +13,7 @@ from mesh.controller.scaling import scaling_memory
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import fake_time_loop, run_in_fake_time
+from tests.sim.fake_time import fake_time_loop
 from tests.sim.traffic import Caller
 from tests.unit.controller.builders import application
 
@@ -50,17 +47,12 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("step", FAULTS)
-def test_a_deployment_that_the_controller_fails_at_stops_no_other(
+async def test_a_deployment_that_the_controller_fails_at_stops_no_other(
     step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The status has a trigger of its own for it (item 195)."""
     owner, name = FAULTS[step]
     monkeypatch.setattr(owner, name, raises_for_bad(getattr(owner, name)))
-    run_in_fake_time(_deploy_both(step))
-    assert len([record for record in caplog.records if "no such thing" in record.message]) == 1
-
-
-async def _deploy_both(step: str) -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     unlike = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=13, target_ongoing_requests=2)
@@ -75,6 +67,7 @@ async def _deploy_both(step: str) -> None:
     await mesh.run(lambda: application("good", "v2", 3))
     await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 3 and statuses(mesh)["good"].status == "RUNNING")
     assert not mesh.failed
+    assert len([record for record in caplog.records if "no such thing" in record.message]) == 1
     await mesh.crash()
 
 
@@ -82,14 +75,9 @@ def statuses(mesh: Mesh) -> dict[str, control_pb2.ApplicationStatus]:
     return {app.name: app for app in mesh.loop.status().applications}
 
 
-def test_a_slow_kv_that_holds_up_the_scaling_of_one_deployment_holds_up_no_other(
+async def test_a_slow_kv_that_holds_up_the_scaling_of_one_deployment_holds_up_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    run_in_fake_time(_scale_by_a_slow_kv())
-    assert len([record for record in caplog.records if "KV is slow" in record.message]) == 1
-
-
-async def _scale_by_a_slow_kv() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     scaling = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=9, target_ongoing_requests=2)
@@ -106,14 +94,11 @@ async def _scale_by_a_slow_kv() -> None:
     await mesh.until(lambda: len(mesh.cluster.serving()) == 6)
     assert not mesh.failed
     await mesh.crash()
+    assert len([record for record in caplog.records if "KV is slow" in record.message]) == 1
 
 
-def test_nothing_is_done_before_it_is_stored() -> None:
+async def test_nothing_is_done_before_it_is_stored() -> None:
     """Nor shown to callers: a controller that dies meanwhile would not know of it (item 189)."""
-    run_in_fake_time(_deploy_by_a_slow_kv())
-
-
-async def _deploy_by_a_slow_kv() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 2)

@@ -1,26 +1,18 @@
-"""What is stored of cordons and drains holds over restarts of the controller, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""What is stored of cordons and drains holds over restarts of the controller, in fake time."""
 
 import asyncio
 
 import pytest
 
 from mesh.controller.plan.cluster_picture import Node
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.sim.test_node_drains import SEEDS, cordon, drain, is_drained, nodes_of, started, uncordon
 from tests.sim.test_nodes import app
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_cordoned_node_that_the_first_list_of_a_controller_lacks_gets_no_replica(seed: int) -> None:
+async def test_a_cordoned_node_that_the_first_list_of_a_controller_lacks_gets_no_replica(seed: int) -> None:
     """What Ray places by itself avoids it too."""
-    run_in_fake_time(_cordon_of_a_missing_node(seed))
-
-
-async def _cordon_of_a_missing_node(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 1.0, "n1": 9.0}, 1)
     await cordon(mesh, "n1")
     await mesh.crash()
@@ -42,15 +34,9 @@ async def _cordon_of_a_missing_node(seed: int) -> None:
     await mesh.crash()
 
 
-def test_a_drain_says_once_when_it_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_drain_says_once_when_it_has_ended(caplog: pytest.LogCaptureFixture) -> None:
     """Also over a restart of the controller; `mesh events` shows it."""
     caplog.set_level("INFO")
-    run_in_fake_time(_drain_twice())
-    ends = [each for each in caplog.messages if "is drained: it can be switched off" in each]
-    assert [each.split()[1] for each in ends] == ["n1", "n1"], "one for each of two drains"
-
-
-async def _drain_twice() -> None:
     mesh, _ = await started(1, {"head": 9.0, "n1": 9.0}, 4)
     for _ in range(2):
         await drain(mesh, "n1")
@@ -61,3 +47,5 @@ async def _drain_twice() -> None:
         await asyncio.sleep(20.0)
         await uncordon(mesh, "n1")
     await mesh.crash()
+    ends = [each for each in caplog.messages if "is drained: it can be switched off" in each]
+    assert [each.split()[1] for each in ends] == ["n1", "n1"], "one for each of two drains"

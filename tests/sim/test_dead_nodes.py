@@ -1,7 +1,4 @@
-"""A node that has died and that Ray lists for a while longer, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A node that has died and that Ray lists for a while longer, in fake time."""
 
 import asyncio
 
@@ -12,7 +9,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.unit.controller.builders import application
 
 LISTED_S = 15.0
@@ -62,12 +58,8 @@ class DeadNode(FakeCluster):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_replacements_do_not_go_to_the_node_that_has_died(seed: int) -> None:
+async def test_replacements_do_not_go_to_the_node_that_has_died(seed: int) -> None:
     """Where others have room; Ray still lists it with all its resources."""
-    run_in_fake_time(_die(seed))
-
-
-async def _die(seed: int) -> None:
     cluster = DeadNode(seed, {"n1": 20.0, "n2": 20.0, "n3": 20.0})
     mesh = Mesh(seed, cluster=cluster)
     await mesh.boot()

@@ -1,7 +1,4 @@
-"""The disruption limit under the whole controller in fake time: what is lost counts, whatever it is lost to.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""The disruption limit under the whole controller in fake time: what is lost counts, whatever it is lost to."""
 
 import asyncio
 import functools
@@ -14,7 +11,6 @@ from mesh.controller.desired.desired_change import with_pause
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Faults
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.sim.test_node_drains import drain, is_drained
 from tests.sim.test_nodes import WatchedCluster, app
@@ -41,12 +37,8 @@ async def running(seed: int, max_unavailable_percent: float | None = None) -> tu
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_replicas_that_are_slow_because_a_node_was_lost_are_not_ended(seed: int) -> None:
+async def test_replicas_that_are_slow_because_a_node_was_lost_are_not_ended(seed: int) -> None:
     """Of nine a third is lost: those that are left serve on however their health checks end, and the status says so."""
-    run_in_fake_time(_lose_a_node(seed))
-
-
-async def _lose_a_node(seed: int) -> None:
     mesh, cluster = await running(seed)
     survivors = {actor.name for actor in cluster.replicas() if actor.node_id != "n2"}
     cluster.lose_node("n2")
@@ -64,12 +56,8 @@ async def _lose_a_node(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_an_update_takes_nothing_more_away_than_its_limit_less_what_is_lost(seed: int) -> None:
+async def test_an_update_takes_nothing_more_away_than_its_limit_less_what_is_lost(seed: int) -> None:
     """With a third that may be away, a node is lost at a random moment of the update, and comes back later."""
-    run_in_fake_time(_lose_a_node_during_an_update(seed))
-
-
-async def _lose_a_node_during_an_update(seed: int) -> None:
     mesh, cluster = await running(seed, max_unavailable_percent=34.0)
     await mesh.run(lambda: wanted("v2", max_unavailable_percent=34.0))
     await asyncio.sleep(cluster.random.uniform(0.0, 20.0))
@@ -83,12 +71,8 @@ async def _lose_a_node_during_an_update(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_failing_health_checks_take_no_more_away_than_the_deployment_allows(seed: int) -> None:
+async def test_failing_health_checks_take_no_more_away_than_the_deployment_allows(seed: int) -> None:
     """One of nine at a time, instead of three."""
-    run_in_fake_time(_all_are_sick(seed))
-
-
-async def _all_are_sick(seed: int) -> None:
     mesh, cluster = await running(seed, max_unavailable_percent=12.0)
     cluster.faults = replace(cluster.faults, sick=1.0)
     ended = 0
@@ -104,13 +88,9 @@ async def _all_are_sick(seed: int) -> None:
 
 
 @pytest.mark.parametrize("update", ["", "paused", "failed"])
-def test_a_node_is_drained_also_where_updates_start_no_replica_before_one_stops(update: str) -> None:
+async def test_a_node_is_drained_also_where_updates_start_no_replica_before_one_stops(update: str) -> None:
     """One replica more starts at a time then, so that no fewer serve. So does the version before of an update that
     stands still."""
-    run_in_fake_time(_drain_without_surge(update))
-
-
-async def _drain_without_surge(update: str) -> None:
     cluster = WatchedCluster(1, {"head": 8.0, "n1": 8.0, "n2": 8.0})
     cluster.broken_versions = {"v2"}
     mesh = Mesh(1, cluster=cluster)
@@ -140,12 +120,8 @@ def without_surge(version: str) -> control_pb2.ApplicationSpec:
     return spec
 
 
-def test_a_node_is_drained_while_a_new_configuration_is_held_back() -> None:
+async def test_a_node_is_drained_while_a_new_configuration_is_held_back() -> None:
     """Those that replace the others have the configuration before, like them."""
-    run_in_fake_time(_drain_with_held_configuration())
-
-
-async def _drain_with_held_configuration() -> None:
     mesh, cluster = await running(seed=1)
     cluster.cpus["n2"] = 6.0
     pause = functools.partial(with_pause, application="app", deployment="", is_paused=True)

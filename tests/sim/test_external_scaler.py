@@ -10,7 +10,6 @@ from mesh.controller.desired.desired_change import InvalidChangeError, scaled
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import KEY, application
 
@@ -19,12 +18,8 @@ async def scale(mesh: Mesh, num_replicas: int) -> None:
     await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=num_replicas), ()))
 
 
-def test_an_external_scaler_sets_the_number_within_the_bounds() -> None:
+async def test_an_external_scaler_sets_the_number_within_the_bounds() -> None:
     """Neither time without load, nor a restart of the controller, nor another deploy changes it (items 234, 246)."""
-    run_in_fake_time(_scale())
-
-
-async def _scale() -> None:
     rules = AutoscalingConfig(min_replicas=1, max_replicas=6, external_scaler=True, downscale_delay_s=1).to_message()
     mesh = Mesh(seed=1)
     await mesh.boot()

@@ -1,7 +1,4 @@
-"""Two drivers, two controllers and lost keys, in fake time: none undoes the work of another.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""Two drivers, two controllers and lost keys, in fake time: none undoes the work of another."""
 
 import asyncio
 import functools
@@ -17,19 +14,14 @@ from mesh.controller.store.desired_store import FencedError, StateStore
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
 from tests.unit.controller.test_control_servicer import IDENTITY, Aborted, Context
 
 
-def test_a_late_retry_does_not_undo_a_newer_deploy() -> None:
+async def test_a_late_retry_does_not_undo_a_newer_deploy() -> None:
     """The controller dies between storing a deploy and answering it; another driver deploys before the retry."""
-    run_in_fake_time(_retry_late())
-
-
-async def _retry_late() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 1)
@@ -56,12 +48,8 @@ async def _retry_late() -> None:
     await mesh.crash()
 
 
-def test_of_two_people_who_change_what_both_have_read_one_is_refused() -> None:
+async def test_of_two_people_who_change_what_both_have_read_one_is_refused() -> None:
     """A deploy, a rollback, a scaling and a delete, each after another one's change: it says who that was."""
-    run_in_fake_time(_read_both())
-
-
-async def _read_both() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     drivers = Drivers(mesh)
@@ -88,12 +76,8 @@ async def _read_both() -> None:
     await mesh.crash()
 
 
-def test_a_number_a_pause_and_a_shutdown_of_what_was_changed_meanwhile_are_refused() -> None:
+async def test_a_number_a_pause_and_a_shutdown_of_what_was_changed_meanwhile_are_refused() -> None:
     """Each was decided on what is there no more. What was decided on the present state is done."""
-    run_in_fake_time(_decide_late())
-
-
-async def _decide_late() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     drivers = Drivers(mesh)
@@ -118,11 +102,7 @@ async def _decide_late() -> None:
     await mesh.crash()
 
 
-def test_a_backup_replaces_only_what_its_operator_has_seen() -> None:
-    run_in_fake_time(_restore_late())
-
-
-async def _restore_late() -> None:
+async def test_a_backup_replaces_only_what_its_operator_has_seen() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     drivers = Drivers(mesh)
@@ -138,12 +118,8 @@ async def _restore_late() -> None:
     await mesh.crash()
 
 
-def test_a_change_with_an_expected_revision_is_applied_once_when_its_answer_is_lost() -> None:
+async def test_a_change_with_an_expected_revision_is_applied_once_when_its_answer_is_lost() -> None:
     """Its own revision is no conflict for its repetition, also at the next controller."""
-    run_in_fake_time(_retry_expecting())
-
-
-async def _retry_expecting() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     drivers = Drivers(mesh)
@@ -160,12 +136,8 @@ async def _retry_expecting() -> None:
     await mesh.crash()
 
 
-def test_what_no_one_asked_for_is_no_conflict() -> None:
+async def test_what_no_one_asked_for_is_no_conflict() -> None:
     """Load, an external scaler, and a replica that came up: a deploy that was computed before them is right."""
-    run_in_fake_time(_scale_meanwhile())
-
-
-async def _scale_meanwhile() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     drivers = Drivers(mesh)
@@ -181,11 +153,7 @@ async def _scale_meanwhile() -> None:
     await mesh.crash()
 
 
-def test_who_repeats_what_is_there_already_is_not_refused() -> None:
-    run_in_fake_time(_repeat())
-
-
-async def _repeat() -> None:
+async def test_who_repeats_what_is_there_already_is_not_refused() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     drivers = Drivers(mesh)
@@ -193,8 +161,10 @@ async def _repeat() -> None:
     read = mesh.revision()
     await drivers.deploy("bob@host", "v2")
     await drivers.deploy("ann@host", "v2", expected=read)
+    assert mesh.stored().applications[0].deployments[0].version == "v2-of options"
     await drivers.delete(expected=mesh.revision())
     await drivers.delete(expected=read)
+    assert not mesh.stored().applications
     await mesh.crash()
 
 
@@ -268,12 +238,8 @@ def _revisions(revision: int | None) -> control_pb2.ExpectedRevisions | None:
     return None if revision is None else control_pb2.ExpectedRevisions(revisions={"app": revision})
 
 
-def test_an_old_controller_that_lives_on_stores_nothing() -> None:
+async def test_an_old_controller_that_lives_on_stores_nothing() -> None:
     """Ray took its node for dead; it makes one autoscaling decision more."""
-    run_in_fake_time(_live_on())
-
-
-async def _live_on() -> None:
     kv = DictKeyValue()
     old, new = (DesiredKeeper(StateStore(kv), lambda desired: None) for _ in range(2))
     await old.claim()
@@ -290,12 +256,8 @@ async def _live_on() -> None:
     assert kv.entries == before
 
 
-def test_a_controller_that_finds_replicas_but_no_state_touches_nothing() -> None:
+async def test_a_controller_that_finds_replicas_but_no_state_touches_nothing() -> None:
     """Its keys were deleted; the replicas serve on."""
-    run_in_fake_time(_lose_keys())
-
-
-async def _lose_keys() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 5)

@@ -1,7 +1,4 @@
-"""A first version of which not all replicas come up, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A first version of which not all replicas come up, in fake time."""
 
 import asyncio
 
@@ -13,7 +10,6 @@ from mesh.status import ApplicationStatus
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 
 
@@ -34,12 +30,8 @@ class FewPlaces(FakeCluster):
         await super()._construct(actor)
 
 
-def test_a_first_version_that_has_served_is_tried_without_limit_and_says_why_it_is_not_complete() -> None:
+async def test_a_first_version_that_has_served_is_tried_without_limit_and_says_why_it_is_not_complete() -> None:
     """One replica came up, so that the others may have failed for a passing reason (item 148)."""
-    run_in_fake_time(_serve_with_one())
-
-
-async def _serve_with_one() -> None:
     mesh = Mesh(1, cluster=(cluster := FewPlaces(1)))
     await mesh.boot()
     await mesh.deploy("v1", 3)
@@ -54,11 +46,7 @@ async def _serve_with_one() -> None:
     await mesh.crash()
 
 
-def test_a_first_version_that_has_never_served_is_given_up() -> None:
-    run_in_fake_time(_serve_with_none())
-
-
-async def _serve_with_none() -> None:
+async def test_a_first_version_that_has_never_served_is_given_up() -> None:
     mesh = Mesh(1, cluster=(cluster := FewPlaces(0)))
     await mesh.boot()
     await mesh.deploy("v1", 3)

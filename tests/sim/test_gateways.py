@@ -1,7 +1,4 @@
-"""Gateways that do not come up, and gateways that get other options, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""Gateways that do not come up, and gateways that get other options, in fake time."""
 
 import asyncio
 import contextlib
@@ -18,7 +15,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor, Faults
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 
 LIMIT_S = 120.0
 
@@ -38,11 +34,7 @@ class Hanging(FakeCluster):
         return await super()._start(actor)
 
 
-def test_a_gateway_that_hangs_in_its_start_is_replaced_when_its_time_is_over() -> None:
-    run_in_fake_time(_hang())
-
-
-async def _hang() -> None:
+async def test_a_gateway_that_hangs_in_its_start_is_replaced_when_its_time_is_over() -> None:
     mesh = Mesh(1, cluster=(cluster := Hanging()))
     await mesh.boot()
     await asyncio.sleep(LIMIT_S - 5.0)
@@ -57,11 +49,7 @@ async def _hang() -> None:
     await mesh.crash()
 
 
-def test_gateways_of_one_node_are_replaced_and_adopted_one_by_one() -> None:
-    run_in_fake_time(_several())
-
-
-async def _several() -> None:
+async def test_gateways_of_one_node_are_replaced_and_adopted_one_by_one() -> None:
     mesh = Mesh(1, gateway_processes=3)
     await mesh.boot()
     await mesh.until(lambda: _healthy(mesh) == [0, 1, 2], 10.0)
@@ -99,12 +87,8 @@ class LateLists(FakeCluster):
         return [node for node in await super().nodes() if node.node_id != self.lacks]
 
 
-def test_a_new_controller_stops_no_gateway_because_it_does_not_know_the_nodes_yet() -> None:
+async def test_a_new_controller_stops_no_gateway_because_it_does_not_know_the_nodes_yet() -> None:
     """Ray answers slowly when much has failed, and then nothing else must be taken away."""
-    run_in_fake_time(_late_list())
-
-
-async def _late_list() -> None:
     mesh = Mesh(1, cluster=(cluster := LateLists()))
     await mesh.boot()
     await mesh.deploy("v1", 4, max_replicas_per_node=2)
@@ -140,11 +124,7 @@ async def _three_nodes() -> Mesh:
     return mesh
 
 
-def test_options_of_gateways_change_one_node_at_a_time() -> None:
-    run_in_fake_time(_roll())
-
-
-async def _roll() -> None:
+async def test_options_of_gateways_change_one_node_at_a_time() -> None:
     mesh = await _three_nodes()
     await _configure(mesh, NEW)
     seen: list[dict[str, list[int]]] = []
@@ -163,11 +143,7 @@ async def _roll() -> None:
     await mesh.crash()
 
 
-def test_options_that_no_gateway_can_start_with_stop_at_the_first_node_and_can_be_taken_back() -> None:
-    run_in_fake_time(_stop_at_first_node())
-
-
-async def _stop_at_first_node() -> None:
+async def test_options_that_no_gateway_can_start_with_stop_at_the_first_node_and_can_be_taken_back() -> None:
     mesh = await _three_nodes()
     before = {each.gateway_id for each in mesh.loop.status().gateways}
     mesh.cluster.taken_ports = {8001}
@@ -188,11 +164,7 @@ async def _stop_at_first_node() -> None:
     await mesh.crash()
 
 
-def test_nodes_get_more_gateways_and_fewer_while_they_serve() -> None:
-    run_in_fake_time(_more_and_fewer())
-
-
-async def _more_and_fewer() -> None:
+async def test_nodes_get_more_gateways_and_fewer_while_they_serve() -> None:
     mesh = await _three_nodes()
     for processes in (3, 2, 1):
         await _configure(mesh, control_pb2.GatewayOptions(grpc_port=9000, processes=processes, http_port=8000))
@@ -208,11 +180,7 @@ async def _more_and_fewer() -> None:
     await mesh.crash()
 
 
-def test_a_change_of_options_goes_on_when_the_controller_dies_in_it() -> None:
-    run_in_fake_time(_die_in_it())
-
-
-async def _die_in_it() -> None:
+async def test_a_change_of_options_goes_on_when_the_controller_dies_in_it() -> None:
     for pause_s in range(12):
         mesh = await _three_nodes()
         await _configure(mesh, NEW)
@@ -224,14 +192,9 @@ async def _die_in_it() -> None:
         await mesh.crash()
 
 
-@pytest.mark.parametrize("first_seed", range(0, 30, 10))
-def test_any_storm_ends_with_the_options_that_were_asked_for_last(first_seed: int) -> None:
+@pytest.mark.parametrize("seed", range(30))
+async def test_any_storm_ends_with_the_options_that_were_asked_for_last(seed: int) -> None:
     """Messages are lost, gateways and controllers die, some options work nowhere, and the last ones do."""
-    for seed in range(first_seed, first_seed + 10):
-        run_in_fake_time(_storm(seed))
-
-
-async def _storm(seed: int) -> None:
     random.seed(seed)  # health checks are spread by Python's own dice
     mesh, dice = await _three_nodes(), random.Random(seed)
     mesh.cluster.taken_ports = {8001}

@@ -1,7 +1,4 @@
-"""The version before stays until the wanted one is proven, in fake time: renamed, failing, and after outages.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""The version before stays until the wanted one is proven, in fake time: renamed, failing, and after outages."""
 
 import asyncio
 
@@ -14,7 +11,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
 from tests.sim.traffic import Caller
 from tests.unit.controller.builders import application
@@ -51,12 +47,8 @@ def routed(mesh: Mesh) -> list[str]:
 
 
 @pytest.mark.parametrize("is_broken", [False, True])
-def test_a_renamed_ingress_serves_until_the_new_one_does(is_broken: bool) -> None:
+async def test_a_renamed_ingress_serves_until_the_new_one_does(is_broken: bool) -> None:
     """Its routes too, however long that takes, and for good if the new one fails."""
-    run_in_fake_time(_rename(is_broken))
-
-
-async def _rename(is_broken: bool) -> None:
     mesh = Mesh(1, cluster=(cluster := Dependent(construct_s=600.0)))
     cluster.broken_versions = {"v2"} if is_broken else set()
     await mesh.boot()
@@ -83,11 +75,7 @@ async def _rename(is_broken: bool) -> None:
     await mesh.crash()
 
 
-def test_an_ingress_of_the_same_name_has_the_methods_of_the_versions_that_serve() -> None:
-    run_in_fake_time(_change_methods())
-
-
-async def _change_methods() -> None:
+async def test_an_ingress_of_the_same_name_has_the_methods_of_the_versions_that_serve() -> None:
     def shop(version: str, method: str) -> control_pb2.ApplicationSpec:
         app = application("app", version, 1)
         app.deployments[0].grpc_methods.add(full_name=method)
@@ -111,12 +99,8 @@ async def _change_methods() -> None:
 
 @pytest.mark.parametrize("num_replicas", [1, 2])
 @pytest.mark.parametrize("meanwhile", ["nothing", "deployed again", "controller restarted"])
-def test_a_version_that_ever_ran_comes_back_by_itself(num_replicas: int, meanwhile: str) -> None:
+async def test_a_version_that_ever_ran_comes_back_by_itself(num_replicas: int, meanwhile: str) -> None:
     """A replica dies while what its constructor needs is away for half a minute."""
-    run_in_fake_time(_come_back(num_replicas, meanwhile))
-
-
-async def _come_back(num_replicas: int, meanwhile: str) -> None:
     mesh = Mesh(1, cluster=(cluster := Dependent()))
     await mesh.boot()
     await mesh.deploy("v1", num_replicas)
@@ -139,12 +123,8 @@ async def _come_back(num_replicas: int, meanwhile: str) -> None:
     await mesh.crash()
 
 
-def test_replicas_of_the_version_before_are_replaced_while_the_new_one_fails() -> None:
+async def test_replicas_of_the_version_before_are_replaced_while_the_new_one_fails() -> None:
     """After a restart of the controller too: the version before is stored, with its code."""
-    run_in_fake_time(_erode())
-
-
-async def _erode() -> None:
     mesh = Mesh(1, cluster=(cluster := Dependent()))
     cluster.broken_versions = {"v2"}
     await mesh.boot()
@@ -169,12 +149,8 @@ async def _erode() -> None:
     await mesh.crash()
 
 
-def test_a_restarted_controller_knows_how_long_new_replicas_have_served() -> None:
+async def test_a_restarted_controller_knows_how_long_new_replicas_have_served() -> None:
     """The rollout goes on where it was."""
-    run_in_fake_time(_restart_meanwhile())
-
-
-async def _restart_meanwhile() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 1)
@@ -189,12 +165,8 @@ async def _restart_meanwhile() -> None:
     await mesh.crash()
 
 
-def test_a_version_that_fails_at_its_first_call_after_zero_replicas_leaves_the_one_before() -> None:
+async def test_a_version_that_fails_at_its_first_call_after_zero_replicas_leaves_the_one_before() -> None:
     """It was deployed while there were no calls, so nothing had shown that it works."""
-    run_in_fake_time(_wake_up_broken())
-
-
-async def _wake_up_broken() -> None:
     mesh = Mesh(1, cluster=(cluster := Dependent()))
     scaling = control_pb2.AutoscalingOptions(min_replicas=0, max_replicas=2, target_ongoing_requests=2)
     scaling.metrics_interval_s = scaling.look_back_period_s = 1.0
@@ -217,11 +189,7 @@ async def _wake_up_broken() -> None:
     await mesh.crash()
 
 
-def test_replicas_of_the_version_before_are_replaced_while_the_new_one_loads() -> None:
-    run_in_fake_time(_load_for_long())
-
-
-async def _load_for_long() -> None:
+async def test_replicas_of_the_version_before_are_replaced_while_the_new_one_loads() -> None:
     mesh = Mesh(1, cluster=(cluster := Dependent()))
     await mesh.boot()
     await mesh.deploy("v1", 4)
@@ -232,16 +200,13 @@ async def _load_for_long() -> None:
     cluster._construct_s = 1.0
     cluster.end(cluster.serving("v1")[0])
     await mesh.until(lambda: len(cluster.serving("v1")) == 4, within_s=30.0)
+    assert (mesh.app_status(), len(cluster.serving("v2"))) == (ApplicationStatus.DEPLOYING, 0)
     await mesh.until(lambda: is_running(mesh, "v2", 4), within_s=8 * HOUR_S)
     await mesh.crash()
 
 
-def test_a_replacement_starts_with_the_configuration_that_has_worked() -> None:
+async def test_a_replacement_starts_with_the_configuration_that_has_worked() -> None:
     """Not with the wanted one, which its constructor would refuse."""
-    run_in_fake_time(_replace_after_rejection())
-
-
-async def _replace_after_rejection() -> None:
     mesh = Mesh(1, cluster=(cluster := Dependent()))
     cluster.refused_configs = {"2"}
     await mesh.boot()

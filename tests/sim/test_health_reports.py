@@ -1,7 +1,6 @@
 """Replicas that say by themselves that they are well are not called, and those that are not are found as before.
 
-The replicas' own checks are those of the product. A test runs the coroutine that follows it; what is asserted stands
-there.
+The replicas' own checks are those of the product.
 """
 
 import asyncio
@@ -14,7 +13,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 
 REPLICAS = 20
@@ -87,12 +85,8 @@ async def finish(mesh: Mesh) -> None:
         mesh.cluster.end(actor)
 
 
-def test_replicas_that_are_well_are_not_called() -> None:
+async def test_replicas_that_are_well_are_not_called() -> None:
     """Except at the beginning, also of a controller, until their first reports have come."""
-    run_in_fake_time(_well())
-
-
-async def _well() -> None:
     calls = {}
     for reports in (True, False):
         mesh = await serving(cluster := Reporting(reports=reports))
@@ -107,12 +101,8 @@ async def _well() -> None:
 
 
 @pytest.mark.parametrize("reports", [True, False])
-def test_a_replica_that_is_not_well_is_replaced_after_three_failed_checks(reports: bool) -> None:
+async def test_a_replica_that_is_not_well_is_replaced_after_three_failed_checks(reports: bool) -> None:
     """As soon with reports as without (item 150)."""
-    run_in_fake_time(_sick(reports))
-
-
-async def _sick(reports: bool) -> None:
     mesh = await serving(cluster := Reporting(reports=reports))
     await asyncio.sleep(60.0)
     victim = cluster.serving()[0]
@@ -124,33 +114,20 @@ async def _sick(reports: bool) -> None:
     await finish(mesh)
 
 
-def test_a_replica_that_says_nothing_is_called() -> None:
+async def test_a_replica_that_says_nothing_is_called() -> None:
     """Its checks hang, its own as well as those that the controller asks for (item 151)."""
-    run_in_fake_time(_hang())
-
-
-async def _hang() -> None:
     mesh = await serving(cluster := Reporting())
     await asyncio.sleep(60.0)
     victim = cluster.serving()[0]
     cluster.hanging.add(victim.name)
+    before = cluster.calls
     within_s = 2 * PERIOD_MAX_S + 5.0 + 3 * TIMEOUT_S + 2 * PERIOD_MAX_S
     await mesh.until(lambda: has_failed(mesh, victim), within_s=within_s)
+    assert cluster.calls - before == 3
     await finish(mesh)
 
 
-def test_a_replica_that_takes_no_calls_leaves_the_snapshots_as_soon_as_it_says_so() -> None:
-    run_in_fake_time(_unready())
-
-
-class ChecksReady(Reporting):
-    async def _describe(self, actor: Actor) -> bytes:
-        ready = control_pb2.ReplicaReady.FromString(await super()._describe(actor))
-        ready.checks_ready = True
-        return ready.SerializeToString()
-
-
-async def _unready() -> None:
+async def test_a_replica_that_takes_no_calls_leaves_the_snapshots_as_soon_as_it_says_so() -> None:
     mesh = await serving(cluster := ChecksReady(), 3)
     await asyncio.sleep(60.0)
     victim = cluster.serving()[0]
@@ -164,3 +141,10 @@ async def _unready() -> None:
     await mesh.until(lambda: listed() == 3, within_s=3.0)
     assert victim.name in cluster.actors
     await finish(mesh)
+
+
+class ChecksReady(Reporting):
+    async def _describe(self, actor: Actor) -> bytes:
+        ready = control_pb2.ReplicaReady.FromString(await super()._describe(actor))
+        ready.checks_ready = True
+        return ready.SerializeToString()

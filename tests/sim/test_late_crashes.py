@@ -1,7 +1,4 @@
-"""A version that dies seconds after it came up replaces nothing, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A version that dies seconds after it came up replaces nothing, in fake time."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +9,6 @@ from mesh.status import ApplicationStatus
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
 
 
@@ -45,12 +41,8 @@ async def fewest(count: Callable[[], int], for_s: float) -> int:
 
 @pytest.mark.parametrize("after_s", [0.5, 5.0, 9.0])
 @pytest.mark.parametrize("num_replicas", [1, 4, 10, 20])
-def test_a_version_that_dies_soon_after_it_came_up_replaces_nothing(num_replicas: int, after_s: float) -> None:
+async def test_a_version_that_dies_soon_after_it_came_up_replaces_nothing(num_replicas: int, after_s: float) -> None:
     """The old version keeps its number, and the rollout stops after a few failures (items 189, 190)."""
-    run_in_fake_time(_crash_late(num_replicas, after_s))
-
-
-async def _crash_late(num_replicas: int, after_s: float) -> None:
     mesh = Mesh(1, cluster=(cluster := CrashesLate(after_s)))
     await mesh.boot()
     await mesh.deploy("v1", num_replicas)
@@ -68,11 +60,7 @@ async def _crash_late(num_replicas: int, after_s: float) -> None:
     await mesh.crash()
 
 
-def test_a_good_version_replaces_the_old_one_when_it_has_served_for_min_ready_s() -> None:
-    run_in_fake_time(_replace())
-
-
-async def _replace() -> None:
+async def test_a_good_version_replaces_the_old_one_when_it_has_served_for_min_ready_s() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 1)

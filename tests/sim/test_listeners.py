@@ -1,24 +1,16 @@
-"""Processes that follow a deployment on Sync streams, in fake time: what they hear, and what waits for them.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""Processes that follow a deployment on Sync streams, in fake time: what they hear, and what waits for them."""
 
 import asyncio
 
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
 from tests.sim.listener import Listener, Manner
 from tests.sim.storm import WatchedCluster
 from tests.unit.controller.builders import KEY
 
 
-def test_replicas_drain_when_all_that_read_have_heard_of_it() -> None:
+async def test_replicas_drain_when_all_that_read_have_heard_of_it() -> None:
     """Those that read nothing, or have vanished, hold nothing up (item 153)."""
-    run_in_fake_time(_update())
-
-
-async def _update() -> None:
     cluster = WatchedCluster(seed=1)
     mesh = cluster.mesh = Mesh(1, cluster=cluster)
     await mesh.boot()

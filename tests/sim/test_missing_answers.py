@@ -1,7 +1,4 @@
-"""An answer that is late, lost or incomplete is no failure, in fake time: nothing healthy is ended for it.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""An answer that is late, lost or incomplete is no failure, in fake time: nothing healthy is ended for it."""
 
 import asyncio
 from typing import cast
@@ -18,7 +15,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor, Faults
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
 from tests.unit.controller.builders import KEY, application, with_application
 
@@ -45,11 +41,7 @@ def states(mesh: Mesh) -> list[str]:
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"], ids=["of the wanted version", "of the version before"])
-def test_a_restarted_controller_waits_for_a_replica_that_is_too_busy_to_answer(version: str) -> None:
-    run_in_fake_time(_be_busy(version))
-
-
-async def _be_busy(version: str) -> None:
+async def test_a_restarted_controller_waits_for_a_replica_that_is_too_busy_to_answer(version: str) -> None:
     mesh = Mesh(1, cluster=(cluster := Busy()))
     await mesh.boot()
     await mesh.deploy("v1", 3)
@@ -71,12 +63,8 @@ async def _be_busy(version: str) -> None:
     await mesh.crash()
 
 
-def test_a_replica_that_never_answers_a_restarted_controller_is_replaced_in_the_end() -> None:
+async def test_a_replica_that_never_answers_a_restarted_controller_is_replaced_in_the_end() -> None:
     """After as much time as three health checks have."""
-    run_in_fake_time(_never_answer())
-
-
-async def _never_answer() -> None:
     mesh = Mesh(1, cluster=(cluster := Busy()))
     await mesh.boot()
     await mesh.deploy("v1", 3)
@@ -152,13 +140,9 @@ class Slow:
 
 
 @pytest.mark.parametrize(("count", "per_second"), [(10_000, 500.0), (250, 2.0)])
-def test_a_recovery_of_many_replicas_kills_none(count: int, per_second: float) -> None:
+async def test_a_recovery_of_many_replicas_kills_none(count: int, per_second: float) -> None:
     """500 answers a second are enough for all in time; at two, most are adopted by name, and the last one is asked
     when the first would have to be given up."""
-    run_in_fake_time(_recover_many(count, per_second))
-
-
-async def _recover_many(count: int, per_second: float) -> None:
     app = application("app", "v1", count)
     app.deployments[0].options.health_check_period_s = 3600.0
     cluster = Slow(count, per_second, config_version(app.deployments[0].options))
@@ -179,12 +163,8 @@ async def _recover_many(count: int, per_second: float) -> None:
     await mesh.crash()
 
 
-def test_a_gateway_that_drains_goes_on_draining_under_a_new_controller() -> None:
+async def test_a_gateway_that_drains_goes_on_draining_under_a_new_controller() -> None:
     """It refuses calls: the node gets another one when it has ended."""
-    run_in_fake_time(_drain_gateway())
-
-
-async def _drain_gateway() -> None:
     cluster = FakeCluster(1, cpus={"head": 0.0, "n2": 10.0})
     mesh = Mesh(1, cluster=cluster)
     await mesh.boot()
@@ -212,11 +192,7 @@ async def _drain_gateway() -> None:
     await mesh.crash()
 
 
-def test_a_gateway_that_drains_on_a_node_that_is_needed_again_is_not_taken_for_healthy() -> None:
-    run_in_fake_time(_drain_needed_gateway())
-
-
-async def _drain_needed_gateway() -> None:
+async def test_a_gateway_that_drains_on_a_node_that_is_needed_again_is_not_taken_for_healthy() -> None:
     cluster = FakeCluster(1, cpus={"head": 0.0, "n2": 10.0})
     mesh = Mesh(1, cluster=cluster)
     await mesh.boot()
@@ -234,12 +210,8 @@ async def _drain_needed_gateway() -> None:
     await mesh.crash()
 
 
-def test_a_replica_that_drains_gets_no_calls_from_a_new_controller() -> None:
+async def test_a_replica_that_drains_gets_no_calls_from_a_new_controller() -> None:
     """It ends as it was asked to, and no other one in its place."""
-    run_in_fake_time(_drain_replica())
-
-
-async def _drain_replica() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 3)
@@ -282,11 +254,7 @@ async def twenty_on(cluster: Forgetful) -> Mesh:
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_one_list_that_lacks_nodes_changes_nothing(count: int) -> None:
-    run_in_fake_time(_forget_once(count))
-
-
-async def _forget_once(count: int) -> None:
+async def test_one_list_that_lacks_nodes_changes_nothing(count: int) -> None:
     mesh = await twenty_on(cluster := Forgetful())
     before, readings = set(cluster.serving()), cluster.readings
     cluster.hidden = {f"n{number}" for number in range(count)}
@@ -299,11 +267,7 @@ async def _forget_once(count: int) -> None:
     await mesh.crash()
 
 
-def test_a_list_that_lacks_most_nodes_is_not_believed_at_once() -> None:
-    run_in_fake_time(_forget_most())
-
-
-async def _forget_most() -> None:
+async def test_a_list_that_lacks_most_nodes_is_not_believed_at_once() -> None:
     mesh = await twenty_on(cluster := Forgetful())
     before = set(cluster.serving())
     cluster.hidden = {f"n{number}" for number in range(3)}
@@ -338,12 +302,8 @@ class Sick(FakeCluster):
 
 
 @pytest.mark.parametrize(("num_replicas", "most"), [(1, 1), (2, 1), (10, 3)])
-def test_when_all_health_checks_fail_a_third_is_replaced_at_a_time(num_replicas: int, most: int) -> None:
+async def test_when_all_health_checks_fail_a_third_is_replaced_at_a_time(num_replicas: int, most: int) -> None:
     """The others serve on, and the status says so (item 150)."""
-    run_in_fake_time(_be_sick(num_replicas, most))
-
-
-async def _be_sick(num_replicas: int, most: int) -> None:
     mesh = Mesh(1, cluster=(cluster := Sick(seed=1)))
     await mesh.boot()
     await mesh.deploy("v1", num_replicas)

@@ -1,7 +1,4 @@
-"""Nodes that operators cordon and drain, under the whole controller in fake time, by a seed.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""Nodes that operators cordon and drain, under the whole controller in fake time, by a seed."""
 
 import asyncio
 import functools
@@ -15,7 +12,6 @@ from mesh.controller.report.node_statuses import node_status, replicas_on
 from mesh.status import ApplicationStatus, NodeStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.sim.test_nodes import WatchedCluster, app
 
@@ -73,12 +69,8 @@ def assert_never_fewer(cluster: WatchedCluster, number: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_new_replica_starts_on_a_cordoned_node(seed: int) -> None:
+async def test_no_new_replica_starts_on_a_cordoned_node(seed: int) -> None:
     """Not even under the next controller, nor when Ray has to choose the node. What runs there stays."""
-    run_in_fake_time(_cordon(seed))
-
-
-async def _cordon(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 2.0, "n1": 4.0, "n2": 4.0}, 4)
     there = {actor.name for actor in cluster.replicas() if actor.node_id == "n1"}
     await cordon(mesh, "n1")
@@ -97,11 +89,7 @@ async def _cordon(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_replica_that_waits_in_the_queue_of_ray_avoids_a_node_cordoned_since(seed: int) -> None:
-    run_in_fake_time(_cordon_while_it_waits(seed))
-
-
-async def _cordon_while_it_waits(seed: int) -> None:
+async def test_a_replica_that_waits_in_the_queue_of_ray_avoids_a_node_cordoned_since(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 1.0, "n1": 1.0, "n2": 1.0}, 3)
     await mesh.run(lambda: app("v1", 4))
     await asyncio.sleep(40.0)
@@ -116,11 +104,7 @@ async def _cordon_while_it_waits(seed: int) -> None:
     await mesh.crash()
 
 
-def test_a_cordon_is_forgotten_when_its_node_has_been_gone_for_an_hour() -> None:
-    run_in_fake_time(_forget())
-
-
-async def _forget() -> None:
+async def test_a_cordon_is_forgotten_when_its_node_has_been_gone_for_an_hour() -> None:
     mesh, cluster = await started(1, {"head": 4.0, "n1": 4.0}, 2)
     await cordon(mesh, "n1")
     cluster.lose_node("n1")
@@ -135,12 +119,8 @@ async def _forget() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_drain_moves_all_replicas_and_then_the_gateway(seed: int) -> None:
+async def test_a_drain_moves_all_replicas_and_then_the_gateway(seed: int) -> None:
     """Others serve before one stops, so that never fewer serve than are wanted; the progress says how far it is."""
-    run_in_fake_time(_drain(seed))
-
-
-async def _drain(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 8.0, "n1": 8.0, "n2": 8.0}, 12)
     assert nodes_of(cluster)["n1"] == 4
     await drain(mesh, "n1")
@@ -166,11 +146,7 @@ def gateways(cluster: WatchedCluster) -> list[str]:
     return [actor.name for actor in cluster.actors.values() if isinstance(actor.spec, control_pb2.GatewaySpec)]
 
 
-def test_a_drain_starts_as_many_replacements_at_a_time_as_the_surge_allows() -> None:
-    run_in_fake_time(_drain_slowly())
-
-
-async def _drain_slowly() -> None:
+async def test_a_drain_starts_as_many_replacements_at_a_time_as_the_surge_allows() -> None:
     cluster = WatchedCluster(3, {"head": 5.0, "n1": 5.0})
     mesh = Mesh(3, cluster=cluster)
     await mesh.boot()
@@ -194,12 +170,8 @@ async def _drain_slowly() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_drain_without_room_takes_nothing_away_and_says_why(seed: int) -> None:
+async def test_a_drain_without_room_takes_nothing_away_and_says_why(seed: int) -> None:
     """It goes on when there is room, under whichever controller."""
-    run_in_fake_time(_drain_without_room(seed))
-
-
-async def _drain_without_room(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 2.0, "n1": 2.0, "n2": 2.0}, 6)
     await drain(mesh, "n1")
     await mesh.until(lambda: "wait for room" in status(mesh, "n1").message)
@@ -217,11 +189,7 @@ async def _drain_without_room(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_drain_that_is_called_off_leaves_the_replicas_where_they_are(seed: int) -> None:
-    run_in_fake_time(_call_off(seed))
-
-
-async def _call_off(seed: int) -> None:
+async def test_a_drain_that_is_called_off_leaves_the_replicas_where_they_are(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 2.0, "n1": 2.0, "n2": 2.0}, 6)
     before = {actor.name for actor in cluster.replicas()}
     await drain(mesh, "n1")
@@ -235,12 +203,8 @@ async def _call_off(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_two_nodes_may_be_drained_at_once(seed: int) -> None:
+async def test_two_nodes_may_be_drained_at_once(seed: int) -> None:
     """That is more than a third of the nodes: nothing is lost, because others serve first."""
-    run_in_fake_time(_drain_two(seed))
-
-
-async def _drain_two(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 9.0, "n1": 3.0, "n2": 3.0}, 9)
     await drain(mesh, "n1")
     await drain(mesh, "n2")
@@ -251,11 +215,7 @@ async def _drain_two(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_drain_during_a_rollout_costs_no_more_than_the_rollout(seed: int) -> None:
-    run_in_fake_time(_drain_during_a_rollout(seed))
-
-
-async def _drain_during_a_rollout(seed: int) -> None:
+async def test_a_drain_during_a_rollout_costs_no_more_than_the_rollout(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 8.0, "n1": 4.0, "n2": 8.0}, 9)
     await mesh.run(lambda: app("v2", 9))
     await asyncio.sleep(cluster.random.uniform(0.0, 15.0))
@@ -266,12 +226,8 @@ async def _drain_during_a_rollout(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_rollout_that_has_failed_does_not_keep_a_node_from_being_drained(seed: int) -> None:
+async def test_a_rollout_that_has_failed_does_not_keep_a_node_from_being_drained(seed: int) -> None:
     """Replicas of the version before move."""
-    run_in_fake_time(_drain_after_a_bad_update(seed))
-
-
-async def _drain_after_a_bad_update(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 6.0, "n1": 6.0, "n2": 6.0}, 6)
     await asyncio.sleep(30.0)
     cluster.broken_versions.add("v2")
@@ -284,11 +240,7 @@ async def _drain_after_a_bad_update(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_canary_moves_with_the_version_beside_it(seed: int) -> None:
-    run_in_fake_time(_drain_with_a_canary(seed))
-
-
-async def _drain_with_a_canary(seed: int) -> None:
+async def test_a_canary_moves_with_the_version_beside_it(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 8.0, "n1": 8.0, "n2": 8.0}, 6)
 
     def canary() -> control_pb2.ApplicationSpec:
@@ -307,12 +259,8 @@ async def _drain_with_a_canary(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_node_that_dies_while_another_is_drained_holds_the_drain_up(seed: int) -> None:
+async def test_a_node_that_dies_while_another_is_drained_holds_the_drain_up(seed: int) -> None:
     """What is lost counts: no replica stops before as many serve as are wanted, and one more."""
-    run_in_fake_time(_drain_and_die(seed))
-
-
-async def _drain_and_die(seed: int) -> None:
     mesh, cluster = await started(seed, {"head": 3.0, "n1": 3.0, "n2": 3.0}, 9)
     await drain(mesh, "n1")
     await asyncio.sleep(cluster.random.uniform(0.0, 10.0))
@@ -326,11 +274,7 @@ async def _drain_and_die(seed: int) -> None:
     await mesh.crash()
 
 
-def test_the_head_loses_its_replicas_and_keeps_its_gateway() -> None:
-    run_in_fake_time(_drain_the_head())
-
-
-async def _drain_the_head() -> None:
+async def test_the_head_loses_its_replicas_and_keeps_its_gateway() -> None:
     mesh, cluster = await started(2, {"head": 4.0, "n1": 8.0}, 4)
     await drain(mesh, "head")
     await mesh.until(lambda: is_drained(mesh, "head") and is_running(mesh, "v1", 4))
@@ -344,12 +288,8 @@ async def _drain_the_head() -> None:
 
 
 @pytest.mark.parametrize("seed", STORMS)
-def test_whatever_is_drained_and_lost_the_mesh_comes_to_what_was_asked(seed: int) -> None:
+async def test_whatever_is_drained_and_lost_the_mesh_comes_to_what_was_asked(seed: int) -> None:
     """With updates, nodes that die, join and are drained by Ray, and controllers that die, all at once."""
-    run_in_fake_time(_storm(seed))
-
-
-async def _storm(seed: int) -> None:
     cluster = WatchedCluster(seed, {"head": 6.0, "n1": 4.0, "n2": 4.0, "n3": 4.0})
     mesh, dice = Mesh(seed, cluster=cluster), cluster.random
     await mesh.boot()

@@ -1,7 +1,4 @@
-"""Nodes that join, leave, are drained and shrink, under the whole controller in fake time, by a seed.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""Nodes that join, leave, are drained and shrink, under the whole controller in fake time, by a seed."""
 
 import asyncio
 import functools
@@ -15,7 +12,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.sim.test_gateways import LateLists
 from tests.unit.controller.builders import application
@@ -59,12 +55,8 @@ class WatchedCluster(FakeCluster):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_whatever_nodes_do_the_mesh_comes_to_what_was_asked(seed: int) -> None:
+async def test_whatever_nodes_do_the_mesh_comes_to_what_was_asked(seed: int) -> None:
     """Nothing is left behind, and no node ever holds more replicas than it may."""
-    run_in_fake_time(_weather(seed))
-
-
-async def _weather(seed: int) -> None:
     cluster = WatchedCluster(seed, {"n0": 4.0, "n1": 2.0})
     mesh, dice = Mesh(seed, cluster=cluster), cluster.random
     await mesh.boot()
@@ -112,12 +104,8 @@ async def _something_happens(cluster: FakeCluster, step: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_drained_node_costs_nothing_where_there_is_room(seed: int) -> None:
+async def test_a_drained_node_costs_nothing_where_there_is_room(seed: int) -> None:
     """At no moment do fewer replicas serve than are wanted (item 192)."""
-    run_in_fake_time(_drain_one_after_the_other(seed))
-
-
-async def _drain_one_after_the_other(seed: int) -> None:
     cluster = WatchedCluster(seed, {"head": 2.0, "n1": 2.0, "n2": 2.0})
     mesh = Mesh(seed, cluster=cluster)
     await mesh.boot()
@@ -132,12 +120,8 @@ async def _drain_one_after_the_other(seed: int) -> None:
     await mesh.crash()
 
 
-def test_an_update_without_room_is_as_fast_as_its_replicas() -> None:
+async def test_an_update_without_room_is_as_fast_as_its_replicas() -> None:
     """No step waits for a timeout, and never are fewer up than the target less the surge (C17)."""
-    run_in_fake_time(_update_without_room())
-
-
-async def _update_without_room() -> None:
     cluster = WatchedCluster(7, {"head": 2.0, "n1": 3.0, "n2": 5.0})
     mesh = Mesh(7, cluster=cluster)
     await mesh.boot()
@@ -152,11 +136,7 @@ async def _update_without_room() -> None:
     await mesh.crash()
 
 
-def test_an_update_that_finds_room_on_another_node_keeps_all_serving() -> None:
-    run_in_fake_time(_update_with_room())
-
-
-async def _update_with_room() -> None:
+async def test_an_update_that_finds_room_on_another_node_keeps_all_serving() -> None:
     cluster = WatchedCluster(3, {"head": 2.0, "n1": 3.0})
     mesh = Mesh(3, cluster=cluster)
     await mesh.boot()
@@ -167,12 +147,8 @@ async def _update_with_room() -> None:
     await mesh.crash()
 
 
-def test_replicas_are_spread_again_over_nodes_that_came_later() -> None:
+async def test_replicas_are_spread_again_over_nodes_that_came_later() -> None:
     """Scaling down empties the emptiest node first (items 191, 193)."""
-    run_in_fake_time(_scale_up_and_down())
-
-
-async def _scale_up_and_down() -> None:
     cluster = WatchedCluster(5, {"head": 8.0})
     mesh = Mesh(5, cluster=cluster)
     await mesh.boot()
@@ -192,12 +168,8 @@ async def _scale_up_and_down() -> None:
 
 
 @pytest.mark.parametrize("per_node_max", [0, 1])
-def test_a_node_that_joins_is_used_at_once_while_replicas_wait(per_node_max: int) -> None:
+async def test_a_node_that_joins_is_used_at_once_while_replicas_wait(per_node_max: int) -> None:
     """In calm times the nodes are looked at less often; to wait for room is not calm."""
-    run_in_fake_time(_join(per_node_max))
-
-
-async def _join(per_node_max: int) -> None:
     cluster = WatchedCluster(1, {"n0": 1.0})
     mesh = Mesh(1, cluster=cluster)
     await mesh.boot()
@@ -215,11 +187,7 @@ async def _join(per_node_max: int) -> None:
     await mesh.crash()
 
 
-def test_a_new_controller_starts_nothing_on_a_cordoned_node_while_it_does_not_know_the_nodes() -> None:
-    run_in_fake_time(_cordon_before_list())
-
-
-async def _cordon_before_list() -> None:
+async def test_a_new_controller_starts_nothing_on_a_cordoned_node_while_it_does_not_know_the_nodes() -> None:
     cluster = LateLists()
     mesh = Mesh(1, cluster=cluster)
     await mesh.boot()

@@ -1,7 +1,7 @@
 """No request meets two versions while a canary starts, in fake time.
 
 Processes hear of each snapshot after a time of their own: the gateway and each kind of replica decide and choose by
-what they have heard, with the product's own rules. A test runs the coroutine that follows it.
+what they have heard, with the product's own rules.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ from mesh.v1 import control_pb2
 from mesh.wire.request_context import RequestContext
 from tests.sim.fake_cluster import Faults
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.test_canaries import counts
 from tests.sim.test_canary_neighbours import run_shop
 
@@ -113,12 +112,8 @@ class Callers:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("calls", [CHAIN, SHARED_INGRESS], ids=["chain", "shared ingress"])
-def test_no_request_meets_two_versions_while_a_canary_starts(calls: Calls, seed: int) -> None:
+async def test_no_request_meets_two_versions_while_a_canary_starts(calls: Calls, seed: int) -> None:
     """In whatever order its replicas come up and callers hear of them; then it gets its share."""
-    run_in_fake_time(_start(calls, seed))
-
-
-async def _start(calls: Calls, seed: int) -> None:
     mesh = Mesh(seed)
     await mesh.boot()
     stable = {name: f"{name.lower()}{0 if name == 'I' else 1}" for name in calls}
@@ -138,12 +133,8 @@ async def _start(calls: Calls, seed: int) -> None:
     await mesh.crash()
 
 
-def test_a_canary_that_has_lost_one_of_its_deployments_gets_no_requests_until_that_is_back() -> None:
+async def test_a_canary_that_has_lost_one_of_its_deployments_gets_no_requests_until_that_is_back() -> None:
     """Requests that were decided before may still meet the other version; those that come later do not."""
-    run_in_fake_time(_lose())
-
-
-async def _lose() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await run_shop(mesh, {"A": "a1", "B": "b1", "C": "c1"}, 1)

@@ -1,7 +1,4 @@
-"""Orphans: what was created although its creation was reported as failed. It is found and killed, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""Orphans: what was created although its creation was reported as failed. It is found and killed, in fake time."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +9,6 @@ from mesh.controller.actors.orphans import OrphanCollector
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import application
 
@@ -35,11 +31,7 @@ def with_group() -> control_pb2.ApplicationSpec:
     return app
 
 
-def test_a_placement_group_whose_creation_was_reported_as_failed_is_removed() -> None:
-    run_in_fake_time(_lose_a_group())
-
-
-async def _lose_a_group() -> None:
+async def test_a_placement_group_whose_creation_was_reported_as_failed_is_removed() -> None:
     mesh = Mesh(1, cluster=CreatesButFails(1))
     await mesh.boot()
     await mesh.run(with_group)
@@ -67,13 +59,10 @@ class RefusesToRelease(FakeCluster):
         await super().release(name)
 
 
-def test_an_orphan_that_cannot_be_killed_does_not_keep_the_others() -> None:
-    async def main() -> None:
-        cluster = RefusesToRelease()
-        search = asyncio.create_task(OrphanCollector(cluster, set).collect())
-        await asyncio.sleep(45.0)
-        search.cancel()
-        assert cluster.groups == {f"{REPLICA_PREFIX}app#Model#a"}
-        assert cluster.tried == {f"{REPLICA_PREFIX}app#Model#a": 3, f"{REPLICA_PREFIX}app#Model#b": 1}
-
-    run_in_fake_time(main())
+async def test_an_orphan_that_cannot_be_killed_does_not_keep_the_others() -> None:
+    cluster = RefusesToRelease()
+    search = asyncio.create_task(OrphanCollector(cluster, set).collect())
+    await asyncio.sleep(45.0)
+    search.cancel()
+    assert cluster.groups == {f"{REPLICA_PREFIX}app#Model#a"}
+    assert cluster.tried == {f"{REPLICA_PREFIX}app#Model#a": 3, f"{REPLICA_PREFIX}app#Model#b": 1}

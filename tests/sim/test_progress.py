@@ -1,7 +1,4 @@
-"""User code that hangs stops the rollout where its deployment has a progress deadline, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""User code that hangs stops the rollout where its deployment has a progress deadline, in fake time."""
 
 import asyncio
 
@@ -9,7 +6,6 @@ from mesh.status import ApplicationStatus
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
 
 DEADLINE_S = 60.0
@@ -38,12 +34,8 @@ class Hangs(FakeCluster):
         await super()._reconfigure(actor, spec)
 
 
-def test_a_constructor_that_hangs_stops_the_rollout_and_leaves_the_version_before() -> None:
+async def test_a_constructor_that_hangs_stops_the_rollout_and_leaves_the_version_before() -> None:
     """Its replica is ended, and all others serve on (items 148, 190)."""
-    run_in_fake_time(_hang_in_an_update())
-
-
-async def _hang_in_an_update() -> None:
     mesh, cluster = await _serving(num_replicas=4)
     olds = set(cluster.serving("v1"))
     await mesh.deploy("v2", 4, progress_deadline_s=DEADLINE_S)
@@ -61,24 +53,19 @@ async def _hang_in_an_update() -> None:
     await mesh.crash()
 
 
-def test_a_first_version_that_hangs_is_given_up() -> None:
-    run_in_fake_time(_hang_at_first())
-
-
-async def _hang_at_first() -> None:
-    mesh = Mesh(1, cluster=Hangs())
+async def test_a_first_version_that_hangs_is_given_up() -> None:
+    mesh = Mesh(1, cluster=(cluster := Hangs()))
     await mesh.boot()
     await mesh.deploy("v2", 3, progress_deadline_s=DEADLINE_S)
     await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
-    await mesh.until(lambda: not mesh.cluster.replicas())
+    await mesh.until(lambda: not cluster.replicas())
+    constructed = cluster.constructed
+    await asyncio.sleep(10 * DEADLINE_S)
+    assert (cluster.constructed, cluster.replicas()) == (constructed, []), "it is not tried again"
     await mesh.crash()
 
 
-def test_without_a_deadline_a_constructor_takes_as_long_as_it_needs() -> None:
-    run_in_fake_time(_take_long())
-
-
-async def _take_long() -> None:
+async def test_without_a_deadline_a_constructor_takes_as_long_as_it_needs() -> None:
     mesh, cluster = await _serving(num_replicas=1)
     await mesh.deploy("v2", 1)
     await asyncio.sleep(2 * 3600.0)
@@ -88,12 +75,8 @@ async def _take_long() -> None:
     await mesh.crash()
 
 
-def test_a_deadline_that_is_deployed_later_holds_for_a_constructor_that_runs() -> None:
+async def test_a_deadline_that_is_deployed_later_holds_for_a_constructor_that_runs() -> None:
     """Also under the next controller, which knows the age of the process."""
-    run_in_fake_time(_shorten())
-
-
-async def _shorten() -> None:
     mesh, cluster = await _serving(num_replicas=1)
     await mesh.deploy("v2", 1)
     await asyncio.sleep(20.0)
@@ -105,11 +88,7 @@ async def _shorten() -> None:
     await mesh.crash()
 
 
-def test_a_version_that_ran_is_started_again_where_one_of_its_replicas_hangs() -> None:
-    run_in_fake_time(_hang_later())
-
-
-async def _hang_later() -> None:
+async def test_a_version_that_ran_is_started_again_where_one_of_its_replicas_hangs() -> None:
     mesh = Mesh(1, cluster=(cluster := Hangs()))
     await mesh.boot()
     cluster.release.set()
@@ -120,15 +99,12 @@ async def _hang_later() -> None:
     await mesh.until(lambda: cluster.constructed == 4)
     cluster.release.set()
     await mesh.until(lambda: is_running(mesh, "v2", 2))
+    assert len(listed(mesh)) == 2
     await mesh.crash()
 
 
-def test_a_reconfigure_that_hangs_stops_the_rollout() -> None:
+async def test_a_reconfigure_that_hangs_stops_the_rollout() -> None:
     """No other replica gets the configuration; when it returns after all, the replica has it (item 187)."""
-    run_in_fake_time(_hang_in_reconfigure())
-
-
-async def _hang_in_reconfigure() -> None:
     mesh, cluster = await _serving(num_replicas=4)
     await mesh.deploy("v1", 4, user_config_json=HANGS, progress_deadline_s=DEADLINE_S)
     await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)

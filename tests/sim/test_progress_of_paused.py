@@ -3,18 +3,13 @@
 import asyncio
 
 from mesh.status import ApplicationStatus
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.sim.test_progress import DEADLINE_S, _serving
 from tests.sim.test_rollout_policy import pause
 
 
-def test_the_deadline_does_not_run_while_a_rollout_is_paused() -> None:
+async def test_the_deadline_does_not_run_while_a_rollout_is_paused() -> None:
     """It begins again when the rollout goes on."""
-    run_in_fake_time(_pause())
-
-
-async def _pause() -> None:
     mesh, cluster = await _serving(num_replicas=2)
     await mesh.deploy("v2", 2, progress_deadline_s=DEADLINE_S)
     await mesh.until(lambda: cluster.constructed == 1)
@@ -32,11 +27,7 @@ async def _pause() -> None:
     await mesh.crash()
 
 
-def test_the_deadline_runs_again_after_a_pause() -> None:
-    run_in_fake_time(_resume())
-
-
-async def _resume() -> None:
+async def test_the_deadline_runs_again_after_a_pause() -> None:
     mesh, cluster = await _serving(num_replicas=2)
     await mesh.deploy("v2", 2, progress_deadline_s=DEADLINE_S)
     await mesh.until(lambda: cluster.constructed == 1)

@@ -1,7 +1,4 @@
-"""A replica whose `check_ready` fails gets no calls and stays, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A replica whose `check_ready` fails gets no calls and stays, in fake time."""
 
 import asyncio
 
@@ -11,17 +8,12 @@ from mesh.status import ApplicationStatus, DeploymentStatus
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
 from tests.sim.test_late_crashes import fewest
 
 
-def test_a_replica_that_is_not_ready_leaves_the_snapshots_and_comes_back() -> None:
+async def test_a_replica_that_is_not_ready_leaves_the_snapshots_and_comes_back() -> None:
     """It is not replaced, however long that lasts, and a restarted controller hears it again."""
-    run_in_fake_time(_leave())
-
-
-async def _leave() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 3, health_check_period_s=5.0)
@@ -53,12 +45,8 @@ class NeverReady(FakeCluster):
 
 
 @pytest.mark.parametrize("is_undone", [True, False])
-def test_a_version_that_is_not_ready_in_time_has_failed(is_undone: bool) -> None:
+async def test_a_version_that_is_not_ready_in_time_has_failed(is_undone: bool) -> None:
     """Also under the next controller; the version before serves on (item 190)."""
-    run_in_fake_time(_miss_the_deadline(is_undone))
-
-
-async def _miss_the_deadline(is_undone: bool) -> None:
     mesh = Mesh(1, cluster=NeverReady(seed=1))
     await mesh.boot()
     options = {"progress_deadline_s": 60.0, "rollback_on_failure": is_undone}
@@ -80,11 +68,7 @@ async def _miss_the_deadline(is_undone: bool) -> None:
     await mesh.crash()
 
 
-def test_a_first_version_waits_for_its_readiness_without_a_deadline() -> None:
-    run_in_fake_time(_wait_at_first())
-
-
-async def _wait_at_first() -> None:
+async def test_a_first_version_waits_for_its_readiness_without_a_deadline() -> None:
     mesh = Mesh(1, cluster=(cluster := NeverReady(seed=1)))
     await mesh.boot()
     await mesh.deploy("v2", 2)
@@ -97,12 +81,8 @@ async def _wait_at_first() -> None:
     await mesh.crash()
 
 
-def test_a_first_version_that_is_not_ready_in_time_has_failed() -> None:
+async def test_a_first_version_that_is_not_ready_in_time_has_failed() -> None:
     """It is not tried again until it is deployed again; one that has run is (item 190)."""
-    run_in_fake_time(_fail_at_first())
-
-
-async def _fail_at_first() -> None:
     mesh = Mesh(1, cluster=(cluster := NeverReady(seed=1)))
     await mesh.boot()
     await mesh.deploy("v2", 2, progress_deadline_s=60.0)
@@ -123,12 +103,8 @@ async def _fail_at_first() -> None:
     await mesh.crash()
 
 
-def test_an_update_waits_for_replicas_that_are_ready() -> None:
+async def test_an_update_waits_for_replicas_that_are_ready() -> None:
     """One that is up and takes no calls replaces none."""
-    run_in_fake_time(_update())
-
-
-async def _update() -> None:
     mesh = Mesh(1, cluster=(cluster := NeverReady(seed=1)))
     await mesh.boot()
     await mesh.deploy("v1", 3, health_check_period_s=5.0)

@@ -9,7 +9,6 @@ from mesh.status import ReplicaState, from_reply
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Faults
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 
 
 @pytest.fixture(autouse=True)
@@ -30,17 +29,14 @@ async def _serving(mesh: Mesh, count: int) -> None:
     await asyncio.sleep(5.0)
 
 
-def test_each_start_and_stop_is_logged_once_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        mesh = Mesh(seed=1)
-        await mesh.boot()
-        await mesh.deploy("v1", 2)
-        await _serving(mesh, 2)
-        await mesh.deploy("v1", 1)
-        await _serving(mesh, 1)
-        await mesh.crash()
-
-    run_in_fake_time(main())
+async def test_each_start_and_stop_is_logged_once_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 2)
+    await _serving(mesh, 2)
+    await mesh.deploy("v1", 1)
+    await _serving(mesh, 1)
+    await mesh.crash()
     assert len(lines(caplog, "starting replica app/Model#")) == 2
     assert all(line.endswith(": fewer than wanted") for line in lines(caplog, "starting replica"))
     assert len(lines(caplog, "starting gateway")) == 1
@@ -50,74 +46,62 @@ def test_each_start_and_stop_is_logged_once_with_its_reason(caplog: pytest.LogCa
     assert lines(caplog, "deployment app/Model: HEALTHY (CONFIG_UPDATE_COMPLETED)")
 
 
-def test_a_death_is_logged_and_stays_in_the_status(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        mesh = Mesh(seed=1)
-        await mesh.boot()
-        await mesh.deploy("v1", 1)
-        await _serving(mesh, 1)
-        (actor,) = mesh.cluster.serving()
-        mesh.cluster.end(actor)
-        await _serving(mesh, 1)
-        assert deployment(mesh).last_ended.startswith("replica r")
-        await mesh.crash()
-
-    run_in_fake_time(main())
+async def test_a_death_is_logged_and_stays_in_the_status(caplog: pytest.LogCaptureFixture) -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 1)
+    await _serving(mesh, 1)
+    (actor,) = mesh.cluster.serving()
+    mesh.cluster.end(actor)
+    await _serving(mesh, 1)
+    assert deployment(mesh).last_ended.startswith("replica r")
+    await mesh.crash()
     (death,) = lines(caplog, "replica app/Model#")
     assert " ended: " in death
     assert lines(caplog, "starting replica app/Model#")[-1].endswith(": replaces one that failed")
 
 
-def test_what_a_constructor_and_a_health_check_raise_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        mesh = Mesh(seed=1)
-        await mesh.boot()
-        mesh.cluster.broken_versions.add("v1")
-        await mesh.deploy("v1", 1)
-        await mesh.until(lambda: bool(lines(caplog, "the start of")))
-        await mesh.deploy("v2", 1)
-        await _serving(mesh, 1)
-        mesh.cluster.faults = Faults(sick=1.0)
-        await mesh.until(lambda: len(lines(caplog, "the health check of")) == 3)
-        await mesh.crash()
-
-    run_in_fake_time(main())
+async def test_what_a_constructor_and_a_health_check_raise_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    mesh.cluster.broken_versions.add("v1")
+    await mesh.deploy("v1", 1)
+    await mesh.until(lambda: bool(lines(caplog, "the start of")))
+    await mesh.deploy("v2", 1)
+    await _serving(mesh, 1)
+    mesh.cluster.faults = Faults(sick=1.0)
+    await mesh.until(lambda: len(lines(caplog, "the health check of")) == 3)
+    await mesh.crash()
     assert lines(caplog, "the start of replica app/Model#")[0].endswith(" failed: ValueError: no model")
     assert lines(caplog, "the health check of replica app/Model#")[0].endswith(" failed: not feeling well")
 
 
-def test_the_status_says_why_a_replica_is_stopping() -> None:
-    async def main() -> None:
-        mesh = Mesh(seed=1)
-        await mesh.boot()
-        await mesh.deploy("v1", 2)
-        await _serving(mesh, 2)
-        for actor in mesh.cluster.serving():
-            actor.ongoing = 1
-        await mesh.deploy("v1", 1)
-        await mesh.until(lambda: any(each.state == ReplicaState.STOPPING for each in deployment(mesh).replicas))
-        (stopping,) = (each for each in deployment(mesh).replicas if each.state == ReplicaState.STOPPING)
-        assert stopping.stop_reason == "more than wanted"
-        overview = from_reply(mesh.loop.status()).applications["app"].deployments["Model"]
-        assert overview.stop_reasons == {stopping.replica_id: "more than wanted"}
-        for actor in mesh.cluster.replicas():
-            actor.ongoing = 0
-        await _serving(mesh, 1)
-        assert deployment(mesh).last_ended == f"replica {stopping.replica_id}: more than wanted"
-        await mesh.crash()
-
-    run_in_fake_time(main())
+async def test_the_status_says_why_a_replica_is_stopping() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 2)
+    await _serving(mesh, 2)
+    for actor in mesh.cluster.serving():
+        actor.ongoing = 1
+    await mesh.deploy("v1", 1)
+    await mesh.until(lambda: any(each.state == ReplicaState.STOPPING for each in deployment(mesh).replicas))
+    (stopping,) = (each for each in deployment(mesh).replicas if each.state == ReplicaState.STOPPING)
+    assert stopping.stop_reason == "more than wanted"
+    overview = from_reply(mesh.loop.status()).applications["app"].deployments["Model"]
+    assert overview.stop_reasons == {stopping.replica_id: "more than wanted"}
+    for actor in mesh.cluster.replicas():
+        actor.ongoing = 0
+    await _serving(mesh, 1)
+    assert deployment(mesh).last_ended == f"replica {stopping.replica_id}: more than wanted"
+    await mesh.crash()
 
 
-def test_a_change_of_scale_is_logged_with_the_load_that_caused_it(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        mesh = Mesh(seed=1)
-        await mesh.boot()
-        scaling = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=3, initial_replicas=3)
-        scaling.target_ongoing_requests = scaling.metrics_interval_s = scaling.look_back_period_s = 1.0
-        await mesh.deploy("v1", 3, autoscaling=scaling)
-        await mesh.until(lambda: len(mesh.cluster.serving()) == 1)
-        await mesh.crash()
-
-    run_in_fake_time(main())
+async def test_a_change_of_scale_is_logged_with_the_load_that_caused_it(caplog: pytest.LogCaptureFixture) -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    scaling = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=3, initial_replicas=3)
+    scaling.target_ongoing_requests = scaling.metrics_interval_s = scaling.look_back_period_s = 1.0
+    await mesh.deploy("v1", 3, autoscaling=scaling)
+    await mesh.until(lambda: len(mesh.cluster.serving()) == 1)
+    await mesh.crash()
     assert lines(caplog, "scaling app/Model from 3 to 1 replicas: target 1: 0 requests")

@@ -1,7 +1,4 @@
-"""A restarted controller and replicas that still wait for a process, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A restarted controller and replicas that still wait for a process, in fake time."""
 
 import asyncio
 import functools
@@ -15,7 +12,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import application, with_application
 
@@ -47,11 +43,7 @@ async def boot(mesh: Mesh) -> None:
     assert asyncio.get_running_loop().time() - began_at_s < AT_ONCE_S
 
 
-def test_replicas_that_wait_for_room_are_adopted_at_once_and_keep_their_place() -> None:
-    run_in_fake_time(_adopt_waiting())
-
-
-async def _adopt_waiting() -> None:
+async def test_replicas_that_wait_for_room_are_adopted_at_once_and_keep_their_place() -> None:
     mesh = await full_mesh(app())
     before = set(mesh.cluster.actors)
     await boot(mesh)
@@ -65,12 +57,8 @@ async def _adopt_waiting() -> None:
     await mesh.crash()
 
 
-def test_waiting_replicas_of_another_version_are_ended_at_once() -> None:
+async def test_waiting_replicas_of_another_version_are_ended_at_once() -> None:
     """They may ask for what the cluster never has, which the new version corrects."""
-    run_in_fake_time(_correct_while_away())
-
-
-async def _correct_while_away() -> None:
     mesh = await full_mesh(app())
     store = StateStore(mesh.kv)
     corrected = app("v2", cpus=0.0)
@@ -82,12 +70,8 @@ async def _correct_while_away() -> None:
     await mesh.crash()
 
 
-def test_waiting_replicas_that_are_bound_to_a_node_are_started_again() -> None:
+async def test_waiting_replicas_that_are_bound_to_a_node_are_started_again() -> None:
     """Its node is not known any more, and no node may get more than its number."""
-    run_in_fake_time(_lose_bound())
-
-
-async def _lose_bound() -> None:
     mesh = await full_mesh(app(per_node_max=SIZE))
     await boot(mesh)
     mesh.cluster.cpus["n2"] = SIZE
@@ -96,11 +80,7 @@ async def _lose_bound() -> None:
     await mesh.crash()
 
 
-def test_an_out_of_memory_kill_without_a_controller_is_reported() -> None:
-    run_in_fake_time(_starve())
-
-
-async def _starve() -> None:
+async def test_an_out_of_memory_kill_without_a_controller_is_reported() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.run(functools.partial(_copy, application("app", "v1", 2)))
@@ -132,11 +112,7 @@ class Spoiled(FakeCluster):
 
 
 @pytest.mark.parametrize("nonsense", [b"\xff", b"", control_pb2.ReplicaReady(replica_id="r99").SerializeToString()])
-def test_a_replica_that_answers_nonsense_keeps_no_controller_from_its_work(nonsense: bytes) -> None:
-    run_in_fake_time(_answer_nonsense(nonsense))
-
-
-async def _answer_nonsense(nonsense: bytes) -> None:
+async def test_a_replica_that_answers_nonsense_keeps_no_controller_from_its_work(nonsense: bytes) -> None:
     mesh = Mesh(1, cluster=(cluster := Spoiled()))
     await mesh.boot()
     await mesh.deploy("v1", 3)
@@ -153,11 +129,7 @@ async def _answer_nonsense(nonsense: bytes) -> None:
     await mesh.crash()
 
 
-def test_a_replica_that_answers_its_start_with_nonsense_has_failed() -> None:
-    run_in_fake_time(_start_with_nonsense())
-
-
-async def _start_with_nonsense() -> None:
+async def test_a_replica_that_answers_its_start_with_nonsense_has_failed() -> None:
     mesh = Mesh(1, cluster=(cluster := Spoiled()))
     await mesh.boot()
     cluster.nonsense = b""

@@ -1,7 +1,4 @@
-"""A rollback goes back to the version that served before, in fake time, without a gap.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""A rollback goes back to the version that served before, in fake time, without a gap."""
 
 import functools
 
@@ -15,7 +12,6 @@ from mesh.controller.report.loop_metrics import TurnResult
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.sim.test_late_crashes import fewest
 from tests.unit.controller.builders import application
@@ -25,12 +21,8 @@ async def roll_back(mesh: Mesh) -> None:
     await mesh._ask(lambda: (functools.partial(rolled_back, name="app", unix_time_s=0.0), ()))
 
 
-def test_a_rollback_of_a_version_that_served_replaces_it_without_a_gap() -> None:
+async def test_a_rollback_of_a_version_that_served_replaces_it_without_a_gap() -> None:
     """Also after a restart of the controller; a second rollback goes forward again (items 189, 190)."""
-    run_in_fake_time(_there_and_back())
-
-
-async def _there_and_back() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     for version in ("v1", "v2"):
@@ -47,12 +39,8 @@ async def _there_and_back() -> None:
     await mesh.crash()
 
 
-def test_a_rollback_ends_a_rollout_that_failed() -> None:
+async def test_a_rollback_ends_a_rollout_that_failed() -> None:
     """The replicas that have served all the time stay."""
-    run_in_fake_time(_end_failure())
-
-
-async def _end_failure() -> None:
     mesh = Mesh(seed=1)
     mesh.cluster.broken_versions = {"v2"}
     await mesh.boot()
@@ -67,12 +55,8 @@ async def _end_failure() -> None:
     await mesh.crash()
 
 
-def test_an_update_is_undone_without_the_route_that_another_application_has_since() -> None:
+async def test_an_update_is_undone_without_the_route_that_another_application_has_since() -> None:
     """A refusal would come again in every turn, and with it nothing would be planned for any application."""
-    run_in_fake_time(_undo_without_route())
-
-
-async def _undo_without_route() -> None:
     mesh = await _with_taken_route()
     await mesh.until(lambda: is_serving(mesh, one="v1", two="v1"))
     await mesh.until(lambda: not mesh.stored().predecessors)
@@ -83,19 +67,21 @@ async def _undo_without_route() -> None:
     await mesh.crash()
 
 
-def test_an_update_that_cannot_be_undone_does_not_keep_others_from_being_deployed(
+async def test_an_update_that_cannot_be_undone_does_not_keep_others_from_being_deployed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run_in_fake_time(_cannot_be_undone(monkeypatch))
-
-
-async def _cannot_be_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DesiredKeeper, "undoing", lambda *_: _refuse)
     mesh = await _with_taken_route()
     await mesh.until(lambda: is_serving(mesh, two="v1"))
     await mesh.until(lambda: "DEPLOY_FAILED" in [each.status for each in mesh.loop.status().applications])
     await mesh.run(lambda: application("three", "v1", 1))
     await mesh.until(lambda: is_serving(mesh, three="v1"))
+    statuses = {each.name: each.status for each in mesh.loop.status().applications}
+    assert statuses == {
+        "one": ApplicationStatus.DEPLOY_FAILED,
+        "two": ApplicationStatus.RUNNING,
+        "three": ApplicationStatus.RUNNING,
+    }
     await mesh.crash()
 
 

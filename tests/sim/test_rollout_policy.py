@@ -1,7 +1,4 @@
-"""The pace of rollouts, their pauses, and those that are undone because they fail, in fake time.
-
-A test runs the coroutine that follows it; what is asserted stands there.
-"""
+"""The pace of rollouts, their pauses, and those that are undone because they fail, in fake time."""
 
 import asyncio
 import functools
@@ -12,7 +9,6 @@ from mesh.controller.desired.desired_change import scaled, with_pause
 from mesh.status import ApplicationStatus
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
 from tests.sim.test_late_crashes import CrashesLate, fewest
 from tests.sim.test_user_config import BAD, GOOD, Attempts, configs
@@ -35,12 +31,8 @@ async def serving_versions(mesh: Mesh) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("surge", "unavailable", "least", "most"), [(0, 25, 6, 8), (50, 0, 8, 12), (25, 25, 6, 10), (100, 0, 8, 16)]
 )
-def test_an_update_keeps_within_its_policy(surge: float, unavailable: float, least: int, most: int) -> None:
+async def test_an_update_keeps_within_its_policy(surge: float, unavailable: float, least: int, most: int) -> None:
     """`max_surge_percent` above the target, `max_unavailable_percent` below it, and both are used (item 189)."""
-    run_in_fake_time(_update(surge, unavailable, least, most))
-
-
-async def _update(surge: float, unavailable: float, least: int, most: int) -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     policy = {"max_surge_percent": surge, "max_unavailable_percent": unavailable}
@@ -58,12 +50,8 @@ async def _update(surge: float, unavailable: float, least: int, most: int) -> No
     await mesh.crash()
 
 
-def test_a_version_that_fails_gives_back_what_may_be_away() -> None:
+async def test_a_version_that_fails_gives_back_what_may_be_away() -> None:
     """The version before returns to its number when the rollout stops (item 190)."""
-    run_in_fake_time(_give_back())
-
-
-async def _give_back() -> None:
     mesh = Mesh(seed=1)
     mesh.cluster.broken_versions = {"v2"}
     await mesh.boot()
@@ -81,12 +69,8 @@ async def _give_back() -> None:
 # ---- Pauses ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_paused_rollout_stands_still_until_it_is_resumed() -> None:
+async def test_a_paused_rollout_stands_still_until_it_is_resumed() -> None:
     """Replicas that die come back, and neither a restart of the controller nor a deploy ends the pause."""
-    run_in_fake_time(_pause())
-
-
-async def _pause() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 5)
@@ -112,11 +96,7 @@ async def _pause() -> None:
     await mesh.crash()
 
 
-def test_what_is_deployed_while_paused_waits_and_the_version_before_scales() -> None:
-    run_in_fake_time(_deploy_paused())
-
-
-async def _deploy_paused() -> None:
+async def test_what_is_deployed_while_paused_waits_and_the_version_before_scales() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 2, user_config_json=GOOD)
@@ -134,11 +114,7 @@ async def _deploy_paused() -> None:
     await mesh.crash()
 
 
-def test_a_paused_rollout_scales_down_and_leaves_both_versions() -> None:
-    run_in_fake_time(_scale_down_paused())
-
-
-async def _scale_down_paused() -> None:
+async def test_a_paused_rollout_scales_down_and_leaves_both_versions() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 6)
@@ -157,12 +133,8 @@ async def _scale_down_paused() -> None:
     await mesh.crash()
 
 
-def test_a_paused_rollout_that_scales_up_waits_in_the_queue_of_a_full_cluster() -> None:
+async def test_a_paused_rollout_that_scales_up_waits_in_the_queue_of_a_full_cluster() -> None:
     """There the cluster's autoscaler sees what is missing."""
-    run_in_fake_time(_scale_up_paused())
-
-
-async def _scale_up_paused() -> None:
     mesh = Mesh(1, cpus={"n1": 3.0})
     one_cpu = {"actor": {"resources": {"CPU": 1.0}}}
     await mesh.boot()
@@ -180,12 +152,8 @@ async def _scale_up_paused() -> None:
 
 
 @pytest.mark.parametrize("is_late", [False, True])
-def test_an_update_that_fails_is_undone_once(is_late: bool) -> None:
+async def test_an_update_that_fails_is_undone_once(is_late: bool) -> None:
     """Whether its constructor fails or it dies after seconds; the reason is stored (items 189, 190)."""
-    run_in_fake_time(_undo(is_late))
-
-
-async def _undo(is_late: bool) -> None:
     cluster = CrashesLate(after_s=5.0) if is_late else FakeCluster(seed=1)
     cluster.broken_versions = {"v2"}
     mesh = Mesh(1, cluster=cluster)
@@ -207,11 +175,7 @@ async def _undo(is_late: bool) -> None:
     await mesh.crash()
 
 
-def test_a_user_config_that_is_refused_is_undone_too() -> None:
-    run_in_fake_time(_undo_config())
-
-
-async def _undo_config() -> None:
+async def test_a_user_config_that_is_refused_is_undone_too() -> None:
     mesh = Mesh(1, cluster=Attempts())
     await mesh.boot()
     await mesh.deploy("v1", 4, user_config_json=GOOD, rollback_on_failure=True)
@@ -227,14 +191,13 @@ async def _undo_config() -> None:
     await mesh.crash()
 
 
-def test_a_first_version_that_fails_has_nothing_to_go_back_to() -> None:
-    run_in_fake_time(_fail_first())
-
-
-async def _fail_first() -> None:
+async def test_a_first_version_that_fails_has_nothing_to_go_back_to() -> None:
     mesh = Mesh(seed=1)
     mesh.cluster.broken_versions = {"v1"}
     await mesh.boot()
     await mesh.deploy("v1", 2, rollback_on_failure=True)
     await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+    await asyncio.sleep(60.0)
+    (app,) = mesh.loop.status().applications
+    assert (app.status, app.rolled_back_because) == (ApplicationStatus.DEPLOY_FAILED, "")
     await mesh.crash()

@@ -1,8 +1,6 @@
 """Calls go through chains of deployments while their application is deleted, redeployed or the mesh is shut down.
 
 What has been let in gets through: every call inside finds the deployment that it needs (item 61).
-
-A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio
@@ -15,7 +13,6 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 
 CHAIN = ("A", "B", "C")
 LATENCY_MAX_S = 0.1
@@ -146,12 +143,8 @@ def is_through(mesh: Mesh, count: int) -> bool:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("with_crash", [False, True])
-def test_calls_under_way_get_through(ending: str, with_crash: bool) -> None:
-    for seed in range(10):
-        run_in_fake_time(_end_under_load(seed, ending, with_crash))
-
-
-async def _end_under_load(seed: int, ending: str, with_crash: bool) -> None:
+@pytest.mark.parametrize("seed", range(10))
+async def test_calls_under_way_get_through(seed: int, ending: str, with_crash: bool) -> None:
     mesh = Mesh(seed)
     await mesh.boot()
     await mesh.run(lambda: chain(CHAIN))
@@ -166,18 +159,14 @@ async def _end_under_load(seed: int, ending: str, with_crash: bool) -> None:
         await mesh.boot()
     await mesh.until(lambda: is_done(mesh))
     await traffic.end()
-    assert traffic.failed == [], f"seed {seed}"
+    assert traffic.failed == []
     assert traffic.through > 20
     await mesh.crash()
 
 
 @pytest.mark.parametrize("ending", ["delete", "shutdown"])
-def test_however_the_replicas_hang_an_end_comes_in_time(ending: str) -> None:
+async def test_however_the_replicas_hang_an_end_comes_in_time(ending: str) -> None:
     """docs/operations.md, Draining: the sum of the stages, and what it takes to notice."""
-    run_in_fake_time(_end_with_all_hanging(ending))
-
-
-async def _end_with_all_hanging(ending: str) -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.run(lambda: chain(CHAIN))

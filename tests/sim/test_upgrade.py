@@ -2,8 +2,6 @@
 
 Replicas and gateways go on with the code of the earlier version until they end, so all that they and the controller say
 to each other passes through its messages, which drop what they do not know.
-
-A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio
@@ -18,7 +16,6 @@ from mesh.v1 import control_pb2
 from tests.released_mesh import RELEASES, Release
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import KEY
 from tests.unit.controller.test_control_servicer import IDENTITY, Context
@@ -73,12 +70,8 @@ def servicer(mesh: Mesh) -> ControlServicer:
 
 
 @releases
-def test_the_stored_state_of_an_earlier_version_serves_on(release: Release) -> None:
+async def test_the_stored_state_of_an_earlier_version_serves_on(release: Release) -> None:
     """Both generations of what was being updated, numbers, pauses, history and the way back."""
-    run_in_fake_time(_stored(release))
-
-
-async def _stored(release: Release) -> None:
     mesh = Mesh(seed=1)
     mesh.cluster.broken_versions = {"failed-o"}
     mesh.kv.entries.update(release.stored())
@@ -110,12 +103,8 @@ async def _stored(release: Release) -> None:
 
 
 @releases
-def test_replicas_and_gateways_of_an_earlier_version_are_adopted_and_replaced(release: Release) -> None:
+async def test_replicas_and_gateways_of_an_earlier_version_are_adopted_and_replaced(release: Release) -> None:
     """They serve on under the new controller, adopt another configuration, and stop for a new version as ever."""
-    run_in_fake_time(_adopted(release))
-
-
-async def _adopted(release: Release) -> None:
     cluster = ReleasedCluster(1, release)
     mesh = Mesh(seed=1, cluster=cluster)
     await mesh.boot()
@@ -141,12 +130,8 @@ async def _adopted(release: Release) -> None:
 
 
 @releases
-def test_a_process_of_an_earlier_version_gets_its_snapshots(release: Release) -> None:
+async def test_a_process_of_an_earlier_version_gets_its_snapshots(release: Release) -> None:
     """Whole ones first, then their changes, on a stream whose messages drop what it does not know."""
-    run_in_fake_time(_synced(release))
-
-
-async def _synced(release: Release) -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await mesh.deploy("v1", 2)

@@ -1,8 +1,6 @@
 """A new `user_config` rolls out like a version, in fake time: to a few replicas at a time, until one fails.
 
 Replicas that refuse it serve on with the one before.
-
-A test runs the coroutine that follows it; what is asserted stands there.
 """
 
 import asyncio
@@ -17,7 +15,6 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running, listed
 
 GOOD, BAD, BETTER = '"good"', '"bad"', '"better"'
@@ -60,12 +57,8 @@ class Attempts(FakeCluster):
 
 
 @pytest.mark.parametrize(("num_replicas", "surge"), [(1, 1), (3, 1), (10, 2)])
-def test_a_config_that_is_refused_reaches_a_few_replicas_which_serve_on(num_replicas: int, surge: int) -> None:
+async def test_a_config_that_is_refused_reaches_a_few_replicas_which_serve_on(num_replicas: int, surge: int) -> None:
     """Callers keep all replicas, and the status says why the rollout has stopped (items 154, 187)."""
-    run_in_fake_time(_refuse(num_replicas, surge))
-
-
-async def _refuse(num_replicas: int, surge: int) -> None:
     mesh = Mesh(1, cluster=(cluster := Attempts()))
     await mesh.boot()
     await mesh.deploy("v1", num_replicas, user_config_json=GOOD)
@@ -88,12 +81,8 @@ async def _refuse(num_replicas: int, surge: int) -> None:
     await mesh.crash()
 
 
-def test_a_restarted_controller_knows_that_a_config_was_refused() -> None:
+async def test_a_restarted_controller_knows_that_a_config_was_refused() -> None:
     """It hears so from the replicas that refused it, and tries no others."""
-    run_in_fake_time(_refuse_and_crash())
-
-
-async def _refuse_and_crash() -> None:
     mesh = Mesh(1, cluster=(cluster := Attempts()))
     await mesh.boot()
     await mesh.deploy("v1", 10, user_config_json=GOOD)
@@ -110,12 +99,8 @@ async def _refuse_and_crash() -> None:
     await mesh.crash()
 
 
-def test_a_controller_that_dies_during_a_reconfiguration_leaves_no_replica_with_the_wrong_config() -> None:
+async def test_a_controller_that_dies_during_a_reconfiguration_leaves_no_replica_with_the_wrong_config() -> None:
     """A replica says that it has a configuration when it has taken it over, not when it begins to."""
-    run_in_fake_time(_crash_meanwhile())
-
-
-async def _crash_meanwhile() -> None:
     mesh = Mesh(1, cluster=Attempts(takes_s=5.0))
     await mesh.boot()
     await mesh.deploy("v1", 4, user_config_json=GOOD)
@@ -137,11 +122,7 @@ class Fatal(FakeCluster):
         self.end(actor)
 
 
-def test_a_config_that_kills_its_replica_goes_no_further() -> None:
-    run_in_fake_time(_kill())
-
-
-async def _kill() -> None:
+async def test_a_config_that_kills_its_replica_goes_no_further() -> None:
     mesh = Mesh(1, cluster=(cluster := Fatal(seed=1)))
     await mesh.boot()
     await mesh.deploy("v1", 10, user_config_json=GOOD)
@@ -188,11 +169,7 @@ class Blip(FakeCluster):
         actor.spec = control_pb2.ReplicaSpec.FromString(spec)
 
 
-def test_a_broken_connection_fails_no_reconfiguration() -> None:
-    run_in_fake_time(_blink_while_reconfiguring())
-
-
-async def _blink_while_reconfiguring() -> None:
+async def test_a_broken_connection_fails_no_reconfiguration() -> None:
     mesh = Mesh(1, cluster=(cluster := Blip(takes_s=20.0)))
     await mesh.boot()
     await mesh.deploy("v1", 3, user_config_json=GOOD)
@@ -207,12 +184,8 @@ async def _blink_while_reconfiguring() -> None:
     await mesh.crash()
 
 
-def test_a_broken_connection_fails_no_start() -> None:
+async def test_a_broken_connection_fails_no_start() -> None:
     """A replica that has loaded its model for minutes is not lost for it."""
-    run_in_fake_time(_blink_while_starting())
-
-
-async def _blink_while_starting() -> None:
     mesh = Mesh(1, cluster=(cluster := Blip(takes_s=600.0)))
     await mesh.boot()
     await mesh.deploy("v1", 3)
