@@ -5,7 +5,8 @@ user code that configures `logging`, at whatever time, gets exactly what it asks
 user code prints, or logs to a stream by a configuration of its own, reaches the log file as captured output.
 
 `logging.info` and its siblings call `basicConfig()` where there is no handler. That is no wish of the user, so in our
-processes `basicConfig` without arguments does nothing.
+processes `basicConfig` without arguments does nothing. Nor has the user asked for Ray's handler of the logger `ray`: it
+keeps the records of `ray.serve`, by which applications written for Ray Serve log, so that one is a child of the root.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ logger = logging.getLogger("mesh")
 
 _RAY_MARKS = (":actor_name:", ":job_id:", ":task_name:")
 """Lines that Ray prints for its own reader of the output of its processes."""
+_RAY_SERVE_LOGGER = "ray.serve"
 
 
 def begin_process(actor: object, name: LogName, options: control_pb2.LoggingOptions) -> ProcessLogs:
@@ -35,6 +37,7 @@ def begin_process(actor: object, name: LogName, options: control_pb2.LoggingOpti
     logs = ProcessLogs(name, Path(ray_core.logs_directory()) / DIRECTORY)
     logging.lastResort = logs
     logging.basicConfig = _only_if_asked(logging.basicConfig)
+    logging.getLogger(_RAY_SERVE_LOGGER).parent = logging.getLogger()
     for stream_name in ("stdout", "stderr"):
         logs.capture(stream_name)
     logs.configure(options)

@@ -188,6 +188,7 @@ class Chatty:
         mine = logging.getLogger("mine")
         mine.debug("loud")
         mine.debug("quiet", extra={"log_to_stderr": False})
+        logging.getLogger("ray.serve").debug("as before")
 
 
 def test_every_field_of_a_logging_config_takes_effect(deploy: Deploy, tmp_path: Path) -> None:
@@ -205,6 +206,12 @@ def test_every_field_of_a_logging_config_takes_effect(deploy: Deploy, tmp_path: 
     read = [json.loads(line) for line in file.read_text().splitlines()]
     own = [record for record in read if record["name"] == "mine"]
     assert [(record["message"], record["levelname"]) for record in own] == [("loud", "DEBUG"), ("quiet", "DEBUG")]
+    (served,) = [record for record in read if record["name"] == "ray.serve"]
+    assert (served["message"], served["levelname"], served["request_id"]) == (
+        "as before",
+        "DEBUG",
+        own[0]["request_id"],
+    )
     assert all(record["threadName"] and record["replica"] == replica_id for record in own)
     assert not [record for record in read if record["name"] == "mesh.access"]
     assert '"quiet"' in logs("chatty"), "mesh logs follows the link to the directory"

@@ -44,6 +44,22 @@ def test_records_reach_the_file_and_stderr_in_one_form(tmp_path: Path) -> None:
     assert stdout == ""
 
 
+def test_the_logger_of_ray_serve_is_one_like_any_other(tmp_path: Path) -> None:
+    """Ray has a handler above it, as in each of its processes (item 238)."""
+    program = (
+        "import ray._private.log; ray._private.log.generate_logging_config(); logger = logging.getLogger('ray.serve')\n"
+        "logger.warning('loud'); logger.info('quiet', extra={'log_to_stderr': False}); logger.debug('dropped')\n"
+        "logs.configure(LoggingOptions(level=logging.DEBUG)); logger.getChild('x').debug('heard')"
+    )
+    lines, stderr, _ = logged(tmp_path, program)
+    assert lines == [
+        "WARNING replica shop/Shop#a1 [r1] ray.serve: loud",
+        "INFO replica shop/Shop#a1 [r1] ray.serve: quiet",
+        "DEBUG replica shop/Shop#a1 [r1] ray.serve.x: heard",
+    ]
+    assert [line.rpartition(": ")[2] for line in stderr] == ["loud", "heard"]
+
+
 def test_a_record_may_be_for_the_file_only(tmp_path: Path) -> None:
     """As code for Ray Serve asks for it (item 238)."""
     lines, stderr, _ = logged(
