@@ -13,7 +13,8 @@ import pytest
 
 from mesh.cluster import keys
 from tests.method_order import methods_too_low
-from tests.rooms import PUBLIC_FACE, PURE_MODULES, ROOMS, room_of, rooms_for
+from tests.pure_modules import impurities, pure_modules
+from tests.rooms import PUBLIC_FACE, ROOMS, room_of, rooms_for
 from tests.source_files import (
     GENERATED_SUFFIXES,
     OWN_CODE,
@@ -35,7 +36,6 @@ from tests.source_files import (
 WITH_RAY = tuple(f"mesh.cluster.ray_{each}" for each in ("address", "core", "objects", "placement", "watch"))
 
 ROOM_MODULES_MAX = 16
-IMPURE_IMPORTS = {"asyncio", "grpc", "os", "ray", "socket", "subprocess", "threading", "time", "uvloop"}
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
@@ -233,34 +233,12 @@ def is_environment_access(node: ast.AST) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", PURE_MODULES)
+@pytest.mark.parametrize("path", pure_modules())
 def test_pure_modules_know_no_clock_no_dice_and_no_io(path: str) -> None:
     assert (ROOT / path).exists(), (
         f"{path} is gone: name the module that took over its rules in PURE_MODULES of tests/rooms.py"
     )
-    source = parse(ROOT / path)
-    assert_none(
-        f"{each.where}: a pure module does not import {each.target}; have the caller pass in what it needs"
-        for each in imports(source)
-        if each.target.split(".")[0] in IMPURE_IMPORTS
-    )
-    assert_none(
-        f"{source.at(node)}: a pure module does not roll dice; take a `random.Random` as a parameter"
-        for node in source.nodes(ast.Call)
-        if isinstance(node, ast.Call) and is_module_level_random(node.func)
-    )
-    assert_none(
-        f"{source.at(node)}: a pure module does not read the clock; take `now_s` as a parameter"
-        for node in source.nodes(ast.Attribute)
-        if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}
-    )
-
-
-def is_module_level_random(function: ast.expr) -> bool:
-    match function:
-        case ast.Attribute(value=ast.Name(id="random"), attr=name):
-            return name != "Random"
-    return False
+    assert_none(impurities(parse(ROOT / path)))
 
 
 def test_files_stay_below_the_wall() -> None:

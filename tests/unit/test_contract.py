@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,7 @@ DANGLING = re.compile(
 """References to documents that a reader of this repository does not have."""
 
 _NAMED_TEST = re.compile(r"(tests/[\w/]+\.py)::(test_\w+)")
+_NAMED_PLACE = re.compile(r"`(\w+)` in `((?:mesh|gateway|tests)/[\w/]+\.py)`")
 
 
 def test_items_are_numbered_without_gaps() -> None:
@@ -132,6 +134,17 @@ def test_every_path_in_prose_exists() -> None:
         if not (ROOT / path).exists()
     ]
     assert missing == [], "the file was moved or renamed: correct the path"
+
+
+def test_every_name_that_a_document_finds_in_a_file_is_there() -> None:
+    named = {match for document in (ROOT / "docs").glob("*.md") for match in _NAMED_PLACE.findall(document.read_text())}
+    gone = [f"`{name}` in {path}" for name, path in sorted(named) if not _is_in(name, ROOT / path)]
+    assert len(named) > 10
+    assert gone == [], "it was moved or renamed: correct the document"
+
+
+def _is_in(name: str, path: Path) -> bool:
+    return path.is_file() and re.search(rf"\b{name}\b", path.read_text()) is not None
 
 
 def test_every_test_that_a_document_names_exists() -> None:
