@@ -72,7 +72,7 @@ ROOMS: dict[str, str] = {
     "mesh.testing": "context exceptions handle link local options replica routing settings wire",
     "mesh.stored": "v1",
     "mesh.controller.store": "cluster stored v1",
-    "mesh.controller.desired": "controller.store options routing settings stored v1 wire",
+    "mesh.controller.desired": "controller.store options options.gateway routing settings stored v1 wire",
     "mesh.controller.plan": "controller.desired defaults options routing settings status v1",
     "mesh.controller.nodes": "controller.desired controller.plan v1",
     "mesh.controller.actors": (
@@ -130,6 +130,8 @@ Names without `gateway.` are below `mesh.`. A room may only import rooms that st
 """
 
 PURE_MODULES = (
+    "mesh/controller/store/state_contents.py",
+    "mesh/controller/desired/state_edits.py",
     "mesh/stored/schema_version.py",
     "mesh/multiplex/model_limits.py",
     "mesh/options/absent_options.py",

@@ -15,25 +15,13 @@ import grpc
 
 from mesh.cluster.keys import DESCRIPTORS_PREFIX
 from mesh.controller.desired.change_text import changes_by_application
-from mesh.controller.desired.deploy_history import Edit, recorded
+from mesh.controller.desired.deploy_history import recorded
 from mesh.controller.desired.desired_change import with_applications
 from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.desired.state_edits import Edit
+from mesh.controller.store.state_contents import all_generations, keys_of
 from mesh.stored.schema_version import NewerSchemaError, migrated
 from mesh.v1 import control_pb2
-
-
-def keys_of(state: control_pb2.DesiredState) -> set[str]:
-    """Of the code and the descriptors of all generations, in the cluster's KV."""
-    apps = list(generations(state))
-    code = {spec.code_key for app in apps for spec in app.deployments}
-    return code | {DESCRIPTORS_PREFIX + app.descriptors_digest for app in apps if app.descriptors_digest}
-
-
-def generations(state: control_pb2.DesiredState) -> Iterator[control_pb2.ApplicationSpec]:
-    yield from state.applications
-    yield from state.predecessors
-    yield from state.proven_before
-    yield from state.canaries
 
 
 def backup_of(
@@ -56,7 +44,7 @@ def backup_of(
 
 def _lost(state: control_pb2.DesiredState, contents: Mapping[str, bytes]) -> Iterator[str]:
     """What a restoration would not find."""
-    for app in generations(state):
+    for app in all_generations(state):
         yield from (f"code of {app.name}/{spec.name}" for spec in app.deployments if spec.code_key not in contents)
         if app.descriptors_digest and DESCRIPTORS_PREFIX + app.descriptors_digest not in contents:
             yield f"set of gRPC descriptors of {app.name}"
@@ -73,7 +61,7 @@ class Restoration:
     @property
     def applications(self) -> list[control_pb2.ApplicationSpec]:
         """Of all generations: the same objects as in the state."""
-        return list(generations(self.state))
+        return list(all_generations(self.state))
 
     def edit(self, present: control_pb2.DesiredState) -> control_pb2.DesiredState:
         """`present` with the applications of the backup; others stay. Raises InvalidChangeError."""
@@ -177,7 +165,7 @@ def restoration(request: control_pb2.RestoreRequest, unix_time_s: float) -> Rest
         raise InvalidChangeError(
             grpc.StatusCode.INVALID_ARGUMENT, f"The backup is not whole: {lost[0]} is missing. Use another copy."
         )
-    for app in generations(state):
+    for app in all_generations(state):
         if app.descriptors_digest:
             app.descriptors = contents[DESCRIPTORS_PREFIX + app.descriptors_digest]
         for spec in app.deployments:

@@ -23,12 +23,12 @@ from mesh.controller.actors.node_list import NodeList
 from mesh.controller.actors.orphans import OrphanCollector
 from mesh.controller.actors.recovery import recover
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
-from mesh.controller.backups import backup_of, keys_of
+from mesh.controller.backups import backup_of
 from mesh.controller.desired.controller_faults import Problems, confined
-from mesh.controller.desired.deploy_history import Edit
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.desired.generations import with_proofs
+from mesh.controller.desired.state_edits import Edit
 from mesh.controller.nodes.cordons import with_cordons
 from mesh.controller.own_changes import Clocks, OwnChanges
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
@@ -46,6 +46,7 @@ from mesh.controller.report.status_report import build_status
 from mesh.controller.scaling.policy_keeper import PolicyKeeper
 from mesh.controller.scaling.scaling_memory import Autoscaler
 from mesh.controller.store.desired_store import StateStore
+from mesh.controller.store.state_contents import keys_of
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2

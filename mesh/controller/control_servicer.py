@@ -15,10 +15,9 @@ import grpc.aio
 from mesh.controller.backups import restoration
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.change_text import changes_by_application
-from mesh.controller.desired.deploy_history import Edit, recorded
+from mesh.controller.desired.deploy_history import recorded
 from mesh.controller.desired.desired_change import (
     ConfigSource,
-    InvalidChangeError,
     Run,
     rolled_back,
     scaled,
@@ -28,10 +27,12 @@ from mesh.controller.desired.desired_change import (
     with_promoted,
     without_application,
 )
+from mesh.controller.desired.gateway_generations import with_gateways
+from mesh.controller.desired.invalid_change import InvalidChangeError
 from mesh.controller.desired.shared_services import new_warnings
+from mesh.controller.desired.state_edits import Edit
 from mesh.controller.event_log import EventLog
 from mesh.controller.expected_revisions import expecting, revisions_of
-from mesh.controller.gateway_orders import with_asked_gateways
 from mesh.controller.nodes.cordons import cordoned, uncordoned
 from mesh.controller.nodes.node_names import find_node, title_of
 from mesh.controller.plan.cluster_picture import Node
@@ -148,7 +149,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def ConfigureGateways(
         self, request: control_pb2.ConfigureGatewaysRequest, context: _Context
     ) -> control_pb2.ConfigureGatewaysReply:
-        edit = functools.partial(with_asked_gateways, request=request)
+        edit = functools.partial(with_gateways, options=request.options, expected=request.expected)
         version = await self._change(edit, (), request.request_id, context)
         # Not those of the request, which may be an old one that is repeated.
         self._configure_logs(logging_of_mesh(self._loop.picture().desired.gateways))

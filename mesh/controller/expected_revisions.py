@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import grpc
 
 from mesh.controller.desired.change_text import changes_by_application
-from mesh.controller.desired.deploy_history import Edit, records_of
+from mesh.controller.desired.deploy_history import records_of
 from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.desired.state_edits import Edit
 from mesh.v1 import control_pb2
 
 

@@ -71,9 +71,9 @@ RESTARTS = (
     ),
     Mutant(
         name="deletes the code of the version before",
-        file=STORE,
-        old="(*state.applications, *state.predecessors, *state.proven_before, *state.canaries)",
-        new="(*state.applications, *state.proven_before, *state.canaries)",
+        file="store/state_contents.py",
+        old="    yield from state.predecessors\n",
+        new="",
         tests=("unit/controller/store/test_desired_store.py", "sim/test_generations.py"),
     ),
     Mutant(

@@ -10,7 +10,7 @@ from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.autoscaled_numbers import read_record, with_numbers
 from mesh.controller.desired.desired_change import shutting_down, without_application
-from mesh.controller.desired.desired_keeper import Edit
+from mesh.controller.desired.state_edits import Edit
 from mesh.controller.own_changes import Clocks
 from mesh.controller.report.publisher import Publisher
 from mesh.controller.store.desired_store import StateStore, StoreError

@@ -6,7 +6,8 @@ import functools
 import pytest
 
 from mesh.controller.desired.deploy_history import recorded
-from mesh.controller.desired.desired_change import InvalidChangeError, scaled
+from mesh.controller.desired.desired_change import scaled
+from mesh.controller.desired.invalid_change import InvalidChangeError
 from mesh.options.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh

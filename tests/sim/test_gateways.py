@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mesh.controller.desired.generations import with_gateways
+from mesh.controller.desired.gateway_generations import with_gateways
 from mesh.controller.desired.invalid_change import InvalidChangeError
 from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.store.desired_store import StoreError

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mesh.controller.desired.desired_state import Desired
+from mesh.controller.desired.state_edits import next_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
@@ -45,9 +46,7 @@ def with_numbers(state: control_pb2.DesiredState, numbers: Numbers) -> control_p
     """The state in which deployments have these numbers, with another version if there are any."""
     if not numbers:
         return state
-    changed = control_pb2.DesiredState()
-    changed.CopyFrom(state)
-    changed.version += 1
+    changed = next_version(state)
     for app in changed.applications:
         for spec in app.deployments:
             spec.options.num_replicas = numbers.get(DeploymentKey(app.name, spec.name), spec.options.num_replicas)

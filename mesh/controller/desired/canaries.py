@@ -16,6 +16,7 @@ import grpc
 from mesh.controller.desired.application_checks import check_deployments, check_descriptors, check_not_shutting_down
 from mesh.controller.desired.autoscaling_targets import replicas_at_deploy
 from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.desired.state_edits import application_of, keep_only, next_version
 from mesh.options.option_effects import config_version
 from mesh.v1 import control_pb2
 
@@ -45,16 +46,12 @@ def set_canaries(
     kept = [_following(app, before, changed) for app in changed.canaries if app.name not in names]
     canaries = [*kept, *(_prepared(changed, app) for app in added)]
     applications = {app.name: app for app in changed.applications}
-    del changed.canaries[:]
-    changed.canaries.extend(each for each in canaries if _is_needed(applications.get(each.name), each))
+    keep_only(changed.canaries, (each for each in canaries if _is_needed(applications.get(each.name), each)))
 
 
 def without_canary(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
-    changed = control_pb2.DesiredState()
-    changed.CopyFrom(state)
-    changed.version += 1
-    del changed.canaries[:]
-    changed.canaries.extend(app for app in state.canaries if app.name != name)
+    changed = next_version(state)
+    keep_only(changed.canaries, (app for app in state.canaries if app.name != name))
     return changed
 
 
@@ -111,7 +108,7 @@ def traffic_text(rule: control_pb2.TrafficRule) -> str:
 
 def _prepared(state: control_pb2.DesiredState, canary: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
     """The canary as it is stored. Raises InvalidChangeError where it does not fit to the application beside it."""
-    beside = next((app for app in state.applications if app.name == canary.name), None)
+    beside = application_of(state, canary.name)
     if beside is None:
         raise InvalidChangeError(
             grpc.StatusCode.FAILED_PRECONDITION,

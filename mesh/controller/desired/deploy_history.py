@@ -6,13 +6,11 @@ It is stored with the desired state, bounded, and goes with its application.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mesh.controller.desired.change_text import changes_by_application
+from mesh.controller.desired.state_edits import Edit, keep_only
 from mesh.v1 import control_pb2
-
-Edit = Callable[[control_pb2.DesiredState], control_pb2.DesiredState]
-"""A change of the desired state: it returns another one."""
 
 RECORDS_MAX = 10
 """Per application."""
@@ -103,8 +101,7 @@ def bound_history(state: control_pb2.DesiredState) -> None:
         seen[record.application] += 1
         if record.application in names and seen[record.application] <= RECORDS_MAX:
             kept.append(record)
-    del state.history[:]
-    state.history.extend(reversed(kept))
+    keep_only(state.history, reversed(kept))
 
 
 def records_of(state: control_pb2.DesiredState, name: str) -> list[control_pb2.DeployRecord]:

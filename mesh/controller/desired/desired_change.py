@@ -1,4 +1,4 @@
-"""Changes of the desired state by Deploy, Delete and Shutdown, and what they refuse. Pure."""
+"""Changes of the desired state that users ask for, such as deploys, and what is refused of them. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from mesh.controller.desired.generations import (
     succeed,
     take_over_proofs,
 )
-from mesh.controller.desired.invalid_change import InvalidChangeError as InvalidChangeError
+from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.desired.state_edits import application_of, keep_only, next_version
 from mesh.controller.store.descriptor_sets import digest_of
 from mesh.options.option_checks import REPLICAS_MAX
 from mesh.routing.snapshot import DeploymentKey
@@ -155,7 +156,7 @@ def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) 
 
     That version has to prove itself again: until it has, the present one is kept if it was proven.
     """
-    present = next((app for app in state.applications if app.name == name), None)
+    present = application_of(state, name)
     if present is None:
         raise InvalidChangeError(grpc.StatusCode.NOT_FOUND, f"There is no application {name!r}.")
     if canary_of(state, name) is not None:
@@ -205,7 +206,7 @@ def undone(state: control_pb2.DesiredState, reasons: Mapping[str, str], unix_tim
     changed = state
     for name, reason in reasons.items():
         before = predecessor_of(state, name)
-        present = next((app for app in changed.applications if app.name == name), None)
+        present = application_of(changed, name)
         if before is None or present is None or not is_proven(before):
             continue
         changed = _gone_back(changed, present, unix_time_s, gives_way=True)
@@ -221,7 +222,7 @@ def with_pause(
     state: control_pb2.DesiredState, application: str, deployment: str, *, is_paused: bool
 ) -> control_pb2.DesiredState:
     """The state in which rollouts of a deployment stand still, or go on; of all of the application if it is empty."""
-    changed = _copy(state)
+    changed = next_version(state)
     specs = [spec for app in changed.applications if app.name == application for spec in app.deployments]
     chosen = [spec for spec in specs if deployment in ("", spec.name)]
     if not chosen:
@@ -239,7 +240,7 @@ def scaled(
 
     Not 0, `change` counts instead: this many more than there are, or fewer.
     """
-    changed = _copy(state)
+    changed = next_version(state)
     names = [spec.name for app in state.applications if app.name == key.app for spec in app.deployments]
     if key.name not in names:
         raise _no_deployment(key, names)
@@ -287,7 +288,7 @@ def without_application(state: control_pb2.DesiredState, name: str, run_id: str 
 
 
 def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
-    changed = _copy(state)
+    changed = next_version(state)
     del changed.applications[:]
     del changed.predecessors[:]
     _forget_deleted(changed)
@@ -348,28 +349,16 @@ def _forget_rollback(state: control_pb2.DesiredState, name: str) -> None:
 
 
 def _without(state: control_pb2.DesiredState, names: Iterable[str]) -> control_pb2.DesiredState:
-    changed = _copy(state)
+    changed = next_version(state)
     gone = set(names)
     for apps, old in ((changed.applications, state.applications), (changed.predecessors, state.predecessors)):
-        del apps[:]
-        apps.extend(app for app in old if app.name not in gone)
+        keep_only(apps, (app for app in old if app.name not in gone))
     return changed
 
 
 def _forget_deleted(state: control_pb2.DesiredState) -> None:
     """The history of an application, and its version before, go with it."""
     names = {app.name for app in state.applications}
-    canaries = [app for app in state.canaries if app.name in names]
-    del state.canaries[:]
-    state.canaries.extend(canaries)
-    kept = [app for app in state.proven_before if app.name in names]
-    del state.proven_before[:]
-    state.proven_before.extend(kept)
+    keep_only(state.canaries, (app for app in state.canaries if app.name in names))
+    keep_only(state.proven_before, (app for app in state.proven_before if app.name in names))
     bound_history(state)
-
-
-def _copy(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
-    changed = control_pb2.DesiredState()
-    changed.CopyFrom(state)
-    changed.version += 1
-    return changed

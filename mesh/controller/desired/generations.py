@@ -7,8 +7,6 @@ code: its deployments and routes go on where the wanted generation has others, a
 die. Deployments that only it has stop a little later than callers have been sent to the wanted ones.
 
 A proven generation that was replaced for good is remembered for a rollback, one per application, with its code.
-
-The options of gateways have generations too: the last ones that proved themselves stay until all gateways have others.
 """
 
 from __future__ import annotations
@@ -16,10 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import grpc
-
 from mesh.controller.desired.change_text import changes_by_application
-from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.desired.state_edits import application_of, keep_only, next_version
 from mesh.options.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -48,7 +44,7 @@ def succeed(
 
     Takes over into `application` what is proven of deployments that it does not change.
     """
-    before = next((app for app in state.applications if app.name == application.name), None)
+    before = application_of(state, application.name)
     earlier = predecessor_of(state, application.name)
     for generation in (earlier, before):
         if generation is not None:
@@ -73,9 +69,7 @@ def take_over_proofs(before: control_pb2.ApplicationSpec, after: control_pb2.App
 
 def with_proofs(state: control_pb2.DesiredState, proofs: Proofs) -> control_pb2.DesiredState:
     """The state with these proofs. Those of deployments that were deployed again meanwhile are ignored."""
-    changed = control_pb2.DesiredState()
-    changed.CopyFrom(state)
-    changed.version += 1
+    changed = next_version(state)
     _mark(changed.applications, proofs.ran, proofs.proven)
     _mark(changed.canaries, proofs.canaries_ran, proofs.canaries_proven)
     proven = {app.name: app for app in changed.applications if is_proven(app)}
@@ -86,8 +80,7 @@ def with_proofs(state: control_pb2.DesiredState, proofs: Proofs) -> control_pb2.
             before.name not in proofs.succeeded and _left_behind(before, proven[before.name])
         )
         (kept if is_needed else replaced).append(before)
-    del changed.predecessors[:]
-    changed.predecessors.extend(kept)
+    keep_only(changed.predecessors, kept)
     for before in replaced:
         remember(changed, before)
     return changed
@@ -109,17 +102,15 @@ def replaced_at_once(
     state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec
 ) -> control_pb2.ApplicationSpec | None:
     """The last generation in `state` of which `application` takes the place without one that is kept."""
-    before = next((app for app in state.applications if app.name == application.name), None)
+    before = application_of(state, application.name)
     return before if before is not None and is_proven(before) else predecessor_of(state, application.name)
 
 
 def remember(state: control_pb2.DesiredState, before: control_pb2.ApplicationSpec) -> None:
     """Keep a generation that was replaced for good, unless it never proved itself or is the wanted one."""
-    wanted = next((app for app in state.applications if app.name == before.name), None)
+    wanted = application_of(state, before.name)
     if wanted is not None and is_proven(before) and _differ(before, wanted):
-        others = [app for app in state.proven_before if app.name != before.name]
-        del state.proven_before[:]
-        state.proven_before.extend([*others, before])
+        keep_only(state.proven_before, [*(app for app in state.proven_before if app.name != before.name), before])
 
 
 def rollback_target(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
@@ -128,45 +119,6 @@ def rollback_target(state: control_pb2.DesiredState, name: str) -> control_pb2.A
     if kept is not None and is_proven(kept):
         return kept
     return next((app for app in state.proven_before if app.name == name), None)
-
-
-def with_gateways(
-    state: control_pb2.DesiredState, options: control_pb2.GatewayOptions, expected: control_pb2.GatewayOptions
-) -> control_pb2.DesiredState:
-    """The state with these options of gateways. Raises InvalidChangeError if it has others than `expected`."""
-    if state.is_shutting_down:
-        raise InvalidChangeError(grpc.StatusCode.FAILED_PRECONDITION, "The mesh is shutting down.")
-    changed = control_pb2.DesiredState()
-    changed.CopyFrom(state)
-    if options == state.gateways:
-        return changed
-    if state.gateways != expected:
-        raise InvalidChangeError(
-            grpc.StatusCode.ABORTED,
-            "The options of the gateways were changed by another program at the same time. Call again to change them.",
-        )
-    changed.version += 1
-    changed.gateways.CopyFrom(options)
-    if not state.HasField("gateways_before"):
-        changed.gateways_before.options.CopyFrom(state.gateways)
-        changed.gateways_before.number = state.gateways_revision
-    if changed.gateways_before.options == options:
-        changed.gateways_revision = changed.gateways_before.number
-        changed.ClearField("gateways_before")
-    else:
-        changed.gateways_revision_max += 1
-        changed.gateways_revision = changed.gateways_revision_max
-    return changed
-
-
-def with_proven_gateways(state: control_pb2.DesiredState, revision: int) -> control_pb2.DesiredState:
-    """The state in which options of that revision need none before them, unless others came meanwhile."""
-    changed = control_pb2.DesiredState()
-    changed.CopyFrom(state)
-    changed.version += 1
-    if state.gateways_revision == revision:
-        changed.ClearField("gateways_before")
-    return changed
 
 
 def _differ(one: control_pb2.ApplicationSpec, other: control_pb2.ApplicationSpec) -> bool:

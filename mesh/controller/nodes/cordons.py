@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from mesh.controller.desired.desired_state import Desired
+from mesh.controller.desired.state_edits import keep_only, next_version
 from mesh.controller.plan.cluster_picture import Node, Observed
 from mesh.v1 import control_pb2
 
@@ -37,7 +38,7 @@ def cordoned(state: control_pb2.DesiredState, cordon: control_pb2.Cordon) -> con
     """The state with that cordon. A node that is being drained stays so: only `uncordoned` ends that."""
     present = next((each for each in state.cordons if each.node_id == cordon.node_id), None)
     if present is not None and (present.is_draining or not cordon.is_draining):
-        return uncordoned(state, ())
+        return next_version(state)
     changed = uncordoned(state, (cordon.node_id,))
     added = changed.cordons.add()
     added.CopyFrom(cordon)
@@ -53,7 +54,7 @@ def newly_drained(desired: Desired, observed: Observed) -> list[Node]:
 
 def with_drained(state: control_pb2.DesiredState, node_ids: Collection[str]) -> control_pb2.DesiredState:
     """The state in which the drains of these nodes have ended."""
-    changed = uncordoned(state, ())
+    changed = next_version(state)
     for each in changed.cordons:
         each.is_drained |= each.is_draining and each.node_id in node_ids
     return changed
@@ -61,9 +62,6 @@ def with_drained(state: control_pb2.DesiredState, node_ids: Collection[str]) -> 
 
 def uncordoned(state: control_pb2.DesiredState, node_ids: Collection[str]) -> control_pb2.DesiredState:
     """The state without the cordons of these nodes; those without any change nothing."""
-    changed = control_pb2.DesiredState()
-    changed.CopyFrom(state)
-    changed.version += 1
-    del changed.cordons[:]
-    changed.cordons.extend(each for each in state.cordons if each.node_id not in node_ids)
+    changed = next_version(state)
+    keep_only(changed.cordons, (each for each in state.cordons if each.node_id not in node_ids))
     return changed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from mesh.controller.store.state_contents import used_digests
 from mesh.v1 import control_pb2
 
 
@@ -24,8 +25,3 @@ def used_sets(state: control_pb2.DesiredState, known: Mapping[str, bytes]) -> di
     """Those of `known` that applications of `state` refer to."""
     digests = used_digests(state)
     return {digest: known[digest] for digest in digests if digest in known}
-
-
-def used_digests(state: control_pb2.DesiredState) -> list[str]:
-    generations = (*state.applications, *state.predecessors, *state.proven_before, *state.canaries)
-    return sorted({app.descriptors_digest for app in generations} - {""})

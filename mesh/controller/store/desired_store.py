@@ -19,7 +19,8 @@ from mesh.cluster.keys import (
     SERVICER_FUNCTIONS_KEY,
     STATE_KEY,
 )
-from mesh.controller.store.descriptor_sets import digest_of, used_digests
+from mesh.controller.store.descriptor_sets import digest_of
+from mesh.controller.store.state_contents import keys_of, used_digests
 from mesh.stored.schema_version import migrated
 from mesh.v1 import control_pb2
 
@@ -156,9 +157,7 @@ class StateStore:
             self._has_numbers = False
 
     def _remove_waste(self, state: control_pb2.DesiredState) -> None:
-        generations = (*state.applications, *state.predecessors, *state.proven_before, *state.canaries)
-        referenced = {deployment.code_key for app in generations for deployment in app.deployments}
-        referenced.update(DESCRIPTORS_PREFIX + digest for digest in used_digests(state))
+        referenced = keys_of(state)
         for key in (*self._kv.keys(CODE_PREFIX), *self._kv.keys(DESCRIPTORS_PREFIX)):
             if key not in referenced:
                 self._kv.delete(key)

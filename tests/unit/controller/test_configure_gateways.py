@@ -1,4 +1,4 @@
-"""mesh.controller.gateway_orders: what a running mesh refuses, and what its controller takes over itself."""
+"""mesh.controller.control_servicer: the options of gateways that a running mesh gets, and those that it refuses."""
 
 import grpc
 import pytest
