@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import grpc
 
@@ -36,6 +37,7 @@ from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
 from mesh.rpc.message_reader import PREFIX_BYTES
 from mesh.rpc.method_handlers import MethodHandlers
+from mesh.rpc.socket_server import SocketServer
 from mesh.settings import settings
 from mesh.wire.identity import Identity
 
@@ -118,6 +120,11 @@ class GatewayListener:
         return self._server.in_flight.count
 
     @property
+    def sockets(self) -> SocketServer[Any]:
+        """The ports, with the sockets that listen on each."""
+        return self._server.sockets
+
+    @property
     def is_listening(self) -> bool:
         """Whether every port that was opened is open."""
         return self._server.is_listening
@@ -152,14 +159,6 @@ class GatewayListener:
             message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes
         )
         return await self._server.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
-
-    def listening(self) -> list[Sequence[socket.socket]]:
-        """The sockets of each port, in the order in which they were opened."""
-        return self._server.listening()
-
-    def close_ports(self, numbers: Iterable[int]) -> None:
-        """Accept no more connections on these ports, by their place in `listening`."""
-        self._server.close_ports(numbers)
 
     def add_dialects(self, *dialects: Dialect) -> None:
         """For requests that are none of gRPC; they are asked in the order in which they were added."""

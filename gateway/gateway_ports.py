@@ -92,7 +92,7 @@ class GatewayPorts:
     def leave(self) -> None:
         """Accept no connection any more where a successor does."""
         taken = self._offer.taken
-        self._listener.close_ports(number for number, name in enumerate(self._opened) if name in taken)
+        self._listener.sockets.close_ports(number for number, name in enumerate(self._opened) if name in taken)
 
     def close(self) -> None:
         self._offer.close()
@@ -100,4 +100,4 @@ class GatewayPorts:
             self._taken.close()
 
     def _sockets(self) -> dict[str, Sequence[Descriptor]]:
-        return dict(zip(self._opened, self._listener.listening(), strict=True))
+        return dict(zip(self._opened, self._listener.sockets.listening(), strict=True))

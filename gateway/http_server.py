@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -81,29 +81,29 @@ class HttpServer:
             )
             for is_tls in (False, True)
         }
-        self._sockets: SocketServer[NewConnection | Http1Connection | Http2Transport] = SocketServer(
+        self.sockets: SocketServer[NewConnection | Http1Connection | Http2Transport] = SocketServer(
             lambda: NewConnection(self), limits.upkeep
         )
 
     def __repr__(self) -> str:
-        return f"<HttpServer {self._sockets!r}>"
+        return f"<HttpServer {self.sockets!r}>"
 
     @property
     def connections(self) -> int:
-        return len(self._sockets.connections)
+        return len(self.sockets.connections)
 
     def client_connections(self) -> Iterator[NewConnection | Http1Connection | Http2Transport]:
         """All that are open."""
-        return iter(self._sockets.connections)
+        return iter(self.sockets.connections)
 
     @property
     def http1_connections(self) -> int:
-        return sum(isinstance(each, Http1Connection) for each in self._sockets.connections)
+        return sum(isinstance(each, Http1Connection) for each in self.sockets.connections)
 
     @property
     def is_listening(self) -> bool:
         """Whether every port that was opened is open."""
-        return self._sockets.is_listening
+        return self.sockets.is_listening
 
     async def listen(
         self,
@@ -120,43 +120,35 @@ class HttpServer:
         `shares_port`: other gateways of the node may listen on it too (SO_REUSEPORT).
         `inherited`: sockets that listen on it already.
         """
-        return await self._sockets.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
-
-    def listening(self) -> list[Sequence[socket.socket]]:
-        """The sockets of each port, in the order in which they were opened."""
-        return self._sockets.listening()
-
-    def close_ports(self, numbers: Iterable[int]) -> None:
-        """Accept no more connections on these ports, by their place in `listening`."""
-        self._sockets.close_ports(numbers)
+        return await self.sockets.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
 
     def announce_drain(self) -> None:
         """Let clients of HTTP/1.1 leave with their next answer. Everything is still served."""
         self._is_leaving = True
-        for connection in self._sockets.connections:
+        for connection in self.sockets.connections:
             if isinstance(connection, Http1Connection):
                 connection.is_draining = True
 
     def drain(self) -> None:
         """Stop listening, and close connections that are idle; the others once what is in progress has ended."""
-        self._sockets.drain()
+        self.sockets.drain()
 
     async def stop(self, grace_s: float) -> None:
         """Drain, and close what is still open after `grace_s`."""
-        await self._sockets.stop(grace_s)
+        await self.sockets.stop(grace_s)
 
     # ---- Connections -------------------------------------------------------------------------------------------------
 
     def on_new(self, connection: NewConnection) -> None:
-        self._sockets.connections.add(connection)
-        if self._sockets.phase is ServerPhase.STOPPED or self.connections > self._limits.connections_max + _REFUSED_MAX:
+        self.sockets.connections.add(connection)
+        if self.sockets.phase is ServerPhase.STOPPED or self.connections > self._limits.connections_max + _REFUSED_MAX:
             connection.abort("the server has stopped, or has too many connections")
 
     def on_known(self, connection: NewConnection, data: bytes, *, is_http2: bool) -> None:
         known = self._new_http2(connection) if is_http2 else Http1Connection(self._http1)
         socket, connection.socket = connection.socket, None
         self._hand_over(known, socket)
-        self._sockets.connections.discard(connection)
+        self.sockets.connections.discard(connection)
         if data and not known.is_lost:
             known.data_received(data)
 
@@ -167,7 +159,7 @@ class HttpServer:
         is_refused = self.connections > self._limits.connections_max
         socket.set_protocol(known)
         known.connection_made(socket)
-        self._sockets.connections.add(known)
+        self.sockets.connections.add(known)
         if is_refused:
             text = f"This server has {self._limits.connections_max} connections, its limit."
             if isinstance(known, Http1Connection):
@@ -176,8 +168,8 @@ class HttpServer:
                 known.connection.fail(Http2Error(ErrorCode.ENHANCE_YOUR_CALM, text))
         elif isinstance(known, Http1Connection):
             # A request has begun to arrive. It is answered, but its client is not to stay.
-            known.is_draining = self._is_leaving or self._sockets.phase is not ServerPhase.OPEN
-        elif self._sockets.phase is not ServerPhase.OPEN:
+            known.is_draining = self._is_leaving or self.sockets.phase is not ServerPhase.OPEN
+        elif self.sockets.phase is not ServerPhase.OPEN:
             known.drain()
 
     def _new_http2(self, connection: NewConnection) -> Http2Transport:
@@ -190,7 +182,7 @@ class HttpServer:
         return Http2Transport(make, self._on_lost, _on_stalled)
 
     def _on_lost(self, connection: NewConnection | Http1Connection | Http2Transport) -> None:
-        self._sockets.on_lost(connection)
+        self.sockets.on_lost(connection)
 
     # ---- Requests on HTTP/2 ------------------------------------------------------------------------------------------
 

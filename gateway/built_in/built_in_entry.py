@@ -34,7 +34,7 @@ class _OwnRoutes(Routes):
     __slots__ = ()
 
     def find(self, application: str | None, full_name: str) -> Route | Refusal:
-        return Routes.find(self, None, full_name)
+        return super().find(None, full_name)
 
 
 class BuiltInEntry:
