@@ -225,6 +225,12 @@ def from_reply(reply: control_pb2.StatusReply) -> MeshStatus:
     )
 
 
+def serves_fully(canary: control_pb2.CanaryStatus) -> bool:
+    """All its replicas run, and it gets requests. Also True of one that there is not."""
+    is_complete = all(each.running_replicas >= each.target_replicas for each in canary.deployments)
+    return is_complete and not canary.is_closed
+
+
 def find_application(reply: control_pb2.StatusReply, name: str) -> control_pb2.ApplicationStatus | None:
     """The application of that name; None if there is none."""
     return next((application for application in reply.applications if application.name == name), None)

@@ -55,7 +55,7 @@ def cordon(node: str, address: str | None) -> None:
     if not reply.is_new:
         click.echo(f"Nothing changes: {_title(reply.node)} is {reply.node.status}.")
         return
-    click.echo(f"{_title(reply.node)} takes no new replicas. It has {_replicas(reply.node.replicas)}.")
+    click.echo(f"{_title(reply.node)} takes no new replicas. It has {status_text.replicas_text(reply.node.replicas)}.")
 
 
 @click.command()
@@ -108,7 +108,7 @@ def drain(node: str, no_wait: bool, timeout_s: float | None, address: str | None
     client = mesh_lifecycle.require()
     status = client.cordon(node, is_draining=True).node
     short_id = status.node_id[:8]
-    click.echo(f"{_title(status)} is being drained. It has {_replicas(status.replicas)}.")
+    click.echo(f"{_title(status)} is being drained. It has {status_text.replicas_text(status.replicas)}.")
     if no_wait:
         return
     try:
@@ -142,7 +142,3 @@ class _Progress:
 def _title(status: control_pb2.NodeStatus) -> str:
     where = f" ({status.address})" if status.address else ""
     return f"Node {status.node_id[:8]}{where}"
-
-
-def _replicas(count: int) -> str:
-    return f"{count} replica{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
 
-from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, NodeStatus, ReplicaState
+from mesh.status import ApplicationStatus, DeploymentStatus, GatewayStatus, NodeStatus, ReplicaState, serves_fully
 from mesh.v1 import control_pb2
 
 _DURATION = re.compile(r"\bfor (\d+) s\b")
@@ -63,6 +63,10 @@ def listening_lines(reply: control_pb2.StatusReply) -> list[str]:
         if gateway.http_address:
             lines.append(f"HTTP on http://{gateway.http_address}")
     return lines
+
+
+def replicas_text(count: int) -> str:
+    return f"{count} replica{'' if count == 1 else 's'}"
 
 
 def _table(rows: Sequence[_Row]) -> str:
@@ -124,7 +128,7 @@ def _controller_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
 
 
 def _node_row(node: control_pb2.NodeStatus) -> _Row:
-    replicas = f"{node.replicas} replica{'' if node.replicas == 1 else 's'}"
+    replicas = replicas_text(node.replicas)
     if node.replicas_to_move:
         replicas = f"{node.moved_replicas} of {node.replicas_to_move} replicas moved"
     details = _joined(node.address, "head" if node.is_head else "", replicas, node.message)
@@ -163,9 +167,8 @@ def _canary_rows(canary: control_pb2.CanaryStatus) -> Iterator[_Row]:
     rule = canary.traffic
     match = f"{rule.header}: {rule.value or 'any'}" if rule.header else ""
     share = f"{rule.percent:g} % of requests" if rule.percent or not match else ""
-    is_complete = all(each.running_replicas >= each.target_replicas for each in canary.deployments)
-    runs = is_complete and not canary.is_closed
-    state = "FAILED" if any(each.is_given_up for each in canary.deployments) else "RUNNING" if runs else "STARTING"
+    is_given_up = any(each.is_given_up for each in canary.deployments)
+    state = "FAILED" if is_given_up else "RUNNING" if serves_fully(canary) else "STARTING"
     yield "  canary", state, _joined(share, match)
     for each in canary.deployments:
         replicas = f"{each.running_replicas} of {each.target_replicas} replicas running"

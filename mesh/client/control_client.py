@@ -115,9 +115,7 @@ class ControlClient:
             author=author(),
             expected=_expected(expected),
         )
-        reply = self._call("Apply", request, control_pb2.ApplyReply)
-        _log_warnings(reply.warnings)
-        return list(reply.changes)
+        return self._change("Apply", request)
 
     def rollback(
         self, application: str, is_dry_run: bool = False, expected: Mapping[str, int] | None = None
@@ -133,9 +131,7 @@ class ControlClient:
             is_dry_run=is_dry_run,
             expected=_expected(expected),
         )
-        reply = self._call("Rollback", request, control_pb2.ApplyReply)
-        _log_warnings(reply.warnings)
-        return list(reply.changes)
+        return self._change("Rollback", request)
 
     def promote(
         self, application: str, is_dry_run: bool = False, expected: Mapping[str, int] | None = None
@@ -151,9 +147,7 @@ class ControlClient:
             is_dry_run=is_dry_run,
             expected=_expected(expected),
         )
-        reply = self._call("Promote", request, control_pb2.ApplyReply)
-        _log_warnings(reply.warnings)
-        return list(reply.changes)
+        return self._change("Promote", request)
 
     def scale(
         self,
@@ -176,7 +170,7 @@ class ControlClient:
             author=author(),
             expected=_expected(expected),
         )
-        return list(self._call("Scale", request, control_pb2.ApplyReply).changes)
+        return self._change("Scale", request)
 
     def pause(
         self, application: str, deployment: str, *, is_paused: bool, expected: Mapping[str, int] | None = None
@@ -190,7 +184,7 @@ class ControlClient:
             author=author(),
             expected=_expected(expected),
         )
-        return list(self._call("Pause", request, control_pb2.ApplyReply).changes)
+        return self._change("Pause", request)
 
     def backup(self) -> control_pb2.MeshBackup:
         """The desired state of all applications with their code."""
@@ -216,9 +210,7 @@ class ControlClient:
             author=author(),
             expected=_expected(expected),
         )
-        reply = self._call("Restore", request, control_pb2.ApplyReply)
-        _log_warnings(reply.warnings)
-        return list(reply.changes)
+        return self._change("Restore", request)
 
     def cordon(self, node: str, *, is_draining: bool = False) -> control_pb2.CordonReply:
         """Start no new replica on a node, and move those that it has if it is to be drained.
@@ -282,6 +274,12 @@ class ControlClient:
     def close(self) -> None:
         io_thread().run(self._channel.close())
 
+    def _change(self, method: str, request: Message) -> list[control_pb2.ApplicationChange]:
+        reply = self._call(method, request, control_pb2.ApplyReply)
+        for warning in reply.warnings:
+            logger.warning("%s", warning)
+        return list(reply.changes)
+
     def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
         if threading.current_thread() is io_thread().thread:
             raise RuntimeError(
@@ -314,11 +312,6 @@ def author() -> str:
     except (KeyError, OSError):  # a user id without a name, as in many containers
         user = f"uid {os.getuid()}"
     return f"{user}@{socket.gethostname()}"
-
-
-def _log_warnings(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        logger.warning("%s", warning)
 
 
 async def until_answered(

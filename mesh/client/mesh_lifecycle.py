@@ -92,6 +92,7 @@ def start(
 
 
 def look(client: ControlClient) -> SeenMesh:
+    """The mesh as it is now, for `destroy`."""
     # First the identity: a mesh that takes the place of this one in between is another one.
     return SeenMesh(identity(), client.status())
 

@@ -15,6 +15,7 @@ from mesh.status import (
     DeploymentStatusTrigger,
     GatewayStatus,
     find_application,
+    serves_fully,
 )
 from mesh.v1 import control_pb2
 
@@ -109,8 +110,7 @@ def _canary_runs(application: control_pb2.ApplicationStatus | None) -> bool:
     for each in application.canary.deployments:
         if each.is_given_up:
             raise RuntimeError(f"The canary of {application.name!r} does not run: {each.name}: {each.message}")
-    is_complete = all(each.running_replicas >= each.target_replicas for each in application.canary.deployments)
-    return is_complete and not application.canary.is_closed
+    return serves_fully(application.canary)
 
 
 def until_settled(client: ControlClient, name: str | None, timeout_s: float) -> bool:

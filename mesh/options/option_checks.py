@@ -7,11 +7,6 @@ import math
 import sys
 from collections.abc import Iterable
 
-_INSTEAD = {
-    "http_options['request_timeout_s']": "grpc_options has one",
-}
-"""Alternatives to options that are not available yet."""
-
 _NAME_MAX_CHARS = 16 * 1024
 
 REPLICAS_MAX = 100_000
@@ -97,13 +92,3 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A sentence to append to an error about an unknown name; empty if no known name is similar."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def not_yet(name: str) -> ValueError:
-    """The error for an option of the contract that this version lacks: it must not be ignored silently."""
-    return ValueError(f"{name} {why_not_yet(name)}")
-
-
-def why_not_yet(name: str) -> str:
-    instead = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
-    return f"is not available in this version of the mesh yet. Leave it out{instead}."

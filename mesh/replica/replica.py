@@ -286,7 +286,7 @@ class ReplicaProcess:
             )
         if user_object.has_hook(ROUTING) and self._servicer is not None:
             announce = self._servicer.announce_stats
-            self._stats[ROUTING] = routing_stats(self._record, lambda: self.spec.spec.options, announce)
+            self._stats[ROUTING] = routing_stats(self._record, self._options, announce)
         for stats in self._stats.values():
             stats.begin()
 

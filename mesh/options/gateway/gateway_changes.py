@@ -6,7 +6,7 @@ of its fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -85,18 +85,9 @@ def change_of(
     differing = set(differing_fields(asked, running)) & named.names
     if max(1, asked.processes) == max(1, running.processes):
         differing.discard("processes")
-    after = control_pb2.GatewayOptions()
-    after.CopyFrom(running)
     disabled = control_pb2.GATEWAY_LOCATION_DISABLED
     turns = {"http_host", "http_port", "grpc_port"} & differing and disabled in (asked.location, running.location)
-    for name in {*differing, *(("location",) if turns else ())} - set(_FIXED):
-        after.ClearField(name)
-        part = control_pb2.GatewayOptions()
-        part.CopyFrom(asked)
-        for other in control_pb2.GatewayOptions.DESCRIPTOR.fields:
-            if other.name != name:
-                part.ClearField(other.name)
-        after.MergeFrom(part)
+    after = _with_fields(running, asked, {*differing, *(("location",) if turns else ())} - set(_FIXED))
     if reason := refusal_of(running, after):
         raise ValueError(reason)
     return GatewayChange(running, after, tuple(sorted(differing & set(_FIXED))))
@@ -115,6 +106,19 @@ def refusal_of(running: control_pb2.GatewayOptions, after: control_pb2.GatewayOp
             "mesh.shutdown() first."
         )
     return ""
+
+
+def _with_fields(
+    running: control_pb2.GatewayOptions, asked: control_pb2.GatewayOptions, names: Set[str]
+) -> control_pb2.GatewayOptions:
+    """What is running, with these fields as they are asked for."""
+    after, chosen = control_pb2.GatewayOptions(), control_pb2.GatewayOptions()
+    after.CopyFrom(running)
+    chosen.CopyFrom(asked)
+    for each in control_pb2.GatewayOptions.DESCRIPTOR.fields:
+        (after if each.name in names else chosen).ClearField(each.name)
+    after.MergeFrom(chosen)
+    return after
 
 
 def _keys(options: object, kind: type[Any]) -> Iterator[str]:
