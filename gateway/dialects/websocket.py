@@ -101,6 +101,7 @@ class WebSocketDialect:
 class WebSocketCall:
     """The life of a WebSocket."""
 
+    takes_rest = True
     __slots__ = (
         "_call",
         "_closed",
@@ -202,7 +203,9 @@ class WebSocketCall:
     def on_done(self, outcome: Outcome) -> None:
         """The call has ended on the mesh."""
         self._call = None
-        if not self._exchange.has_ended:
+        if self._exchange.has_ended:
+            self.connection.drop()
+        else:
             if not self.connection.is_accepted:
                 failure = _REFUSED if outcome.is_ok else failure_of(outcome, self._context.request_id, float("inf"))
                 self._deny(failure)

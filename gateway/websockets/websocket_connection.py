@@ -5,7 +5,7 @@ may the client send more. What is kept, also of a message that is not complete, 
 Bytes are read in slices: the next one in the next turn of the loop, or when the messages that wait are taken, once much
 has come out of those before; a compressed byte may become a thousand. The owner stops sending while `is_blocked`.
 Whichever side closes, the owner gets one `on_closed`, and the exchange ends when both sides have closed, or one has not
-answered in time.
+answered in time. When the client leaves, compressed bytes that wait are still read in turns, as the owner takes them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ _FRAME_BYTES = 512
 class WebSocketOwner(Protocol):
     """Knows what the messages mean. Called on the I/O loop; must not block or raise."""
 
+    takes_rest: bool
+    """Whether messages that came before the client closed or left are of use behind that."""
+
     def on_messages(self) -> None:
         """Messages have come: `take` them, now or later."""
 
@@ -71,7 +74,7 @@ class WebSocketConnection:
         """As counted in the share of the connection."""
         self._owed_bytes = 0
         """Room that is not given back to the client."""
-        self._times = _Times()
+        self._client = _ClientLife()
         self.is_accepted = False
         self.has_closed = False
         """The owner has had its `on_closed`."""
@@ -105,17 +108,27 @@ class WebSocketConnection:
         if not self._messages:
             return None
         message = self._messages.popleft()
+        if self.has_closed:
+            self._count(self._kept_bytes - len(message))
         if not self._messages and not self._is_reading:
             self._read_later()
         return message
 
     def close(self, code: int, reason: str = "") -> None:
         """Close an accepted socket; the client has some seconds to answer. What it has sent is not wanted any more."""
-        self._messages.clear()
+        self.drop()
         self._frames.close(code, reason)
         self._flush()
         if not self._is_reading:
             self._read_later()
+
+    def drop(self) -> None:
+        """The messages that wait are not wanted any more."""
+        self._messages.clear()
+        if self.has_closed:
+            self._count(0)
+        elif self._client.left_reason is not None:
+            self._leave(self._client.left_reason)
 
     # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
 
@@ -129,16 +142,10 @@ class WebSocketConnection:
 
     def on_end(self) -> None:
         """The client has closed its side of the connection."""
-        self._read_rest()
-        self._end(BROKEN, "")
-        if self.is_accepted:
-            self._exchange.end()
-        else:
-            self._exchange.abort()
+        self._read_rest("")
 
     def on_broken(self, by: BrokenBy) -> None:
-        self._read_rest()
-        self._end(BROKEN, by.value)
+        self._read_rest(by.value)
 
     def on_writable(self) -> None:
         self._owner.on_writable()
@@ -147,17 +154,18 @@ class WebSocketConnection:
 
     def tick(self, now_s: float) -> None:
         """Called every few seconds: ping a client that is silent, give up one that does not answer."""
-        times, limits = self._times, settings().gateway
-        if not self.is_accepted or self._exchange.has_ended:
+        client, limits = self._client, settings().gateway
+        has_left = client.left_reason is not None
+        if not self.is_accepted or (self._exchange.has_ended and not has_left):
             return
-        if times.was_heard or (self._is_held_back and times.is_silent(now_s, limits)):
-            times.heard(now_s)
-        if not self._frames.is_open:
-            times.closing_at_s = min(times.closing_at_s, now_s)
-        if times.is_late(now_s, limits):
+        if client.was_heard or (self._is_held_back and client.is_silent(now_s, limits)):
+            client.heard(now_s)
+        if has_left or not self._frames.is_open:
+            client.closing_at_s = min(client.closing_at_s, now_s)
+        if client.is_late(now_s, limits):
             self._give_up("the client did not answer")
-        elif times.needs_ping(now_s, limits) and self._frames.is_open and not self.is_blocked:
-            times.pinged_at_s = now_s
+        elif client.needs_ping(now_s, limits) and self._frames.is_open and not self.is_blocked:
+            client.pinged_at_s = now_s
             self._frames.ping()
             self._flush()
 
@@ -170,7 +178,9 @@ class WebSocketConnection:
         while self._unread and not self._has_much and not self.has_closed and made_bytes < _MUCH_BYTES:
             made_bytes += self._read_slice()
         self._is_reading = False
-        if not self._messages or (self._unread and not self._has_much):
+        if self._client.left_reason is not None and not self._unread:
+            self._leave(self._client.left_reason)
+        elif not self._messages or (self._unread and not self._has_much):
             self._read_later()
 
     @property
@@ -187,7 +197,7 @@ class WebSocketConnection:
         """Returns the work that it was, in bytes of messages."""
         size = _SLICE_BYTES if self._handshake.deflate is None else _COMPRESSED_SLICE_BYTES
         data, self._unread = self._unread[:size], self._unread[size:]
-        self._times.was_heard = True
+        self._client.was_heard = True
         before = self._frames.received
         messages = self._frames.receive(data)
         made_bytes = sum(map(len, messages)) + _FRAME_BYTES * (self._frames.received - before)
@@ -217,11 +227,24 @@ class WebSocketConnection:
             logger.exception("a WebSocket ends: its owner failed")
             self._give_up("the gateway failed")
 
-    def _read_rest(self) -> None:
-        """Nothing more will come: what is there counts, unless it may be much once it is decompressed."""
-        if self.is_accepted and self._handshake.deflate is None:
-            while self._unread and not self.has_closed:
-                self._read_slice()
+    def _read_rest(self, reason: str) -> None:
+        """Nothing more will come: what is there counts. Compressed bytes may become much, so they are read in turns."""
+        counts = self.is_accepted and self._owner.takes_rest
+        if counts and self._handshake.deflate is not None and self._unread and not self.has_closed:
+            self._client.left_reason = reason
+            return
+        while counts and self._unread and not self.has_closed:
+            self._read_slice()
+        self._leave(reason)
+
+    def _leave(self, reason: str) -> None:
+        """The client has left, and all that counts of what it has sent is read."""
+        self._client.left_reason = None
+        self._end(BROKEN, reason)
+        if self.is_accepted:
+            self._exchange.end()
+        else:
+            self._exchange.abort()
 
     def _flush(self) -> None:
         parts = self._frames.to_send()
@@ -237,12 +260,14 @@ class WebSocketConnection:
         """Count what is kept. False if there is no room for it."""
         kept_bytes = len(self._unread) + self._frames.begun_bytes + sum(map(len, self._messages))
         more_bytes = kept_bytes - self._kept_bytes
-        share = self._exchange.share
-        if more_bytes > 0 and not share.has_room(more_bytes):
+        if more_bytes > 0 and not self._exchange.share.has_room(more_bytes):
             return False
-        share.add(more_bytes)
-        self._kept_bytes = kept_bytes
+        self._count(kept_bytes)
         return True
+
+    def _count(self, kept_bytes: int) -> None:
+        self._exchange.share.add(kept_bytes - self._kept_bytes)
+        self._kept_bytes = kept_bytes
 
     def _give_room(self) -> None:
         """Let the client send as much more as it has sent."""
@@ -259,15 +284,17 @@ class WebSocketConnection:
     def _end(self, code: int, reason: str) -> None:
         if not self.has_closed:
             self.has_closed = True
-            self._exchange.share.add(-self._kept_bytes)
-            self._kept_bytes = 0
+            self._unread = b""
+            if not self._owner.takes_rest:
+                self._messages.clear()
+            self._count(sum(map(len, self._messages)))
             self._owner.on_closed(code, reason)
 
 
-class _Times:
-    """When things happened, as the ticks have seen them."""
+class _ClientLife:
+    """When the client was heard, as the ticks have seen it, and that it has left."""
 
-    __slots__ = ("closing_at_s", "heard_at_s", "pinged_at_s", "was_heard")
+    __slots__ = ("closing_at_s", "heard_at_s", "left_reason", "pinged_at_s", "was_heard")
 
     def __init__(self) -> None:
         self.was_heard = True
@@ -276,6 +303,8 @@ class _Times:
         self.pinged_at_s = math.inf
         """Of a ping without answer."""
         self.closing_at_s = math.inf
+        self.left_reason: str | None = None
+        """Set once nothing more comes, though what has come is not read yet."""
 
     def heard(self, now_s: float) -> None:
         self.was_heard = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from mesh.inference.protocol.messages import (
     ServerMetadataRequest,
     ServerMetadataResponse,
 )
-from mesh.inference.rest_body import RestError, read_body
+from mesh.inference.rest_body import Fields, RestError, header_value, read_body
 from mesh.inference.rest_events import send_events
 from mesh.inference.rest_generate import read_generate, write_generate
 from mesh.inference.rest_paths import RestPath, read_path
@@ -66,7 +66,7 @@ class RestRequest:
     """One request, and the way back to its client."""
 
     path: RestPath
-    headers: Mapping[bytes, bytes]
+    headers: Fields
     receive: Receive
     send: Send
 
@@ -125,7 +125,7 @@ class InferenceRest:
         path.mark(scope)
         if scope["method"] not in methods:
             raise RestError(405, f"Use {methods[0]} here.", [(b"allow", ", ".join(methods).encode())])
-        await handler(RestRequest(path, dict(scope["headers"]), receive, send))
+        await handler(RestRequest(path, scope["headers"], receive, send))
 
     async def _live(self, request: RestRequest) -> None:
         await request.answer({"live": True})
@@ -158,7 +158,7 @@ class InferenceRest:
         path = request.path
         model = await served_model(self._server, path.model, path.version)
         body = await request.body()
-        length = request.headers.get(_LENGTH_HEADER, b"").decode("latin-1") or None
+        length = header_value(request.headers, _LENGTH_HEADER) or None
         asked = read_rest(path.model, path.version, *split_body(body, length), model)
         outputs = await run_model(self._server, model, asked.request, asked.arrays)
         text, binary = write_rest(asked, outputs)
@@ -188,7 +188,7 @@ class InferenceRest:
                 yield write_generate(asked, outputs)
 
 
-async def _send_error(send: Send, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+async def _send_error(send: Send, status: int, text: str, headers: Fields = ()) -> None:
     await _send(send, status, _JSON, [msgspec.json.encode({"error": text})], headers)
 
 
@@ -197,7 +197,7 @@ async def _send(
     status: int,
     content_type: bytes,
     body: list[bytes | memoryview],
-    headers: Iterable[tuple[bytes, bytes]] = (),
+    headers: Fields = (),
 ) -> None:
     length = b"%d" % sum(map(len, body))
     fields = [(b"content-type", content_type), (b"content-length", length), *headers]

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from mesh.settings import settings
 from mesh.web.asgi_types import ClientGoneError, Receive
 
-_WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+Fields = Iterable[tuple[bytes, bytes]]
+
+_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 class RestError(Exception):
     """A request is refused, with this status of HTTP."""
 
-    def __init__(self, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(self, status: int, text: str, headers: Fields = ()) -> None:
         super().__init__(text)
         self.status = status
         self.headers = headers
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+def header_value(headers: Fields, name: bytes) -> str:
+    """The values of all headers of this name as one list (RFC 9110 §5.3); empty if there is none."""
+    return ", ".join(value.decode("latin-1") for key, value in headers if key == name)
+
+
+async def read_body(headers: Fields, receive: Receive) -> bytes:
     """The whole body, unpacked. Raises RestError, ClientGoneError."""
     limit = settings().replica.inference_body_max_bytes
     pieces: list[bytes] = []
@@ -37,11 +44,11 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         pieces.append(piece)
         is_complete = not message.get("more_body", False)
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    return body if encoding == b"identity" else unpack_body(body, encoding, limit)
+    encoding = header_value(headers, b"content-encoding").strip().lower() or "identity"
+    return body if encoding == "identity" else unpack_body(body, encoding, limit)
 
 
-def unpack_body(data: bytes, encoding: bytes, limit: int) -> bytes:
+def unpack_body(data: bytes, encoding: str, limit: int) -> bytes:
     """Decompress at most `limit` bytes. Raises RestError."""
     window_bits = _WINDOW_BITS.get(encoding)
     if window_bits is None:
@@ -50,11 +57,11 @@ def unpack_body(data: bytes, encoding: bytes, limit: int) -> bytes:
     try:
         found = unpacker.decompress(data, limit + 1)
     except zlib.error as error:
-        raise RestError(400, f"The body is not {encoding.decode('latin-1')}: {error}.") from None
+        raise RestError(400, f"The body is not {encoding}: {error}.") from None
     if len(found) > limit:
         raise _too_large(limit)
     if not unpacker.eof or unpacker.unused_data:
-        raise RestError(400, f"The body is not one whole {encoding.decode('latin-1')} stream.")
+        raise RestError(400, f"The body is not one whole {encoding} stream.")
     return found
 
 

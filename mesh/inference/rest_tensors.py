@@ -6,6 +6,7 @@ says how many, in its parameter `binary_data_size`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 else:
     np = load_numpy()
 
+_LENGTH = re.compile("[0-9]{1,18}").fullmatch
 _SIZE = "binary_data_size"
 _BINARY = "binary_data"
 _ALL_BINARY = "binary_data_output"
@@ -74,7 +76,7 @@ def split_body(body: bytes, json_bytes: str | None) -> tuple[RestBody, memoryvie
     view = memoryview(body)
     length = len(body)
     if json_bytes is not None:
-        if not (json_bytes.isascii() and json_bytes.isdigit() and int(json_bytes) <= length):
+        if not (_LENGTH(json_bytes) and int(json_bytes) <= length):
             raise TensorError(
                 f"Header Inference-Header-Content-Length is {shown(json_bytes)}, the body has {length} bytes."
             )

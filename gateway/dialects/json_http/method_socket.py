@@ -105,6 +105,8 @@ class MethodSocketDialect:
 class MethodSocket:
     """The life of one: the owner of its connection and of its call."""
 
+    takes_rest = False
+    """A client that leaves cancels its call."""
     __slots__ = (
         "_call",
         "_exchange",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from dataclasses import replace
 
 import pytest
 
@@ -108,14 +109,17 @@ def test_a_hostile_socket_is_closed_with_the_code_for_it(name: str) -> None:
             client.writer.transport.abort()
             assert int.from_bytes(close, "big") == code
             await until(lambda: not gateway.listener.connections, "the connection is closed")
-            assert gateway.listener.buffered_bytes == 0
+            await until(lambda: gateway.listener.buffered_bytes == 0, "nothing waits")
         events = [decode_websocket_event(each) for each in router.link.items[1:]]
         assert [each.close.code for each in events] == [code]
 
     on_io_loop(scenario())
 
 
-def test_large_compressed_messages_wait_for_the_replica() -> None:
+def test_large_compressed_messages_wait_for_the_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = replace(settings(), gateway=replace(settings().gateway, websocket_close_timeout_s=0.1))
+    for module in ("websocket_connection", "websocket_keeper"):
+        monkeypatch.setattr(f"gateway.websockets.{module}.settings", lambda: quick)
     router = FakeRouter(lambda call: allow(call, 1))
     message = frame(BINARY, packed(bytes(2 * MIB)), is_compressed=True)
 
@@ -134,24 +138,28 @@ def test_large_compressed_messages_wait_for_the_replica() -> None:
 
 
 @pytest.mark.parametrize("stays", [True, False], ids=["waits for the answer", "does not wait"])
-@pytest.mark.parametrize("size", [1, 50_000])
-def test_all_that_a_socket_got_before_it_was_closed_reaches_a_slow_replica(size: int, stays: bool) -> None:
+@pytest.mark.parametrize(("size", "is_deflated"), [(1, False), (50_000, False), (2 * MIB, True)])
+def test_all_that_a_socket_got_before_it_was_closed_reaches_a_slow_replica(
+    size: int, is_deflated: bool, stays: bool
+) -> None:
     """The replica is far behind when the client closes, with a code, and leaves."""
     router = FakeRouter(lambda call: allow(call, 2))
-    count = 40
+    count = 40 if size < MIB else 10
+    message = frame(BINARY, packed(bytes(size)), is_compressed=True) if is_deflated else frame(BINARY, bytes(size))
 
     async def scenario() -> None:
         async with every_dialect(router) as gateway:
-            client = await open_socket(gateway, router)
-            client.writer.write(frame(BINARY, bytes(size)) * count + frame(CLOSE, b"\x03\xe8"))
+            client = await open_socket(gateway, router, DEFLATED if is_deflated else b"")
+            client.writer.write(message * count + frame(CLOSE, b"\x03\xe8"))
             await client.writer.drain()
             if not stays:
                 client.writer.close()
             await until(lambda: len(router.link.items) == 2, "the replica has no more credit")
             while not router.cancelled and len(router.link.items) < count + 2:
                 await asyncio.sleep(0.02)  # some looks at the connection
-                allow(client.call, 1)
+                allow(client.call, 1 + size // (64 * 1024))
             client.writer.transport.abort()
+            await until(lambda: gateway.listener.buffered_bytes == 0, "nothing waits")
         events = [decode_websocket_event(each) for each in router.link.items[1:]]
         assert [len(each.binary) for each in events[:-1]] == [size] * count
         assert events[-1].close.code == 1000

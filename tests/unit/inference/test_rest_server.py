@@ -68,6 +68,22 @@ def test_a_body_may_be_compressed() -> None:
     assert (cut.status_code, other.status_code) == (400, 415)
 
 
+def test_two_content_encodings_are_both_of_the_body() -> None:
+    """As everywhere else in the gateway, two fields are one list, of which only lists of one coding are served."""
+    packed = gzip.compress(httpx.Request("POST", "http://test", json=body()).content)
+    for first, last in (("gzip", "identity"), ("identity", "gzip"), ("gzip", "gzip")):
+        headers = [("content-encoding", first), ("content-encoding", last)]
+        response = rest("POST", "/v2/models/double/infer", content=packed, headers=headers)
+        assert (response.status_code, "Content-Encoding" in response.json()["error"]) == (415, True)
+
+
+@pytest.mark.parametrize("lengths", [["71", "2"], ["9" * 5_000], ["-1"], ["\u0663"]])
+def test_a_wrong_length_of_the_json_is_refused(lengths: list[str]) -> None:
+    headers = [("inference-header-content-length", each.encode()) for each in lengths]
+    response = rest("POST", "/v2/models/double/infer", json=body(), headers=headers)
+    assert (response.status_code, "Inference-Header" in response.json()["error"]) == (400, True)
+
+
 @pytest.fixture
 def small_bodies(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The limit on bodies, in bytes."""

@@ -9,12 +9,14 @@ import pytest
 from websockets.frames import Opcode
 from websockets.protocol import Protocol
 
+from gateway.requests.exchange import BrokenBy
 from mesh.exceptions import CancelReason
 from mesh.http2.limits import BufferBudget, BufferShare
 from mesh.settings import settings
+from mesh.wire.outcome import Outcome
 from mesh.wire.web_messages import encode_close, encode_message
 from tests.unit.gateway.dialects.socket_ends import Socket
-from tests.unit.gateway.fakes import allow, item, on_io_loop, until
+from tests.unit.gateway.fakes import allow, finish, item, on_io_loop, until
 
 pytestmark = pytest.mark.usefixtures("on_a_loop")
 
@@ -151,6 +153,85 @@ def test_what_waits_is_dropped_when_the_application_closes() -> None:
     socket.client_sends(text("b"))
     assert socket.exchange.share.used_bytes == 0
     assert socket.replica_events == []
+
+
+# ---- Clients that have left ------------------------------------------------------------------------------------------
+
+
+def test_messages_that_wait_for_the_replica_count_until_it_has_taken_them() -> None:
+    """Also when their client has closed and left, which frees no memory."""
+    share = BufferShare(BufferBudget(64 * KIB))
+    socket = Socket(credit=1, share=share).accept()
+    socket.client_sends(text("a" * 10_000), text("b" * 5_000), lambda client: client.send_close(1000))
+    assert socket.exchange.has_ended
+    assert share.used_bytes == 15_000
+    allow(socket.ends.call, 1)
+    assert share.used_bytes == 5_000
+    allow(socket.ends.call, 2)
+    assert share.used_bytes == 0
+    assert [event.WhichOneof("kind") for event in socket.replica_events] == ["text", "text", "close"]
+
+
+def test_messages_that_no_replica_takes_any_more_do_not_count() -> None:
+    share = BufferShare(BufferBudget(64 * KIB))
+    socket = Socket(credit=1, share=share).accept()
+    socket.client_sends(text("a" * 10_000), lambda client: client.send_close(1000))
+    assert share.used_bytes == 10_000
+    finish(socket.ends.call, Outcome())
+    assert share.used_bytes == 0
+
+
+def test_compressed_messages_are_read_in_turns_behind_the_end_of_their_client() -> None:
+    """They may become much, and the last of them may be a close."""
+    asyncio._set_running_loop(None)
+
+    async def scenario() -> None:
+        socket = Socket(credit=1, sec_websocket_extensions=DEFLATE).accept()
+        for _ in range(8):
+            socket.client.send_binary(bytes(4 * KIB * KIB))
+        socket.client.send_close(1001)
+        connection = socket.connection
+        socket.exchange.receiver.on_body(b"".join(socket.client.data_to_send()))
+        socket.exchange.break_by(BrokenBy.CLIENT)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert 0 < socket.exchange.share.used_bytes < 9 * KIB * KIB
+        assert not connection.has_closed
+        allow(socket.ends.call, 100_000)
+        await until(lambda: connection.has_closed, "all is read")
+        assert [len(event.binary) for event in socket.replica_events[:-1]] == [4 * KIB * KIB] * 8
+        assert socket.replica_events[-1].close.code == 1001
+        assert socket.exchange.share.used_bytes == 0
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize("ends_by", ["time", "the call", "a drain"])
+def test_what_is_left_of_a_client_does_not_wait_without_end(ends_by: str) -> None:
+    asyncio._set_running_loop(None)
+
+    async def scenario() -> None:
+        socket, limits = Socket(credit=1, sec_websocket_extensions=DEFLATE).accept(), settings().gateway
+        for _ in range(8):
+            socket.client.send_binary(bytes(4 * KIB * KIB))
+        connection = socket.connection
+        socket.exchange.receiver.on_body(b"".join(socket.client.data_to_send()))
+        socket.exchange.break_by(BrokenBy.CLIENT)
+        connection.tick(1_000.0)
+        connection.tick(1_000.0 + limits.websocket_close_timeout_s - 1)
+        assert not connection.has_closed
+        if ends_by == "time":
+            connection.tick(1_000.0 + limits.websocket_close_timeout_s)
+            assert socket.ends.router.cancel_reasons == [CancelReason.CLIENT]
+        elif ends_by == "the call":
+            finish(socket.ends.call, Outcome())
+        else:
+            socket.ends.websockets.drain()
+        assert connection.has_closed
+        assert socket.exchange.share.used_bytes == 0
+        assert socket.ends.metrics.websockets == 0
+
+    on_io_loop(scenario())
 
 
 # ---- Silent clients --------------------------------------------------------------------------------------------------
