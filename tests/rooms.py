@@ -76,7 +76,7 @@ ROOMS: dict[str, str] = {
     "mesh.controller.plan": "controller.desired defaults options routing settings status v1",
     "mesh.controller.nodes": "controller.desired controller.plan v1",
     "mesh.controller.actors": (
-        "cluster controller.desired controller.plan options phases routing settings status usercode v1"
+        "cluster controller.desired controller.plan options phases routing settings status usercode v1 wire"
     ),
     "mesh.controller.scaling": (
         "cluster controller.actors controller.desired controller.plan logs options routing settings usercode v1"

@@ -16,11 +16,15 @@ from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.v1 import control_pb2
+from mesh.wire.blocking_work import Work, run_blocking
 
 _REPLICA_CLASS = "mesh.replica.replica_actor:ReplicaActor"
 _GATEWAY_CLASS = "gateway.gateway_actor:GatewayActor"
 _POLICY_CLASS = "mesh.controller.scaling.policy_actor:PolicyActor"
 _PROBE_TIMEOUT_S = 1.0
+_STARTS_MAX = 16
+"""That are asked for at the same time: the others of a mass deploy wait for their turn and not for a thread, which
+costs the event loop less."""
 
 
 class RayRuntime:
@@ -32,6 +36,7 @@ class RayRuntime:
         self._handles: dict[str, Any] = {}
         self._groups: dict[str, Any] = {}
         """Placement groups by the name they share with their replica."""
+        self._starts = asyncio.Semaphore(_STARTS_MAX)
         self._ends_at_s: dict[tuple[str, float], float] = {}
         """When nodes end, on our clock, by node id and the Unix time that Ray reports."""
 
@@ -51,7 +56,7 @@ class RayRuntime:
         group = self._groups.get(name)
         if group is None:
             return (node_id,)
-        nodes: list[str] = await _in_thread(ray_placement.bundle_nodes, group)
+        nodes: list[str] = await _in_thread(Work.FIND, ray_placement.bundle_nodes, group)
         return tuple(nodes)
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
@@ -74,7 +79,7 @@ class RayRuntime:
             handle = await self._handle(name)
         except ActorDiedError:
             return
-        await _in_thread(ray_core.kill_actor, handle)
+        await _in_thread(Work.END, ray_core.kill_actor, handle)
         if self._handles.get(name) is handle:
             del self._handles[name]
 
@@ -95,29 +100,29 @@ class RayRuntime:
     async def release(self, name: str) -> None:
         group = self._groups.get(name)
         if group is not None:
-            await _in_thread(ray_placement.remove_placement_group, group)
+            await _in_thread(Work.END, ray_placement.remove_placement_group, group)
             self._groups.pop(name, None)
 
     async def placement_group_names(self) -> list[str]:
-        groups = await _in_thread(ray_placement.list_placement_groups)
+        groups = await _in_thread(Work.OBSERVE, ray_placement.list_placement_groups)
         ours = {name: group for name, group in groups.items() if name.startswith(REPLICA_PREFIX)}
         self._groups.update(ours)
         return list(ours)
 
     async def actor_names(self) -> list[str]:
-        names: list[str] = await _in_thread(ray_core.list_actor_names)
+        names: list[str] = await _in_thread(Work.OBSERVE, ray_core.list_actor_names)
         return names
 
     async def pending_actor_names(self) -> list[str]:
-        names: list[str] = await _in_thread(ray_placement.list_pending_actor_names)
+        names: list[str] = await _in_thread(Work.OBSERVE, ray_placement.list_pending_actor_names)
         return names
 
     async def memory_deaths(self, within_s: float) -> dict[str, str]:
-        deaths = await _in_thread(ray_placement.list_memory_deaths, self._unix_clock() - within_s)
+        deaths = await _in_thread(Work.OBSERVE, ray_placement.list_memory_deaths, self._unix_clock() - within_s)
         return {name: readable_death(text) for name, text in deaths.items()}
 
     async def nodes(self) -> list[Node]:
-        states: list[ray_placement.NodeState] = await _in_thread(ray_placement.list_node_states)
+        states: list[ray_placement.NodeState] = await _in_thread(Work.OBSERVE, ray_placement.list_node_states)
         living = {state.node_id for state in states}
         self._ends_at_s = {key: end_at_s for key, end_at_s in self._ends_at_s.items() if key[0] in living}
         return [
@@ -137,13 +142,15 @@ class RayRuntime:
         actor = options.actor
         if options.placement_group_bundles:
             bundles = [dict(bundle.resources) for bundle in options.placement_group_bundles]
-            self._groups[name] = await _in_thread(
-                ray_placement.create_placement_group,
-                name,
-                bundles,
-                options.placement_group_strategy,
-                assignment.avoided,
-            )
+            async with self._starts:
+                self._groups[name] = await _in_thread(
+                    Work.START,
+                    ray_placement.create_placement_group,
+                    name,
+                    bundles,
+                    options.placement_group_strategy,
+                    assignment.avoided,
+                )
         group = self._groups.get(name)
         node_id = "" if options.placement_group_bundles or not assignment.node_ids else assignment.node_ids[0]
         # Ray ignores a soft node affinity of an actor that asks for no resources.
@@ -170,22 +177,23 @@ class RayRuntime:
         return self._ends_at_s.setdefault((state.node_id, state.ends_unix_s), ends_at_s)
 
     async def _spawn(self, import_path: str, name: str, argument: bytes, placement: ray_core.ActorPlacement) -> None:
-        self._handles[name] = await _in_thread(
-            lambda: ray_core.spawn_actor(import_path, (argument,), name=name, placement=placement)
-        )
+        async with self._starts:
+            self._handles[name] = await _in_thread(
+                Work.START, lambda: ray_core.spawn_actor(import_path, (argument,), name=name, placement=placement)
+            )
 
     async def _handle(self, name: str) -> Any:
         handle = self._handles.get(name)
         if handle is None:
-            handle = await _in_thread(ray_core.find_actor, name)
+            handle = await _in_thread(Work.FIND, ray_core.find_actor, name)
             if handle is None:
                 raise ActorDiedError(f"{name} does not exist")
             self._handles[name] = handle
         return handle
 
 
-async def _in_thread(function: Any, *arguments: Any) -> Any:
-    return await _outcome(asyncio.to_thread(function, *arguments))
+async def _in_thread(work: Work, function: Any, *arguments: Any) -> Any:
+    return await _outcome(run_blocking(work, function, *arguments))
 
 
 async def _outcome(awaitable: Any) -> Any:

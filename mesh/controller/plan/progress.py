@@ -36,15 +36,24 @@ def overdue_replicas(desired: Desired, observed: Observed, now_s: float) -> Iter
 
 
 def held_replicas(desired: Desired, observed: Observed) -> list[str]:
-    """Those whose rollout is paused: what they take until it is resumed is no one's fault."""
+    """Those whose rollout is paused: what they take until it is resumed is no one's fault.
+
+    Only those whose user code runs: what the others begin later begins after the pause, or in it.
+    """
     if not any(target.is_held for target in desired.deployments.values()):
         return []
-    return [each.replica_id for each in observed.replicas if is_held(each, _target_of(each, desired))]
+    waiting = (each for each in observed.replicas if _may_wait(each))
+    return [each.replica_id for each in waiting if is_held(each, _target_of(each, desired))]
 
 
 def is_held(replica: Replica, target: DeploymentTarget | None) -> bool:
     """The replica is of a rollout that is paused."""
     return target is not None and target.is_held and target.version == replica.version
+
+
+def _may_wait(replica: Replica) -> bool:
+    """For user code, whatever its version has proven: see `_began_at_s`."""
+    return replica.state in (ReplicaState.UPDATING, ReplicaState.STARTING) or replica.unready_at_s is not None
 
 
 def _missing(replica: Replica) -> str:

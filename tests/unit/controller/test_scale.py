@@ -6,6 +6,8 @@ an idle machine: a core that is shared runs a loop of known cost slower (`slowne
 
 import asyncio
 import gc
+import itertools
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,10 +15,16 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from mesh.controller.desired.desired_state import Desired, read_desired
+from mesh.cluster import ray_core, ray_placement
+from mesh.controller.actors.actor_calls import ActorCalls
+from mesh.controller.actors.actor_registry import ActorRegistry
+from mesh.controller.actors.ray_runtime import RayRuntime
+from mesh.controller.actors.replica_keeper import ReplicaKeeper
+from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
 from mesh.controller.plan.actions import StartReplica
 from mesh.controller.plan.cluster_picture import Node, Observed, Replica
 from mesh.controller.plan.planner import plan
+from mesh.controller.plan.progress import held_replicas
 from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.snapshots import build_routes, build_snapshots
@@ -155,6 +163,71 @@ def test_a_calm_turn(shape: tuple[int, int, int]) -> None:
     observed = Observed(nodes=FULL, replicas=tuple(replicas_of(desired)))
     controller.turn(desired, observed)
     assert cpu_s(lambda: controller.turn(desired, observed)) < (0.05 if shape[0] == 1 else 0.1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_paused_rollout_of_ten_thousand_replicas_that_serve(shape: tuple[int, int, int]) -> None:
+    """10 ms more in each turn. It gives time to those replicas only whose user code runs."""
+    desired = wanted(shape)
+    registry = ActorRegistry(lambda: NOW_S, lambda: None)
+    for replica in replicas_of(desired):
+        registry.add_replica(replica)
+    before = registry.observed().replicas
+    paused = replace(desired, deployments={key: held(each) for key, each in desired.deployments.items()})
+    assert cpu_s(lambda: registry.hold(held_replicas(paused, registry.observed()))) < 0.01
+    assert registry.observed().replicas == before
+    updating = replace(before[0], state=ReplicaState.UPDATING)
+    registry.add_replica(updating)
+    assert held_replicas(paused, registry.observed()) == [updating.replica_id]
+
+
+def held(target: DeploymentTarget) -> DeploymentTarget:
+    """Its rollout is paused."""
+    spec = control_pb2.DeploymentSpec()
+    spec.CopyFrom(target.spec)
+    spec.is_paused = True
+    return replace(target, spec=spec, predecessor=replace(target, version="v0"))
+
+
+def test_ten_thousand_starts_that_begin_in_one_turn() -> None:
+    """0.6 s on the event loop, and what else is asked of Ray does not wait for them."""
+    asyncio.run(_start())
+
+
+async def _start() -> None:
+    desired, numbers, is_over = wanted(SHAPES[0]), itertools.count(), threading.Event()
+    registry, runtime = ActorRegistry(lambda: NOW_S, lambda: None), RayRuntime(time.monotonic, time.time)
+    tasks: list[asyncio.Task[None]] = []
+    keeper = ReplicaKeeper(
+        registry,
+        runtime,
+        ActorCalls(runtime, asyncio.Event().wait),  # type: ignore[arg-type]
+        lambda work, name: tasks.append(asyncio.create_task(work, name=name)),
+        lambda: f"i{next(numbers)}",
+    )
+    keeper.desired = desired
+    planned = plan(desired, Observed(nodes=NODES), NOW_S, settings().controller).actions
+    starts = [each for each in planned if isinstance(each, StartReplica)]
+    assert len(starts) == 10_000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_core, "spawn_actor", lambda *_, **__: is_over.wait(60))
+        patch.setattr(ray_core, "find_actor", lambda name: None)
+        patch.setattr(ray_placement, "list_node_states", lambda: [])
+        try:
+            with measured() as spent:
+                for start in starts:
+                    keeper.begin(start)
+                await asyncio.sleep(0)
+            async with asyncio.timeout(30):
+                assert await runtime.nodes() == []
+                await runtime.kill("another")
+            assert not any(task.done() for task in tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            is_over.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    assert spent.s < 0.6
 
 
 @pytest.mark.parametrize("shape", SHAPES)
