@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.gateway_listener import GatewayListener
-from gateway.port_handover import Descriptor, PortOffer, TakenPorts, take_ports
+from gateway.overlapping_ports import Descriptor, listen_beside
+from gateway.port_handover import PortOffer, TakenPorts, take_ports
 from gateway.security import Security
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -79,7 +81,7 @@ class GatewayPorts:
                 self._spec.options.max_message_bytes,
                 shares_port=port.shares,
                 tls=security.tls(port.kind),
-                inherited=self._taken.pop(port.name) if self._taken is not None else (),
+                inherited=await self._inherited(port),
             )
             self._opened.append(port.name)
             addresses[port.kind] = f"{self._node_ip if port.host == _ANY_INTERFACE else port.host}:{bound}"
@@ -98,6 +100,18 @@ class GatewayPorts:
         self._offer.close()
         if self._taken is not None:
             self._taken.close()
+
+    async def _inherited(self, port: AskedPort) -> Sequence[socket.socket]:
+        """Sockets that listen already, as those of the gateway that this one replaces do. Raises OSError."""
+        if self._taken is None:
+            return ()
+        covered = self._taken.pop_covered(port.name)
+        if covered is None:
+            return self._taken.pop(port.name)
+        try:
+            return await asyncio.to_thread(listen_beside, port.host, port.number, covered)
+        except OSError as error:
+            raise OSError(f"cannot listen on {port.host}:{port.number}: {error.strerror or error}") from error
 
     def _sockets(self) -> dict[str, Sequence[Descriptor]]:
         return dict(zip(self._opened, self._listener.sockets.listening(), strict=True))

@@ -4,7 +4,8 @@ Both accept from the same queue of connections until the former one closes its d
 With a second socket on the port (SO_REUSEPORT) the connections in the queue of the first would be reset at its end.
 
 The successor names the ports that it wants, gets the sockets of those that are there, and keeps the connection for as
-long as it lives: the predecessor learns by its end that the successor is gone.
+long as it lives: the predecessor learns by its end that the successor is gone. A port that is there with another host
+shares its number with the successor for that time, see `gateway.overlapping_ports`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import secrets
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
-from typing import Any, Protocol
+from typing import Any
+
+from gateway.overlapping_ports import Descriptor, divided, shared_numbers
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -26,12 +29,8 @@ _MESSAGE_MAX_BYTES = 4096
 _SOCKETS_MAX = 32
 _BACKLOG = 8
 _CREDENTIALS = struct.Struct("3i")
-
-
-class Descriptor(Protocol):
-    """A listening socket; those of uvloop are no `socket.socket`."""
-
-    def fileno(self) -> int: ...
+_BESIDE = "beside "
+"""Before the name of a port that is there with another host: the sockets are those that the wanted one covers."""
 
 
 class PortOffer:
@@ -93,14 +92,17 @@ class PortOffer:
         try:
             connection.setblocking(False)
             async with asyncio.timeout(_TIMEOUT_S):
-                wanted = json.loads(await loop.sock_recv(connection, _MESSAGE_MAX_BYTES))
-            found = {name: each for name, each in self._sockets().items() if name in wanted}
+                wanted = set(map(str, json.loads(await loop.sock_recv(connection, _MESSAGE_MAX_BYTES))))
+            ports = self._sockets()
+            division = divided(ports, wanted)
+            found = {**division.whole, **{f"{_BESIDE}{name}": each for name, each in division.covered.items()}}
             descriptors = [each.fileno() for sockets in found.values() for each in sockets]
             counts = json.dumps({name: len(sockets) for name, sockets in found.items()}).encode()
-            # Few bytes into an empty buffer: this does not wait.
-            socket.send_fds(connection, [counts], descriptors)
-            self.taken = taken = frozenset(found)
-            await loop.sock_recv(connection, 1)  # without a deadline: it ends when the successor does
+            with shared_numbers(division.overlapping):
+                # Few bytes into an empty buffer: this does not wait.
+                socket.send_fds(connection, [counts], descriptors)
+                self.taken = taken = division.taken(ports)
+                await loop.sock_recv(connection, 1)  # without a deadline: it ends when the successor does
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             logger.warning("the hand-over of ports failed: %s", error)
         finally:
@@ -122,6 +124,13 @@ class TakenPorts:
     def pop(self, name: str) -> Sequence[socket.socket]:
         """The sockets of a port, for the listener that closes them; empty for a port that is not taken over."""
         return self.sockets.pop(name, [])
+
+    def pop_covered(self, name: str) -> Sequence[socket.socket] | None:
+        """Of a port whose number the predecessor has with another host: the sockets that it goes on with.
+
+        None: the predecessor has not got the number, or the port itself.
+        """
+        return self.sockets.pop(f"{_BESIDE}{name}", None)
 
     def close(self) -> None:
         """Let the predecessor know that this gateway is gone. Sockets that no listener has got are closed."""

@@ -62,8 +62,8 @@ def start(
     """Start the mesh on the Ray cluster, and Ray itself if none is running. Returns when the gateways are healthy.
 
     On a running mesh the gateways get the options that are named here, one node at a time and without a failed call;
-    the others stay. A dict names its keys, `HTTPOptions` and `gRPCOptions` all their fields. `processes` of
-    `grpc_options` and `controller_options` are ignored with a warning there; replicas keep their logging and tracing.
+    the others stay. A dict names its keys, `HTTPOptions` and `gRPCOptions` all their fields. `controller_options` are
+    ignored with a warning there; replicas that run keep their logging and tracing.
 
     Args:
         proxy_location: Nodes that run a gateway: "EveryNode" (default), "HeadOnly" or "Disabled".

@@ -20,6 +20,7 @@ from tests.unit.gateway.gateway_node import free_port
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 PAGE = "https://page.example"
+OTHER_INTERFACE = "127.0.0.2"
 METADATA = (("application", "open"),)
 
 
@@ -76,16 +77,18 @@ def allowed_origin(gateway: Gateway) -> str | None:
     return httpx.get(f"{gateway.http_url}/open", headers={"origin": PAGE}).headers.get("access-control-allow-origin")
 
 
-def test_gateways_get_other_options_and_another_port_without_a_failed_request(
+def test_gateways_get_other_options_host_and_port_without_a_failed_request(
     shop: None, gateway: Gateway, calls: list[Callable[[], Any]]
 ) -> None:
     """One process takes over the ports of the other; a new port is open before the former one closes (item 52)."""
     before = serving()
     assert allowed_origin(gateway) is None
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://{OTHER_INTERFACE}:{gateway.http_port}/open")
     with Load(*calls) as load:
         load.until_answered(50)
         mesh.start(
-            http_options={"cors": {"origins": [PAGE]}},
+            http_options={"cors": {"origins": [PAGE]}, "host": "0.0.0.0"},
             grpc_options={"limits_per_method": {"/shop.Shop/*": {"concurrent": 500}}},
         )
         load.until_answered(50)
@@ -95,6 +98,7 @@ def test_gateways_get_other_options_and_another_port_without_a_failed_request(
     assert load.errors == []
     assert not serving() & before
     assert allowed_origin(gateway) == PAGE
+    assert httpx.get(f"http://{OTHER_INTERFACE}:{gateway.http_port}/open").text == "here"
 
     port = free_port()
     with Load(*calls[:2]) as load:

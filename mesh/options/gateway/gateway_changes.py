@@ -97,14 +97,6 @@ def refusal_of(running: control_pb2.GatewayOptions, after: control_pb2.GatewayOp
     """Why gateways that run cannot get these options, with what to do instead; empty: they can."""
     if after.processes > 1 and after.processes != running.processes and not after.grpc_port:
         return "processes of grpc_options above 1 need a port that they can share: name one with it."
-    disabled = control_pb2.GATEWAY_LOCATION_DISABLED
-    has_both = disabled not in (running.location, after.location) and after.http_port == running.http_port > 0
-    if has_both and after.http_host != running.http_host:
-        return (
-            f"http_options['host'] can change only together with the port, because the gateways that listen on "
-            f"{running.http_host}:{running.http_port} serve until others do. Name another port too, or call "
-            "mesh.shutdown() first."
-        )
     return ""
 
 

@@ -48,9 +48,8 @@ class Node:
         asked = control_pb2.GatewayOptions(
             grpc_host="127.0.0.1",
             grpc_port=free_port(),
-            http_host="127.0.0.1",
             http_port=free_port(),
-            **options,
+            **{"http_host": "127.0.0.1", **options},
         )
         self.spec = control_pb2.GatewaySpec(gateway_id="g", node_id="n", options=asked)
         self.gateway = NodeGateway(self.spec, self.process, "127.0.0.1")

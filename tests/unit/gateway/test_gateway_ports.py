@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import grpc.aio
-import httpx
 import pytest
 from grpc_health.v1 import health_pb2
 
@@ -23,8 +19,8 @@ from mesh.v1 import control_pb2
 from tests.unit.fakes.certificates import Pki
 from tests.unit.gateway.fakes import UNARY, FakeRouter, echo, on_io_loop, route_table, until
 from tests.unit.gateway.gateway_node import Node, free_port, running
+from tests.unit.gateway.successors import Clients, start_successor, two
 
-CALLS = 40
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -34,85 +30,6 @@ def short_lame_duck(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long enough that requests come meanwhile."""
     quick = replace(settings().gateway, lame_duck_s=0.2)
     monkeypatch.setattr("gateway.node_gateway.settings", lambda: replace(settings(), gateway=quick))
-
-
-@asynccontextmanager
-async def two(**changed: Any) -> AsyncIterator[tuple[Node, Node]]:
-    """A gateway that serves, and one that replaces it with these options changed."""
-    async with running() as former:
-        former.process.publish(route_table("shop"))
-        successor = await start_successor(former, **changed)
-        try:
-            yield former, successor
-        finally:
-            await successor.gateway.close()
-
-
-async def start_successor(former: Node, **changed: Any) -> Node:
-    successor = Node(FakeRouter(echo))
-    successor.spec.options.CopyFrom(former.spec.options)
-    successor.spec.options.MergeFrom(control_pb2.GatewayOptions(**changed))
-    successor.spec.takes_over = former.gateway.offer_ports()
-    starting = asyncio.ensure_future(successor.gateway.start())
-    # It opens no port before it knows where calls go.
-    await until(lambda: successor.process.publish.__name__ == "take", "it waits for routes")
-    assert not starting.done()
-    successor.process.publish(route_table("shop"))
-    successor.ready = await asyncio.wait_for(starting, 10)
-    return successor
-
-
-class Clients:
-    """Calls of stock clients, one after the other, on old and new connections, until the end of the block."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self.answers = 0
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def __aenter__(self) -> Clients:
-        works = [self._on_one_channel(), self._on_new_channels(), self._keep_alive(), self._connect_again()]
-        self._tasks = [asyncio.ensure_future(each) for each in works]
-        await self.more()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        done = await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert [each for each in done if not isinstance(each, asyncio.CancelledError)] == []
-
-    async def more(self) -> None:
-        """Until each has had some more answers, or one has failed."""
-        goal = self.answers + CALLS
-        await until(lambda: self.answers >= goal or any(each.done() for each in self._tasks), "answers")
-
-    async def _on_one_channel(self) -> None:
-        while True:
-            assert await self._node.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
-            self.answers += 1
-
-    async def _on_new_channels(self) -> None:
-        while True:
-            options = [("grpc.use_local_subchannel_pool", 1)]
-            async with grpc.aio.insecure_channel(self._node.ready.grpc_address, options=options) as channel:
-                assert await channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
-            self.answers += 1
-
-    async def _keep_alive(self) -> None:
-        async with httpx.AsyncClient(timeout=10) as client:
-            while True:
-                await self._get(client)
-
-    async def _connect_again(self) -> None:
-        while True:
-            async with httpx.AsyncClient(timeout=10) as client:
-                await self._get(client)
-
-    async def _get(self, client: httpx.AsyncClient) -> None:
-        answer = await client.get(f"http://{self._node.ready.http_address}/-/healthz")
-        assert (answer.status_code, answer.text) == (200, "success")
-        self.answers += 1
 
 
 def test_clients_lose_no_request_when_a_gateway_takes_over_the_ports_of_another():

@@ -98,9 +98,8 @@ def test_logs_and_spans_change_while_gateways_run() -> None:
     assert (found.after.logging.level, found.after.tracing.sampling_ratio) == (10, 0.5)
 
 
-def test_another_host_on_the_same_port_is_refused_with_advice() -> None:
-    with pytest.raises(ValueError, match=r"together with the port.*localhost:8001.*mesh.shutdown\(\) first"):
-        change({"host": "0.0.0.0"})
+def test_another_host_comes_with_the_same_port_or_another_one() -> None:
+    assert change({"host": "0.0.0.0"}).names == ["http_host"]
     assert change({"host": "0.0.0.0", "port": 8009}).names == ["http_host", "http_port"]
 
 
