@@ -191,7 +191,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         report = await context.read()
         if report is grpc.aio.EOF or not report.HasField("hello"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The first Report of a Sync stream must say hello.")
-        # As in mesh/link/callee_link.py: a first write that is cancelled would leave the stream without a status.
+        # A first write that is cancelled would leave the stream without a status, so its headers go before.
         await context.send_initial_metadata(())
         subscriber = self._publisher.open(report.hello)
         try:

@@ -2,25 +2,24 @@
 
 Theory of operation. Each Open is admitted or rejected immediately. Admitted calls go to the `CallService`, the
 replica's executor, which answers through the IncomingCall. When a link ends, its calls are cancelled, but they hold
-their places until the user's code has ended. No link has a task: it is called by its stream.
+their places until the user's code has ended. The link knows no socket and has no task: messages of the caller come in,
+frames for its writer go out. `mesh.link.link_servicer` accepts the caller, carries the messages and sees the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import grpc
 
 from mesh.cluster.ray_objects import StoredObject
 from mesh.exceptions import CancelReason, MeshException
-from mesh.http2.frame_format import ErrorCode
-from mesh.http2.stream import Stream
 from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.link_phases import CALLEE_TRANSITIONS, CalleeEvent, CalleePhase
-from mesh.link.link_stream import LinkStream
 from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, CallRequest
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.replica_facts import ReplicaFacts
@@ -28,8 +27,6 @@ from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.phases.waiting import Waiters
-from mesh.rpc.answers import answer_status
-from mesh.rpc.grpc_fields import RESPONSE_BLOCK
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.outcome import Outcome, Times, Trailers, failed
@@ -39,8 +36,6 @@ _CLOSED = CalleePhase.CLOSED
 _DEADLINE_GRACE_S = 0.1
 """A caller that is there ends its call itself, and knows better why it took so long."""
 CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
-_INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
-_INVALID_ARGUMENT: int = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
 class RunningCall(Protocol):
@@ -128,17 +123,15 @@ class CalleeLink:
         self,
         admission: Admission,
         service: CallService,
-        stream: Stream,
-        receiver: LinkStream,
-        links: set[CalleeLink],
+        writer: LinkWriter,
+        end_stream: Callable[[int, str], None],
     ) -> None:
-        """`receiver` has accepted the caller; the link is in `links` until it ends."""
+        """`end_stream` is called once, when nothing more is to be written: with a gRPC status and its message."""
         self._admission = admission
         self._service = service
-        self._stream = stream
-        self._links = links
+        self._writer = writer
+        self._end_stream = end_stream
         self._calls: dict[int, IncomingCall] = {}
-        self._writer = receiver.writer = LinkWriter(stream)
         self._assembler = Assembler(settings().payload.message_max_bytes)
         self._dropping: dict[int, int] = {}
         """Calls whose parts are dropped because no place was free for them, and how many bytes are still to come."""
@@ -149,15 +142,12 @@ class CalleeLink:
         self.phase = CalleePhase.OPEN
         self._waiters = Waiters()
         """For changes of the phase and of the stored results."""
-        receiver.become(self.receive, self._on_part, self._on_end)
 
     def __repr__(self) -> str:
         return f"<CalleeLink {self.phase.name}, {len(self._calls)} calls>"
 
     def start(self, facts: ReplicaFacts) -> None:
         """Welcome the caller, with what it is to know of this replica."""
-        self._links.add(self)
-        self._stream.connection.outbox.send_headers(self._stream, RESPONSE_BLOCK)
         if self._admission.is_closed:
             # Before it can send a call.
             self.drain()
@@ -167,10 +157,9 @@ class CalleeLink:
         """Cancel the link's calls and end its stream with a gRPC status."""
         if self.phase is _CLOSED:
             return
-        self._links.discard(self)
         self._writer.write()
         self._close(reason)
-        answer_status(self._stream, code, text)
+        self._end_stream(code, text)
 
     def drain(self) -> None:
         """Ask the caller to send no more calls, and to acknowledge that."""
@@ -203,16 +192,6 @@ class CalleeLink:
     def offer_place(self) -> None:
         """Send the caller the offer of a place."""
         self.send(frames.pack_load(self._load(), offers_place=True))
-
-    def _on_end(self, reason: str, code: ErrorCode | int) -> None:
-        """Nothing more comes from the caller: it has left, or its frames were wrong."""
-        match code:
-            case ErrorCode.PROTOCOL_ERROR:
-                self.end(CancelReason.LINK_BROKEN, _INVALID_ARGUMENT, reason)
-            case ErrorCode.INTERNAL_ERROR:
-                self.end(CancelReason.LINK_BROKEN, _INTERNAL, "The replica failed; its log has the reason.")
-            case _:
-                self.end(CancelReason.LINK_BROKEN)
 
     def _close(self, reason: CancelReason) -> None:
         self._move(CalleeEvent.CLOSE)
@@ -264,12 +243,20 @@ class CalleeLink:
     # ---- Frames ------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """One message of the caller. Raises MalformedFrameError or DecodeError."""
+        """One message of the caller. Raises MalformedFrameError or DecodeError: the caller is at fault."""
         part = unpack_part(data)
         if part is not None:
-            self._on_part(part)
+            self.receive_part(part)
             return
         receive_frames(data, self)
+
+    def receive_part(self, part: PartView) -> None:
+        """A part of a large message, or a piece of one. Raises as `receive` does."""
+        if self._drop(part):
+            return
+        whole = self._assembler.add(part)
+        if whole is not None:
+            self.on_frame(*whole)
 
     def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None, times: Times) -> None:
         raise MalformedFrameError("unexpected frame 'result' from a caller")
@@ -294,7 +281,7 @@ class CalleeLink:
             case "item" | "half_close" | "credit":
                 pass  # the call ended while the frame was on its way
             case "part":
-                self._on_part(read_part(call_id, frame.part))
+                self.receive_part(read_part(call_id, frame.part))
             case "release":
                 self._stored.pop(frame.release.object_id, None)
                 if not self._stored:
@@ -330,13 +317,6 @@ class CalleeLink:
             self._move(CalleeEvent.ACKNOWLEDGE)
         except WrongTransitionError as error:
             raise MalformedFrameError(str(error)) from None
-
-    def _on_part(self, part: PartView) -> None:
-        if self._drop(part):
-            return
-        whole = self._assembler.add(part)
-        if whole is not None:
-            self.on_frame(*whole)
 
     def _drop(self, part: PartView) -> bool:
         """Drop the parts of a call that comes when no place is free, so that it takes no memory, and reject it then.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,13 +22,17 @@ from mesh.link.admission import Admission
 from mesh.link.callee_link import CalleeLink, CallService
 from mesh.link.link_stream import LINK_METHOD, LinkStream
 from mesh.link.replica_facts import ReplicaFacts
+from mesh.link.writer import LinkWriter
 from mesh.rpc.answers import answer_status
+from mesh.rpc.grpc_fields import RESPONSE_BLOCK
 from mesh.rpc.request_head import RequestHead
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.mesh_token import token_matches
 
 _FAILED_PRECONDITION: int = grpc.StatusCode.FAILED_PRECONDITION.value[0]
+_INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
+_INVALID_ARGUMENT: int = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 _UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
 _UNIMPLEMENTED: int = grpc.StatusCode.UNIMPLEMENTED.value[0]
 _PRIVATE = "This port is the mesh's own; use a gateway."
@@ -61,7 +66,7 @@ class LinkServicer:
         if head.path != LINK_METHOD:
             answer_status(stream, _UNIMPLEMENTED, _PRIVATE)
             return None
-        return _Handshake(self, stream).receiver
+        return _CallerStream(self, stream).receiver
 
     def announce_models(self, model_ids: Iterable[str]) -> None:
         """Send all callers the list of models that are here."""
@@ -98,8 +103,8 @@ class LinkServicer:
             link.send_state(name, packed)
 
 
-class _Handshake:
-    """A link before its Hello."""
+class _CallerStream:
+    """The stream of one caller: nothing but a Hello is accepted, then it carries the caller's link."""
 
     def __init__(self, servicer: LinkServicer, stream: Stream) -> None:
         self._servicer = servicer
@@ -122,15 +127,39 @@ class _Handshake:
                 f"This replica speaks protocol {frames.PROTOCOL_VERSION}, not {hello.protocol_version}.",
             )
         else:
-            link = CalleeLink(servicer.admission, servicer.service, self._stream, self.receiver, servicer.links)
-            link.start(servicer.facts)
+            self._carry_link()
 
     def _on_end(self, reason: str, code: ErrorCode | int) -> None:
         self._timer.cancel()
         self._refuse(_UNAUTHENTICATED, _PRIVATE)
 
+    def _carry_link(self) -> None:
+        servicer, stream = self._servicer, self._stream
+
+        def end_stream(code: int, text: str) -> None:
+            servicer.links.discard(link)
+            answer_status(stream, code, text)
+
+        writer = self.receiver.writer = LinkWriter(stream)
+        link = CalleeLink(servicer.admission, servicer.service, writer, end_stream)
+        self.receiver.become(link.receive, link.receive_part, partial(_break, link))
+        servicer.links.add(link)
+        stream.connection.outbox.send_headers(stream, RESPONSE_BLOCK)
+        link.start(servicer.facts)
+
     def _refuse(self, code: int, text: str) -> None:
         answer_status(self._stream, code, text)
+
+
+def _break(link: CalleeLink, reason: str, code: ErrorCode | int) -> None:
+    """Nothing more comes from the caller: it has left, or its frames were wrong."""
+    match code:
+        case ErrorCode.PROTOCOL_ERROR:
+            link.end(CancelReason.LINK_BROKEN, _INVALID_ARGUMENT, reason)
+        case ErrorCode.INTERNAL_ERROR:
+            link.end(CancelReason.LINK_BROKEN, _INTERNAL, "The replica failed; its log has the reason.")
+        case _:
+            link.end(CancelReason.LINK_BROKEN)
 
 
 def _read_hello(data: bytes) -> replica_pb2.Hello | None:

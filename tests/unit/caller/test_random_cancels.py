@@ -103,7 +103,7 @@ def test_random_cancels_leave_nothing_behind() -> None:
             for link in replica.servicer.links:
                 assert not link._assembler._assemblies
                 assert not link._writer._lanes
-        for endpoint in mesh.router._pool._endpoints.values():
+        for endpoint in mesh.endpoints.values():
             assert endpoint.link is not None
             assert not endpoint.link._assembler._assemblies
             assert not endpoint.link._open_marks

@@ -109,7 +109,7 @@ async def test_a_drain_takes_back_large_requests_and_is_acknowledged_behind_the_
     script.replica_says(frames.pack_drain())
     assert script.heard == [("reject", large), ("load", 0)]
     assert (script.link.is_draining, script.link.is_usable) == (True, False)
-    script.room = 10
+    script.stream.room = 10
     assert script.written == [("open", small.call_id), ("cancel", large.call_id), ("drain", 0)]
 
 
@@ -138,7 +138,7 @@ async def test_a_cancelled_request_that_has_not_left_is_cut_off() -> None:
     large = script.call(LARGE)
     assert script.written == [("part", large.call_id)]
     script.link.cancel(large, CancelReason.CLIENT)
-    script.room = 10
+    script.stream.room = 10
     assert script.written == [("cancel", large.call_id)]
     assert script.link.ongoing == 1, "the replica ends it with a Result"
 
@@ -169,7 +169,7 @@ def test_every_call_comes_back_exactly_once(steps: list[tuple[str, int, int]]) -
                 case "small" | "large" if script.link.is_usable:
                     calls.append(script.call(5 if step == "small" else LARGE))
                 case "write":
-                    script.room = room
+                    script.stream.room = room
                     assert script.written is not None
                 case "drain" if script.link.is_usable:
                     script.replica_says(frames.pack_drain())

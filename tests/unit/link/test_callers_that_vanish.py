@@ -13,9 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from mesh.exceptions import CancelReason
 from mesh.http2.upkeep import UpkeepPolicy
-from mesh.link import frames
 from tests.unit.fakes import small_mesh
 from tests.unit.fakes.raw_peer import Peer, Service, converse, hello, open_frame, replica_of
 from tests.unit.fakes.small_mesh import until, until_async
@@ -73,33 +71,6 @@ def test_a_call_ends_at_its_deadline_although_its_caller_says_nothing(method: st
 
         assert converse(replica, talk) == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
         assert service.started == 1
-
-
-def test_a_call_that_ends_before_its_deadline_leaves_no_timer() -> None:
-    with replica_of(Service()) as replica:
-
-        async def talk(peer: Peer) -> Any:
-            await peer.write(hello(replica), open_with_deadline(1, "hang", 60.0))
-            await until_async(lambda: replica.ongoing == 1, "the call")
-            (link,) = replica.servicer.links
-            (call,) = link._calls.values()
-            await peer.write(frames.pack_cancel(1, CancelReason.CLIENT))
-            await until_async(lambda: not replica.ongoing, "its end")
-            return call.timer is not None and call.timer.cancelled()
-
-        assert converse(replica, talk)
-
-
-def test_a_deadline_in_a_thousand_years_gets_no_timer() -> None:
-    with replica_of(Service()) as replica:
-
-        async def talk(peer: Peer) -> Any:
-            await peer.write(hello(replica), open_with_deadline(1, "hang", 3e10))
-            await until_async(lambda: replica.ongoing == 1, "the call")
-            (link,) = replica.servicer.links
-            return [call.timer for call in link._calls.values()]
-
-        assert converse(replica, talk) == [None]
 
 
 def test_the_calls_of_a_process_that_stands_still_give_their_places_back(monkeypatch: pytest.MonkeyPatch) -> None:

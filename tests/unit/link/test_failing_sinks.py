@@ -66,7 +66,7 @@ def submit(mesh: SmallMesh, sink: Sink, method: str, **options: Any) -> None:
 
 
 def link_of(mesh: SmallMesh) -> CallerLink:
-    (endpoint,) = mesh.router._pool._endpoints.values()
+    (endpoint,) = mesh.endpoints.values()
     assert endpoint.link is not None
     return endpoint.link
 

@@ -42,7 +42,7 @@ def test_calls_that_had_not_left_succeed_elsewhere() -> None:
     """The link to the first replica is held up before it writes; then it breaks."""
     services = Service(), Service()
     with mesh_of(*services) as mesh:
-        endpoints = list(mesh.router._pool._endpoints.values())
+        endpoints = list(mesh.endpoints.values())
         stuck = endpoints[0].link
         assert stuck is not None
         assert stuck._writer is not None
@@ -60,7 +60,7 @@ def test_calls_that_had_not_left_succeed_elsewhere() -> None:
 
 def test_a_link_that_cannot_write_breaks_and_is_made_again(caplog: pytest.LogCaptureFixture) -> None:
     with mesh_of(Service()) as mesh:
-        (endpoint,) = mesh.router._pool._endpoints.values()
+        (endpoint,) = mesh.endpoints.values()
         assert endpoint.link is not None
         writer: Any = endpoint.link._writer
 

@@ -79,7 +79,7 @@ def test_a_replica_that_was_busy_once_gets_calls_again() -> None:
         other.connected()
         held = [other.handle("wait").remote() for _ in range(100)]
         until(lambda: mesh.replicas[0].ongoing == 100, "the first replica to be busy")
-        endpoint = mesh.router._pool._endpoints[mesh.replicas[0].replica_id]
+        endpoint = mesh.endpoints[mesh.replicas[0].replica_id]
         assert endpoint.link is not None
         while not endpoint.link.others_ongoing:
             asyncio.run(keep_in_flight(mesh.handle("work"), 2, 4))

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(60)
 def announce(mesh: SmallMesh, number: int, *models: str) -> None:
     replica = mesh.replicas[number]
     do_on_io(replica.servicer.announce_models, list(models))
-    endpoint = mesh.router._pool._endpoints[replica.replica_id]
+    endpoint = mesh.endpoints[replica.replica_id]
     until(lambda: endpoint.link is not None and endpoint.link.facts.model_ids == frozenset(models), "the announcement")
 
 

@@ -198,10 +198,10 @@ def test_a_new_replica_starts_slowly() -> None:
         traffic(mesh, 0.4)
         share = late.target.calls / sum(replica.target.calls for replica in mesh.replicas)
         assert 0 < share < 0.2, "a third would be its full share"
-        endpoint = mesh.router._pool._endpoints[late.replica_id]
+        endpoint = mesh.endpoints[late.replica_id]
         until(lambda: endpoint.weight == 1, f"its full weight after {settings().routing.slow_start_s} s")
 
 
 def test_the_first_replicas_that_a_caller_knows_are_not_new() -> None:
     with mesh_of(Worker(), Worker()) as mesh:
-        assert [endpoint.weight for endpoint in mesh.router._pool._endpoints.values()] == [1.0, 1.0]
+        assert [endpoint.weight for endpoint in mesh.endpoints.values()] == [1.0, 1.0]

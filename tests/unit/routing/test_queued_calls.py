@@ -124,7 +124,7 @@ def test_the_queue_of_a_router_without_a_snapshot_has_a_limit_as_soon_as_it_has_
         snapshot = mesh.router.listing.snapshot
         assert snapshot is not None
         unreachable = replace(snapshot.replicas[0], replica_id="unreachable", address="127.0.0.1:9")
-        fresh = do_on_io(Router, KEY, mesh.router._pool.identity)
+        fresh = do_on_io(Router, KEY, mesh.identity)
         sinks = [Sink() for _ in range(6)]
         for sink in sinks:
             do_on_io(fresh.submit, call_of(sink))
