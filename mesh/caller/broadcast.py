@@ -10,7 +10,7 @@ from typing import Any
 
 from mesh.caller.response import DeploymentResponse, refuse_in_loop
 from mesh.context import Request
-from mesh.exceptions import CancelReason, DeadlineExceededError, MeshException, RequestCancelledError
+from mesh.exceptions import CancelReason, DeadlineExceededError, RequestCancelledError
 from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S
 from mesh.routing.router import Router
 from mesh.wire.io_thread import io_thread
@@ -37,6 +37,10 @@ class BroadcastResponse:
         io_thread().call(self._await_listing, deadline_at_s)
         if parent is not None and parent.is_cancelled:
             self._as_child.cancel(CancelReason.PARENT)
+
+    def __repr__(self) -> str:
+        phase = "begun" if self._responses.done() else "waiting for replicas"
+        return f"<{type(self).__name__} of {self._router.key}, {phase}: ask for its results()>"
 
     def results(self, *, timeout_s: float | None = None, return_exceptions: bool = False) -> list[Any]:
         """The value of each replica; blocks up to `timeout_s` seconds.
@@ -108,7 +112,7 @@ class BroadcastResponse:
 
     def _cancel(self) -> None:
         if not self._responses.done():
-            self._end(MeshException("The broadcast was cancelled before it began."))
+            self._end(RequestCancelledError(reason=CancelReason.CLIENT))
         elif self._responses.exception() is None:
             for response in self._responses.result():
                 response.cancel()

@@ -211,7 +211,10 @@ class _Serving:
             raise _ChangedError("It has changed again.")
 
     def _is_there(self) -> bool:
-        """Whether an application of this run is left; True during a shutdown, which must not be disturbed."""
+        """Whether an application is left that would end with this run.
+
+        True during a shutdown, which must not be disturbed.
+        """
         client = mesh_lifecycle.find()
         if client is None:
             return False
@@ -219,13 +222,11 @@ class _Serving:
             reply = client.status()
         except ControllerUnavailableError:  # replicas and gateways keep serving
             return True
-        return reply.is_shutting_down or any(self._is_own(each) for each in reply.applications)
+        staying = (each for each in reply.applications if each.status != ApplicationStatus.DELETING)
+        return reply.is_shutting_down or any(self.starts_ray or self._is_own(each) for each in staying)
 
     def _is_own(self, application: control_pb2.ApplicationStatus) -> bool:
-        return (
-            self.run_id in (application.run_id, application.canary.run_id)
-            and application.status != ApplicationStatus.DELETING
-        )
+        return self.run_id in (application.run_id, application.canary.run_id)
 
     def _clean_up(self) -> None:
         client = mesh_lifecycle.find()

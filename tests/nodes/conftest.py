@@ -35,6 +35,7 @@ class Nodes:
     cluster: Any
     grpc_port: int
     http_port: int
+    ray_client_port: int
     head: str = ""
     near: str = ""
     far: str = ""
@@ -43,6 +44,10 @@ class Nodes:
     @property
     def grpc_address(self) -> str:
         return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def ray_client_address(self) -> str:
+        return f"ray://127.0.0.1:{self.ray_client_port}"
 
     def add(self, zone: str = "") -> str:
         """Another node; gives its id."""
@@ -77,7 +82,9 @@ def nodes() -> Iterator[Nodes]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
     }
+    grpc_port, http_port, ray_client_port = free_ports(3)
     head = {
+        "ray_client_server_port": ray_client_port,
         "num_cpus": CPUS_PER_NODE,
         "object_store_memory": OBJECT_STORE_BYTES,
         "include_dashboard": False,
@@ -92,7 +99,7 @@ def nodes() -> Iterator[Nodes]:
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             ray.init(address=cluster.address, namespace="mesh", log_to_driver=False, logging_level="warning")
-            found = Nodes(cluster, *free_ports(2), head=str(cluster.head_node.node_id))
+            found = Nodes(cluster, grpc_port, http_port, ray_client_port, head=str(cluster.head_node.node_id))
             found.near, found.far = found.add("east"), found.add()
             yield found
         finally:

@@ -72,9 +72,12 @@ def test_the_log_files_of_another_node_are_read_there(deploy: Deploy, nodes: Nod
 
 
 def test_replicas_are_spread_over_the_nodes(deploy: Deploy, nodes: Nodes) -> None:
-    """The head takes its share (item 193)."""
+    """The head takes its share, and keeps it longest (items 191, 193)."""
     deploy(Where.options(num_replicas=6).bind(), "spread")
     assert nodes_of("spread") == {nodes.head: 2, nodes.near: 2, nodes.far: 2}
+    mesh_lifecycle.require().scale("spread", "Where", 3)
+    until(lambda: sum(nodes_of("spread").values()) == 3)
+    assert nodes_of("spread")[nodes.head] == 2
 
 
 def test_a_node_holds_as_many_replicas_as_it_may(deploy: Deploy, nodes: Nodes) -> None:

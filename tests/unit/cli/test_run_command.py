@@ -179,6 +179,39 @@ def test_others_on_a_ray_that_the_run_started_end_with_it(
     assert not cluster.actors
 
 
+def test_a_run_that_started_ray_serves_on_what_another_client_deployed_again(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end would be that of the application; Ctrl-C still ends both (item 243)."""
+    cluster.is_there = False
+    looks = iter((lambda: cluster.controller.add("default", "RUNNING"), lambda: None))
+
+    def pause() -> None:
+        look = next(looks, None)
+        if look is None:
+            raise KeyboardInterrupt
+        look()
+
+    monkeypatch.setattr(run_command, "_pause", pause)
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
+    assert next(looks, None) is None
+    assert "replaced by another client" not in result.output
+    assert result.output.splitlines()[-1] == "This also ends default, because this command started Ray."
+
+
+def test_an_own_application_that_is_being_deleted_keeps_no_mesh(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete() -> None:
+        (application,) = cluster.controller.reply.applications
+        application.status = "DELETING"
+
+    monkeypatch.setattr(run_command, "_pause", delete)
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "Stopping ...")
+    assert not cluster.actors
+
+
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_a_run_ends_when_its_application_is_deleted(
     cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch, is_ours: bool

@@ -13,7 +13,7 @@ from mesh.caller.broadcast import BroadcastResponse
 from mesh.caller.call_start import begin_broadcast
 from mesh.caller.handle_options import HandleOptions
 from mesh.context import REQUEST, Request
-from mesh.exceptions import CancelReason, DeadlineExceededError, MeshException, RequestCancelledError
+from mesh.exceptions import CancelReason, DeadlineExceededError, RequestCancelledError
 from mesh.routing.link_pool import CallerIdentity
 from mesh.routing.router import Router
 from mesh.routing.snapshot import Snapshot
@@ -72,10 +72,13 @@ def test_it_is_cancelled_with_the_request_that_makes_it(router: Router, is_cance
 
 
 def test_its_caller_may_cancel_it(router: Router) -> None:
+    """Like any call (C1)."""
     response = broadcast(router)
+    assert repr(response) == f"<BroadcastResponse of {KEY}, waiting for replicas: ask for its results()>"
     response.cancel()
-    with pytest.raises(MeshException, match="before it began"):
+    with pytest.raises(RequestCancelledError) as caught:
         response.results(timeout_s=WAIT_S)
+    assert caught.value.reason is CancelReason.CLIENT
 
 
 def test_it_begins_with_the_first_snapshot_and_leaves_nothing_at_its_parent(router: Router) -> None:
