@@ -81,6 +81,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._shown = SharedPicture(loop.picture, time.monotonic, time.thread_time)
 
     async def Deploy(self, request: control_pb2.DeployRequest, context: _Context) -> control_pb2.DeployReply:
+        """Apply of one application: earlier versions of the mesh call this."""
         one = control_pb2.ApplyRequest(
             applications=[request.application], request_id=request.request_id, author=request.author
         )

@@ -24,7 +24,7 @@ from tests.documents import DOCUMENTS, OPERATIONS, ROOT
 
 STALE = "write the tables again: python -m tests.documents"
 _LINK = re.compile(r"\]\(([^)#:]+)\)")
-_SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!\.\.)(?<=\w)[.!?] +(?=[A-Z])")
+_SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!\.\.)(?<=\w)[.!?] +(?=[A-Z0-9])")
 _PATH = re.compile(r"`((?:mesh|gateway|protos|examples|benchmarks|tests|docs)/[\w./]*)`")
 
 
