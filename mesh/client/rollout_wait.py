@@ -155,6 +155,10 @@ class _GatewayWait:
         return is_stuck or self._is_done(reply)
 
 
+_ENDED = (ApplicationStatus.RUNNING, ApplicationStatus.DEPLOY_FAILED)
+"""Where a rollout does not wait for anything."""
+
+
 class ProgressLogger:
     """Logs what a rollout waits for, every ten seconds by default."""
 
@@ -165,7 +169,7 @@ class ProgressLogger:
 
     def __call__(self, application: control_pb2.ApplicationStatus) -> None:
         now_s = self._clock()
-        if now_s < self._next_at_s:
+        if now_s < self._next_at_s or application.status in _ENDED:
             return
         self._next_at_s = now_s + settings().client.progress_interval_s
         # Lines of tracebacks are indented.

@@ -57,6 +57,9 @@ def test_a_slow_rollout_says_why_every_ten_seconds(caplog: pytest.LogCaptureFixt
         for second in range(25):
             now_s = float(second)
             progress(application)
+        now_s = 30.0
+        for status in ("DEPLOY_FAILED", "RUNNING"):  # what came of it is not what it waits for
+            progress(control_pb2.ApplicationStatus(name="app", status=status))
     assert [record.getMessage() for record in caplog.records] == [
         "application 'app' has been DEPLOYING for 10 s: no node has 8 CPUs",
         "application 'app' has been DEPLOYING for 20 s: no node has 8 CPUs",
