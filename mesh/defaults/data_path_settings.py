@@ -78,6 +78,8 @@ class RoutingSettings:
     """How long the share of a replica grows that is new or was left out."""
     multiplex_spill_delay_s: float = 0.05
     """How long a call waits for a replica that holds its model before another free one takes it."""
+    queue_warning_s: float = 20.0
+    """Calls that wait this long for a place are logged by their caller, and again as often while they wait."""
     request_router_timeout_s: float = 1.0
     """How long a deployment's own request router may take for one call; then the usual rules apply to that."""
     request_router_open_max: int = 4096

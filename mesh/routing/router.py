@@ -66,7 +66,7 @@ class Router:
         self.listing = Listing(key)
         self._pool = LinkPool(identity, self, self.counts, lambda: self._queue.dispatch())
         self._queue = WaitingCalls(self._pool, self._send)
-        self._timeouts = QueueTimeouts(self._queue, self._expire_queued)
+        self._timeouts = QueueTimeouts(self._queue, self._expire_queued, self.why_queued)
         self._budget = RetryBudget()
         self._hedges = Hedges(self._queue, self._send, self, self.counts)
         self.is_closed = False

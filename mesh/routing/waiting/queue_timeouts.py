@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.routing.waiting.long_waits import LongWaits
 from mesh.wire.io_thread import io_thread
 
 _PAUSE_MIN_S = 0.05
@@ -18,15 +19,24 @@ _PAUSE_MIN_S = 0.05
 
 
 class QueueTimeouts:
-    """Ends calls that wait too long. A call that was sent once and failed has no limit any more."""
+    """Ends calls that wait too long. A call that was sent once and failed has no limit any more.
 
-    def __init__(self, calls: Iterable[OutgoingCall], on_expired: Callable[[OutgoingCall, float], None]) -> None:
-        """`calls` are those that wait now; `on_expired` gets a call and its limit."""
+    Those that wait for long without a limit are logged.
+    """
+
+    def __init__(
+        self,
+        calls: Collection[OutgoingCall],
+        on_expired: Callable[[OutgoingCall, float], None],
+        why_queued: Callable[[OutgoingCall], str],
+    ) -> None:
+        """`calls` are those that wait now; `on_expired` gets a call and its limit. `why_queued`: see LongWaits."""
         self._calls = calls
         self._on_expired = on_expired
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at_s = math.inf
         self._default_s = math.inf
+        self._long_waits = LongWaits(calls, why_queued)
 
     def set_default(self, timeout_s: float) -> None:
         """The limit of calls that have none of their own; infinite: none."""
@@ -37,13 +47,14 @@ class QueueTimeouts:
 
     def watch(self, call: OutgoingCall) -> None:
         """The call waits."""
+        self._long_waits.begin()
         expires_at_s = self._expires_at_s(call)
         if expires_at_s < self._fires_at_s:
             self._start(expires_at_s, time.monotonic())
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._long_waits.close()
+        self._stop_timer()
 
     def _limit_s(self, call: OutgoingCall) -> float:
         own_s = call.request.queue_timeout_s
@@ -53,9 +64,13 @@ class QueueTimeouts:
         return math.inf if call.failed_attempts else call.started_at_s + self._limit_s(call)
 
     def _start(self, at_s: float, now_s: float) -> None:
-        self.close()
+        self._stop_timer()
         self._fires_at_s = at_s
         self._timer = io_thread().loop.call_later(max(0.0, at_s - now_s), self._sweep)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _sweep(self) -> None:
         self._timer, self._fires_at_s = None, math.inf

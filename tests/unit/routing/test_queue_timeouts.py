@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -12,6 +15,7 @@ import pytest
 
 from mesh.exceptions import BackPressureError, QueueTimeoutError
 from mesh.routing.snapshot import Snapshot
+from mesh.settings import settings
 from tests.unit.fakes.small_mesh import DEADLINE_S, KEY, SmallMesh, do_on_io, mesh_of, until
 
 pytestmark = pytest.mark.timeout(60)
@@ -111,3 +115,23 @@ def test_many_calls_share_one_timer(full: SmallMesh) -> None:
 def test_a_limit_is_a_positive_number(full: SmallMesh, value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="queue_timeout_s must be"):
         full.handle(queue_timeout_s=value)
+
+
+def test_calls_that_wait_for_long_are_logged_with_what_they_wait_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line for all of them, again and again until they are served (item 162)."""
+    watchful = replace(settings(), routing=replace(settings().routing, queue_warning_s=0.05))
+    monkeypatch.setattr("mesh.routing.waiting.long_waits.settings", lambda: watchful)
+    with caplog.at_level(logging.WARNING, "mesh"), mesh_of(Gate(), limit=1) as mesh:
+        responses = [mesh.handle().remote() for _ in range(4)]
+        until(lambda: len(caplog.records) >= 2, "two warnings")
+        mesh.replicas[0].user_loop.post(mesh.replicas[0].target.gate.set)
+        assert [response.result(timeout_s=DEADLINE_S) for response in responses] == ["through"] * 4
+        mesh.assert_idle()
+        long_waits = mesh.router._timeouts._long_waits
+        until(lambda: long_waits._timer is None, "the last look, which finds no call")
+    assert {re.sub(r"\d\.\d s", "… s", record.getMessage()) for record in caplog.records} == {
+        "a call has waited … s for a free place of shop/Store: 1 of 1 calls busy on 1 replica; raise max_ongoing_requests or"
+        " num_replicas (2 others wait too)"
+    }
