@@ -104,9 +104,7 @@ class RequestRouter:
         del pending_request
         return [candidate_replicas]
 
-    def on_request_routed(
-        self, pending_request: PendingRequest, replica_id: ReplicaId, result: ReplicaResult = None
-    ) -> None:
+    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaId, result: ReplicaResult) -> None:
         """The call was sent to this replica. `result` is None: it is not there yet."""
 
     def select_available_replicas(self, candidates: Iterable[RunningReplica] | None = None) -> list[RunningReplica]:

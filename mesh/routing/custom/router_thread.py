@@ -116,7 +116,7 @@ class HostedRouter:
     async def _tell_routed(self, pending: PendingRequest, replica_id: str) -> None:
         if self._router is not None:
             try:
-                self._router.on_request_routed(pending, ReplicaId(replica_id, self.key))
+                self._router.on_request_routed(pending, ReplicaId(replica_id, self.key), None)
             except BaseException as error:  # code of the user
                 self.report("failed in on_request_routed", error)
 

@@ -167,9 +167,7 @@ class LeastThroughput(FIFOMixin, MultiplexMixin, LocalityMixin, RequestRouter):
         CHOSEN_FROM.append((set(best.values()), self.select_available_replicas()))
         return [sorted(best.values(), key=lambda each: each.routing_stats.get("throughput", 0))[:1]]
 
-    def on_request_routed(
-        self, pending_request: PendingRequest, replica_id: ReplicaID, result: ReplicaResult = None
-    ) -> None:
+    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: ReplicaResult) -> None:
         ROUTED_TO.append((replica_id.unique_id, replica_id.deployment_id.name, replica_id.deployment_id.app_name))
 
 
