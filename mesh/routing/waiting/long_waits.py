@@ -39,5 +39,7 @@ class LongWaits:
         oldest = min(self._calls, key=lambda call: call.started_at_s)
         if time.monotonic() - oldest.started_at_s >= settings().routing.queue_warning_s:
             others = len(self._calls) - 1
-            logger.warning("a call has %s%s", self._why_queued(oldest), f" ({others} others wait too)" if others else "")
+            logger.warning(
+                "a call has %s%s", self._why_queued(oldest), f" ({others} others wait too)" if others else ""
+            )
         self.begin()
