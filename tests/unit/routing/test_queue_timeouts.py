@@ -132,6 +132,6 @@ def test_calls_that_wait_for_long_are_logged_with_what_they_wait_for(
         long_waits = mesh.router._timeouts._long_waits
         until(lambda: long_waits._timer is None, "the last look, which finds no call")
     assert {re.sub(r"\d\.\d s", "… s", record.getMessage()) for record in caplog.records} == {
-        "a call has waited … s for a free place of shop/Store: 1 of 1 calls busy on 1 replica; raise max_ongoing_requests"
-        " or num_replicas (2 others wait too)"
+        "a call has waited … s for a free place of shop/Store: 1 of 1 calls busy on 1 replica; "
+        "raise max_ongoing_requests or num_replicas (2 others wait too)"
     }
