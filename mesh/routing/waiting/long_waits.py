@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.settings import settings
@@ -17,7 +17,7 @@ logger = logging.getLogger("mesh")
 class LongWaits:
     """Looks at the waiting calls from time to time, and only while there are any."""
 
-    def __init__(self, calls: Collection[OutgoingCall], why_queued: Callable[[OutgoingCall], str]) -> None:
+    def __init__(self, calls: Iterable[OutgoingCall], why_queued: Callable[[OutgoingCall], str]) -> None:
         """`calls` are those that wait now; `why_queued` says of one how long, and for what."""
         self._calls = calls
         self._why_queued = why_queued
@@ -34,12 +34,11 @@ class LongWaits:
 
     def _look(self) -> None:
         self._timer = None
-        if not self._calls:
+        waiting = list(self._calls)
+        if not waiting:
             return
-        oldest = min(self._calls, key=lambda call: call.started_at_s)
+        oldest = min(waiting, key=lambda call: call.started_at_s)
         if time.monotonic() - oldest.started_at_s >= settings().routing.queue_warning_s:
-            others = len(self._calls) - 1
-            logger.warning(
-                "a call has %s%s", self._why_queued(oldest), f" ({others} others wait too)" if others else ""
-            )
+            others = f" ({len(waiting) - 1} others wait too)" if len(waiting) > 1 else ""
+            logger.warning("a call has %s%s", self._why_queued(oldest), others)
         self.begin()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.routing.waiting.long_waits import LongWaits
@@ -26,7 +26,7 @@ class QueueTimeouts:
 
     def __init__(
         self,
-        calls: Collection[OutgoingCall],
+        calls: Iterable[OutgoingCall],
         on_expired: Callable[[OutgoingCall, float], None],
         why_queued: Callable[[OutgoingCall], str],
     ) -> None:
