@@ -11,13 +11,16 @@ from mesh.wire.outcome import Outcome, status_code
 logger = logging.getLogger("mesh.access")
 
 
-def log_access(call: IncomingCall, outcome: Outcome) -> None:
-    """Method, status and time since the call was admitted; the record names the request."""
+def log_access(call: IncomingCall, title: str, outcome: Outcome) -> None:
+    """Log title, status and time since the call was admitted; the record names the request.
+
+    `title`: the method, or the HTTP method and route of a web request.
+    """
     duration_ms = (time.monotonic() - call.started_at_s) * 1000
     context = call.request.context
     logger.info(
         "%s %s %.1f ms",
-        call.request.method,
+        title,
         status_code(outcome.code).name,
         duration_ms,
         extra={"request_id": context.request_id, "route": context.route},

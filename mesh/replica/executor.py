@@ -97,8 +97,10 @@ class Executor:
             self._conclude(call, failed_in_user_code(error))
 
     def _end_and_log(self, call: IncomingCall, outcome: Outcome) -> None:
+        running = call.running
+        title = running.request.title if isinstance(running, WebExecution) else call.request.method
         self._end(call, outcome)
-        log_access(call, outcome)
+        log_access(call, title, outcome)
 
     def _end(self, call: IncomingCall, outcome: Outcome) -> None:
         self._counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_at_s)

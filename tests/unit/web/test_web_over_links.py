@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -117,7 +118,12 @@ def submitted(
     deadline_at_s = None if timeout_s is None else time.monotonic() + timeout_s
     payload = None if upload is not None else Payload(RAW, data)
     request = CallRequest(
-        WEB_METHOD, payload, RequestContext("request-1"), deadline_at_s, upload is not None, streams_response=True
+        WEB_METHOD,
+        payload,
+        RequestContext("request-1", route="/shop"),
+        deadline_at_s,
+        upload is not None,
+        streams_response=True,
     )
     sink.call = OutgoingCall(request, sink)
     if upload is not None:
@@ -198,6 +204,19 @@ def test_a_deadline_ends_a_request(mesh: SmallMesh) -> None:
     outcome = ended(submitted(mesh, "/hang", Sink(), timeout_s=0.05))
     assert outcome.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     mesh.assert_idle()
+
+
+def test_the_access_log_names_method_and_route(mesh: SmallMesh, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a web request, which has no method of the deployment (item 210)."""
+    executor = mesh.replicas[0].executor
+    do_on_io(executor.log_accesses, True)
+    with caplog.at_level(logging.INFO, "mesh.access"):
+        assert ended(submitted(mesh, "/", Sink())).is_ok
+        ended(submitted(mesh, "/hang", Sink(), timeout_s=0.05))
+        until(lambda: len(caplog.records) == 2, "the records")
+    do_on_io(executor.log_accesses, False)
+    logged = [record.getMessage().rsplit(" ", 2)[0] for record in caplog.records]
+    assert logged == ["POST /shop OK", "POST /shop DEADLINE_EXCEEDED"]
 
 
 def test_a_deployment_without_web_service_says_so() -> None:
