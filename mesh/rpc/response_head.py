@@ -48,7 +48,7 @@ def read_response_head(fields: list[Field]) -> ResponseHead:
     if status[:1] == b"1":
         return INTERIM
     if status != b"200" and b"grpc-status" not in by_name:
-        number = int(status) if status.isdigit() else 0
+        number = int(status) if status.isdigit() and len(status) == 3 else 0
         return ResponseHead(code=_FROM_HTTP.get(number, UNKNOWN), message=f"The server answered with HTTP {number}.")
     content_type = by_name.get(b"content-type", CONTENT_TYPE if is_trailers else b"")
     if not content_type.startswith(CONTENT_TYPE) and b"grpc-status" not in by_name:

@@ -140,6 +140,7 @@ def test_a_killed_caller_pins_no_replicas(deploy: Deploy, gate: Handle) -> None:
         caller.kill()
         caller.wait()
     until(lambda: has("pinned", 1), timeout_s=30)
+    assert "target 1: 0 requests" in status_of("pinned").autoscaling.decision
 
 
 def test_a_killed_controller_keeps_the_number(deploy: Deploy, gate: Handle) -> None:

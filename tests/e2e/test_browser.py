@@ -1,6 +1,6 @@
 """The example page in a headless Chromium: JSON, events, a WebSocket, gRPC-Web and Connect, from one origin and two.
 
-`check_all` asserts what the page has shown.
+`assert_all_answers` asserts what the page has shown.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def results(page: chromium.Page, gateway: Gateway, query: str = "") -> dict[str,
     return found
 
 
-def check_all(found: dict[str, Any]) -> None:
+def assert_all_answers(found: dict[str, Any]) -> None:
     forecast = found["JSON"]
     assert (forecast["status"], forecast["city"], forecast["hour"]) == (200, "midtown", 4620)
     assert forecast["requestId"]
@@ -104,7 +104,7 @@ def check_all(found: dict[str, Any]) -> None:
 
 def test_a_page_calls_the_mesh_that_serves_it(closed: Gateway, page: chromium.Page) -> None:
     """All clients, at one origin."""
-    check_all(results(page, closed))
+    assert_all_answers(results(page, closed))
     assert page.value_of("document.querySelectorAll('#calls tr').length") == 6 + 3 * len(BUNDLED)
     assert page.value_of("document.querySelectorAll('.failed').length") == 0
 
@@ -122,4 +122,4 @@ def is_refused(result: dict[str, Any]) -> bool:
 
 def test_a_page_of_an_origin_that_is_named_calls_in_all_dialects(opened: Gateway, page: chromium.Page) -> None:
     """Its calls go to another port of the gateway, which is another origin."""
-    check_all(results(page, opened, f"?api=http://{opened.grpc_address}"))
+    assert_all_answers(results(page, opened, f"?api=http://{opened.grpc_address}"))

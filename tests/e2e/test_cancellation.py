@@ -127,6 +127,8 @@ def test_a_handles_cancel_reaches_grandchildren(gate: Handle) -> None:
     until(lambda: "by handle" in gate.entered.remote().result(timeout_s=10))
     response.cancel()
     until(lambda: "by handle" in gate.cancelled_at_s.remote().result(timeout_s=10))
+    with pytest.raises(RequestCancelledError):
+        response.result(timeout_s=10)
 
 
 def test_sync_code_asks_whether_it_is_cancelled(deploy: Deploy) -> None:

@@ -184,3 +184,4 @@ def test_a_client_that_leaves_cancels_its_call(gateway: Gateway, gate: Handle) -
 
     asyncio.run(leave())
     until(lambda: "wait for the client" in gate.cancelled_at_s.remote().result(timeout_s=10))
+    assert gate.entered.remote().result(timeout_s=10).count("wait for the client") == 1, "it is not made again"

@@ -233,16 +233,18 @@ def test_autoscaled(serve: Serve) -> None:
     processes: set[int] = set()
     is_over = threading.Event()
 
-    def load() -> None:
+    def load() -> int:
+        answered = 0
         while not is_over.is_set():
             processes.add(app.client.get("/", params={"ms": 50}).raise_for_status().json()["rendered_by"])
+            answered += 1
+        return answered
 
     with ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(load) for _ in range(8)]
         until(lambda: len(processes) >= replicas_wanted(), timeout_s=DEADLINE_S)
         is_over.set()
-        for client in clients:
-            client.result(timeout=DEADLINE_S)
+        assert min(client.result(timeout=DEADLINE_S) for client in clients) > 0
 
 
 def replicas_wanted() -> int:

@@ -1,6 +1,6 @@
 """grpc-js, the client of npm, through a gateway: all arities, compression, metadata, details, deadlines and cancels.
 
-What the program prints is asserted by `check_answers_of_grpc_js`.
+What the program prints is asserted by `assert_answers_of_grpc_js`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import mesh
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import small
 from tests.e2e.waiting import until
-from tests.unit.fakes.client_programs import SHOP_PROTO, check_answers_of_grpc_js, install_grpc_js, run
+from tests.unit.fakes.client_programs import SHOP_PROTO, assert_answers_of_grpc_js, install_grpc_js, run
 from tests.unit.fakes.rpc_ends import AsyncShop, ThreadShop
 
 pytestmark = pytest.mark.timeout(240)
@@ -50,5 +50,5 @@ def test_grpc_js_calls_through_a_gateway(
     handle: mesh.DeploymentHandle[Any] = deploy(store.bind(), "store")
     address = f"127.0.0.1:{getattr(gateway, port)}"
     printed = run("node", "client.js", address, str(SHOP_PROTO), folder=grpc_js)
-    check_answers_of_grpc_js(json.loads(printed))
+    assert_answers_of_grpc_js(json.loads(printed))
     until(lambda: handle.cancelled.remote().result(timeout_s=15))

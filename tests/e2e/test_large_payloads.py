@@ -149,7 +149,8 @@ def test_the_object_store_is_empty_when_no_array_is_in_use(arrays: Handle) -> No
     for response in cancelled:
         response.cancel()
     del cancelled, response
-    until(lambda: "Plasma memory usage 0 MiB, 0 objects" in object_store_report(), timeout_s=20)
+    until(lambda: ", 0 objects" in object_store_report(), timeout_s=20)
+    assert "Plasma memory usage 0 MiB, 0 objects" in object_store_report()
 
 
 def object_store_report() -> str:

@@ -270,12 +270,12 @@ def test_a_real_prometheus_scrapes_and_answers(traffic: None, prometheus: str) -
 
 @pytest.mark.parametrize("expression", monitoring.panel_queries())
 def test_every_query_of_the_dashboard_has_an_answer(traffic: None, prometheus: str, expression: str) -> None:
-    until(lambda: query(prometheus, expression), timeout_s=30)
+    assert until(lambda: query(prometheus, expression), timeout_s=30)
 
 
 @pytest.mark.parametrize(("selector", "label"), monitoring.variable_queries())
 def test_every_variable_of_the_dashboard_has_values(traffic: None, prometheus: str, selector: str, label: str) -> None:
-    until(lambda: METERED[label] in {labels[label] for labels, _ in query(prometheus, selector)}, timeout_s=30)
+    assert until(lambda: METERED[label] in {labels[label] for labels, _ in query(prometheus, selector)}, timeout_s=30)
 
 
 def test_every_alert_is_evaluated_from_series_that_exist(traffic: None, prometheus: str) -> None:

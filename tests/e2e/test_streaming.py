@@ -195,7 +195,9 @@ def test_breaking_out_of_async_for_stops_the_producer(streams: Handle, producer:
             break
 
     asyncio.run(take_one())
-    until(lambda: ended_progress(producer, "broken off"))
+    produced, ended = until(lambda: ended_progress(producer, "broken off"))
+    assert ended == "CancelledError"
+    assert produced <= AHEAD_MAX
 
 
 @pytest.mark.parametrize("method", PRODUCERS)

@@ -195,6 +195,7 @@ def test_a_client_that_leaves_cancels_all_the_way_down(
     ):
         until(lambda: label in gate.entered.remote().result(timeout_s=15))
     until(lambda: label in gate.cancelled_at_s.remote().result(timeout_s=15))
+    assert gate.entered.remote().result(timeout_s=15).count(label) == 1, "it is not made again"
 
 
 def test_websockets(client: httpx.Client, gateway: Gateway) -> None:

@@ -260,6 +260,7 @@ def test_a_client_that_leaves_cancels_its_request(web: Gateway) -> None:
         connection.request("GET", "/shop/wait/left")
         until(lambda: has_entered("left"))
     until(lambda: is_cancelled("left"))
+    assert gate().entered.remote().result(timeout_s=10).count("left") == 1, "it is not made again"
 
 
 def test_a_request_may_outlive_its_client(web: Gateway) -> None:

@@ -135,6 +135,7 @@ def test_the_controller_is_on_the_head_also_after_a_restart(nodes: Nodes) -> Non
 def test_a_request_that_never_fits_is_reported(deploy: Deploy, actor: dict[str, Any], words: str) -> None:
     deploy(Where.options(ray_actor_options=actor).bind(), "never", is_awaited=False)
     until(lambda: words in message_of("never"))
+    assert not running("never", "Where")
 
 
 def test_an_update_of_a_full_cluster_makes_room_at_once(deploy: Deploy, nodes: Nodes) -> None:
@@ -160,6 +161,7 @@ def test_ray_keeps_what_waits_in_its_queue_off_a_cordoned_node(deploy: Deploy, n
     for node_id in (nodes.near, nodes.far):
         client.uncordon(node_id)
     until(lambda: len(running("queued", "Where")) == 2, timeout_s=30)
+    assert sorted(nodes_of("queued").values()) == [1, 1]
 
 
 # ---- placement groups ------------------------------------------------------------------------------------------------

@@ -9,7 +9,13 @@ from typing import Any
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.autoscaled_numbers import read_record, with_numbers
-from mesh.controller.desired.desired_change import shutting_down, without_application
+from mesh.controller.desired.desired_change import (
+    rolled_back,
+    shutting_down,
+    with_pause,
+    with_promoted,
+    without_application,
+)
 from mesh.controller.desired.state_edits import Edit
 from mesh.controller.own_changes import Clocks
 from mesh.controller.report.publisher import Publisher
@@ -153,6 +159,19 @@ class Mesh:
 
     async def delete(self, name: str = "app") -> None:
         await self._ask(lambda: (functools.partial(without_application, name=name), ()))
+
+    async def promote(self) -> None:
+        """The canary of "app" replaces it."""
+        await self._ask(lambda: (functools.partial(with_promoted, name="app", unix_time_s=0.0), ()))
+
+    async def roll_back(self) -> None:
+        """Its "app" goes back to its version before."""
+        await self._ask(lambda: (functools.partial(rolled_back, name="app", unix_time_s=0.0), ()))
+
+    async def pause(self, *, is_paused: bool) -> None:
+        """Rollouts of "app" stop or go on."""
+        edit = functools.partial(with_pause, application="app", deployment="", is_paused=is_paused)
+        await self._ask(lambda: (edit, ()))
 
     async def shut_down(self) -> None:
         await self._ask(lambda: (shutting_down, ()))

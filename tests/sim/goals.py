@@ -1,5 +1,9 @@
 """What simulated meshes are expected to come to."""
 
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus
 from tests.sim.fake_mesh import Mesh
@@ -20,3 +24,17 @@ def listed(mesh: Mesh, key: DeploymentKey = KEY) -> list[str]:
     """The replicas of the deployment that callers know."""
     changes = mesh.publisher._snapshots.get(key)
     return [each.replica_id for each in changes.newest.replicas] if changes is not None else []
+
+
+def counts(mesh: Mesh) -> dict[str, int]:
+    """How many replicas serve of each version."""
+    return dict(Counter(actor.spec.spec.version for actor in mesh.cluster.serving()))
+
+
+async def fewest(count: Callable[[], int], for_s: float) -> int:
+    """The smallest count in that time."""
+    least = count()
+    for _ in range(int(for_s / 0.1)):
+        await asyncio.sleep(0.1)
+        least = min(least, count())
+    return least

@@ -15,7 +15,7 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import application
-from tests.unit.controller.test_control_servicer import IDENTITY, Aborted, Context
+from tests.unit.controller.servicer_context import IDENTITY, Aborted, Context
 
 
 def servicer(mesh: Mesh) -> ControlServicer:

@@ -20,12 +20,9 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.goals import is_running, listed
-from tests.sim.test_late_crashes import fewest
-from tests.sim.test_rollback import roll_back
+from tests.sim.goals import counts, fewest, is_running, listed
+from tests.sim.shop_canary import TEN_PERCENT
 from tests.unit.controller.builders import KEY, application, replica
-
-TEN_PERCENT = control_pb2.TrafficRule(percent=10.0)
 
 
 async def deploy_canary(
@@ -39,17 +36,6 @@ async def deploy_canary(
         return app
 
     await mesh.run(make)
-
-
-async def promote(mesh: Mesh) -> None:
-    await mesh._ask(lambda: (functools.partial(with_promoted, name="app", unix_time_s=0.0), ()))
-
-
-def counts(mesh: Mesh) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for actor in mesh.cluster.serving():
-        found[actor.spec.spec.version] = found.get(actor.spec.spec.version, 0) + 1
-    return found
 
 
 def told(mesh: Mesh) -> tuple[str, float, dict[str, int]]:
@@ -82,13 +68,13 @@ async def test_a_canary_outlives_restarts_deploys_and_scaling_and_is_promoted_wi
     await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=25), ()))
     await mesh.until(lambda: counts(mesh) == {"v3": 25, "v2": 3})
     canaries = {actor.name for actor in mesh.cluster.serving("v2")}
-    await promote(mesh)
+    await mesh.promote()
     assert await fewest(lambda: sum(counts(mesh).values()), for_s=20.0) >= 15
     await mesh.until(lambda: is_running(mesh, "v2", 15))
     assert canaries <= {actor.name for actor in mesh.cluster.serving("v2")}, "its replicas stay"
     assert told(mesh)[:2] == ("", 0.0)
     await mesh.until(lambda: not mesh.stored().predecessors)
-    await roll_back(mesh)
+    await mesh.roll_back()
     await mesh.until(lambda: is_running(mesh, "v3", 25))
     await mesh.crash()
 
@@ -101,7 +87,7 @@ async def test_a_rollback_ends_the_canary_and_nothing_else() -> None:
     olds = {actor.name for actor in mesh.cluster.serving("v1")}
     await deploy_canary(mesh, "v2", 3, control_pb2.TrafficRule(header="x-canary"))
     await mesh.until(lambda: counts(mesh) == {"v1": 3, "v2": 1})
-    await roll_back(mesh)
+    await mesh.roll_back()
     await mesh.until(lambda: is_running(mesh, "v1", 3))
     assert {actor.name for actor in mesh.cluster.serving("v1")} == olds
     assert not mesh.stored().canaries
@@ -135,7 +121,7 @@ async def test_a_canary_may_differ_in_its_user_config_only() -> None:
     await mesh.until(lambda: is_running(mesh, "v1", 3))
     await deploy_canary(mesh, "v1", 3, config="2")
     await mesh.until(lambda: counts(mesh) == {"v1": 3, "v1+config": 1})
-    await promote(mesh)
+    await mesh.promote()
     await mesh.until(lambda: is_running(mesh, "v1+config", 3))
     there = set(mesh.cluster.actors)
     await mesh.deploy("v1", 3, user_config_json="2")
@@ -174,7 +160,7 @@ async def test_replicas_of_an_ended_canary_leave_a_rollout_that_stands_still(is_
     await mesh.until(lambda: counts(mesh) == {"v1": 6, "v3": 3})
     for victim in mesh.cluster.serving("v1")[:2]:
         mesh.cluster.end(victim)
-    await roll_back(mesh)
+    await mesh.roll_back()
     assert await fewest(lambda: sum(counts(mesh).values()), for_s=60.0) >= 6
     assert counts(mesh) == {"v1": 6}
     assert len(listed(mesh)) == 6
@@ -272,7 +258,7 @@ async def test_a_canary_drains_as_its_own_options_say() -> None:
     assert drains == {"v1": 20.0, "v2": 300.0}
     await mesh.until(lambda: len(mesh.loop.picture().observed.replicas) == 3)
     drains.clear()
-    await roll_back(mesh)
+    await mesh.roll_back()
     assert await fewest(lambda: int(not have_left()), for_s=30.0) == 1
     assert drains == {"v2": 300.0}, "also when it has ended"
     await mesh.crash()

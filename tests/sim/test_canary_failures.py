@@ -12,11 +12,9 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor, Faults
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.goals import is_running
-from tests.sim.test_canaries import TEN_PERCENT, counts, promote
-from tests.sim.test_canary_neighbours import shop, with_canary
-from tests.sim.test_late_crashes import fewest
-from tests.sim.test_readiness import NeverReady
+from tests.sim.goals import counts, fewest, is_running
+from tests.sim.odd_clusters import NeverReady
+from tests.sim.shop_canary import TEN_PERCENT, shop, with_canary
 from tests.unit.controller.builders import application
 
 DEADLINE_S = 60.0
@@ -141,7 +139,7 @@ async def test_a_canary_that_has_proven_itself_comes_back_after_any_outage() -> 
     assert not canary(mesh).is_given_up
     cluster.faults = Faults()
     await mesh.until(lambda: counts(mesh) == {"v1": 3, "v2": 1})
-    await promote(mesh)
+    await mesh.promote()
     (promoted,) = mesh.stored().applications[0].deployments
     assert (promoted.has_run, promoted.is_proven) == (True, False), "all its replicas have yet to serve"
     await mesh.until(lambda: is_running(mesh, "v2", 3))
@@ -169,7 +167,7 @@ async def test_what_an_application_drops_stays_until_callers_know(has_canary: bo
     """Also where the rest of it was proven long ago."""
     mesh = await with_canary({"A": "a2", "B": "b1"}, 5)
     if not has_canary:
-        await promote(mesh)
+        await mesh.promote()
         await mesh.until(lambda: counts(mesh) == {"a2": 5, "b1": 5} and not mesh.stored().predecessors)
     kept = {"A": "a1" if has_canary else "a2"}
     unix_time_s = mesh.loop._own_changes._clocks.unix()

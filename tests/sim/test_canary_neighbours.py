@@ -1,43 +1,12 @@
 """A canary of several deployments, some of which its application serves for both, and that changes, in fake time."""
 
 import asyncio
-import functools
 
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.goals import is_running
-from tests.sim.test_canaries import TEN_PERCENT, counts, promote
-from tests.sim.test_late_crashes import fewest
+from tests.sim.goals import counts, fewest, is_running
+from tests.sim.shop_canary import TEN_PERCENT, run_shop, with_canary
 from tests.unit.controller.builders import application
-
-
-def shop(versions: dict[str, str], num_replicas: int, percent: float | None = None) -> control_pb2.ApplicationSpec:
-    """With these versions by deployment; the first is the ingress."""
-    app = control_pb2.ApplicationSpec(name="app", ingress=next(iter(versions)), route_prefix="/")
-    for name, version in versions.items():
-        spec = app.deployments.add(name=name, version=version, code=version.encode())
-        spec.options.num_replicas = num_replicas
-        spec.options.graceful_shutdown_timeout_s = 20.0
-    if percent is not None:
-        app.traffic.percent = percent
-    return app
-
-
-async def run_shop(mesh: Mesh, versions: dict[str, str], num_replicas: int, percent: float | None = None) -> None:
-    await mesh.run(functools.partial(shop, versions, num_replicas, percent))
-
-
-async def with_canary(versions: dict[str, str], num_replicas: int) -> Mesh:
-    """The application has run a1 and b1 for a while; the canary has these versions."""
-    mesh = Mesh(seed=1)
-    await mesh.boot()
-    await run_shop(mesh, {"A": "a1", "B": "b1"}, num_replicas)
-    await mesh.until(lambda: counts(mesh) == {"a1": num_replicas, "b1": num_replicas})
-    await asyncio.sleep(30.0)
-    await run_shop(mesh, versions, num_replicas, 10.0)
-    canary = {version: 1 for version in versions.values() if version not in ("a1", "b1")}
-    await mesh.until(lambda: counts(mesh) == {"a1": num_replicas, "b1": num_replicas, **canary})
-    return mesh
 
 
 async def test_an_update_of_what_a_canary_shares_takes_no_replica_away() -> None:
@@ -48,7 +17,7 @@ async def test_an_update_of_what_a_canary_shares_takes_no_replica_away() -> None
     assert await fewest(lambda: counts(mesh).get("b1", 0) + counts(mesh).get("b2", 0), for_s=90.0) >= 10
     await mesh.until(lambda: counts(mesh) == {"a1": 10, "a2": 1, "b2": 10})
     assert next(mesh._ids) - first < 15
-    await promote(mesh)
+    await mesh.promote()
     await mesh.until(lambda: counts(mesh) == {"a2": 10, "b2": 10})
     await mesh.crash()
 

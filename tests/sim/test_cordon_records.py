@@ -5,9 +5,11 @@ import asyncio
 import pytest
 
 from mesh.controller.plan.cluster_picture import Node
+from tests.sim.cordons import cordon, drain, is_drained, nodes_of, started, uncordon
 from tests.sim.goals import is_running
-from tests.sim.test_node_drains import SEEDS, cordon, drain, is_drained, nodes_of, started, uncordon
-from tests.sim.test_nodes import app
+from tests.sim.watched_cluster import app
+
+SEEDS = range(12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

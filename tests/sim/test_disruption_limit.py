@@ -9,11 +9,11 @@ import pytest
 
 from mesh.controller.desired.desired_change import with_pause
 from mesh.v1 import control_pb2
+from tests.sim.cordons import drain, is_drained
 from tests.sim.fake_actor import Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running
-from tests.sim.test_node_drains import drain, is_drained
-from tests.sim.test_nodes import WatchedCluster, app
+from tests.sim.watched_cluster import WatchedCluster, app
 
 SEEDS = range(8)
 

@@ -17,7 +17,7 @@ from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
-from tests.unit.controller.test_control_servicer import IDENTITY, Aborted, Context
+from tests.unit.controller.servicer_context import IDENTITY, Aborted, Context
 
 
 async def test_a_late_retry_does_not_undo_a_newer_deploy() -> None:

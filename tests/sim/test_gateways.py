@@ -8,13 +8,13 @@ import pytest
 
 from mesh.controller.desired.gateway_generations import with_gateways
 from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.store.desired_store import StoreError
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor, Faults
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
+from tests.sim.odd_clusters import LateLists
 
 LIMIT_S = 120.0
 
@@ -72,19 +72,6 @@ def _healthy(mesh: Mesh) -> list[int]:
 
 def _ids(mesh: Mesh) -> dict[int, str]:
     return {each.index: each.gateway_id for each in mesh.loop.status().gateways}
-
-
-class LateLists(FakeCluster):
-    """The list of nodes takes its time, or lacks a node."""
-
-    def __init__(self) -> None:
-        super().__init__(seed=1, cpus={"head": 8.0, "n1": 8.0})
-        self.delay_s = 0.0
-        self.lacks = ""
-
-    async def nodes(self) -> list[Node]:
-        await asyncio.sleep(self.delay_s)
-        return [node for node in await super().nodes() if node.node_id != self.lacks]
 
 
 async def test_a_new_controller_stops_no_gateway_because_it_does_not_know_the_nodes_yet() -> None:

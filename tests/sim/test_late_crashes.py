@@ -1,42 +1,13 @@
 """A version that dies seconds after it came up replaces nothing, in fake time."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from mesh.status import ApplicationStatus
-from tests.sim.fake_actor import Actor
-from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.goals import is_running, listed
-
-
-class CrashesLate(FakeCluster):
-    """Replicas of v2 come up and die after some seconds."""
-
-    def __init__(self, after_s: float) -> None:
-        super().__init__(seed=1)
-        self._after_s = after_s
-
-    async def _construct(self, actor: Actor) -> None:
-        await asyncio.sleep(1.0)
-        actor.is_started = True
-        if actor.spec.spec.version == "v2":
-            self._own(self._die_later(actor))
-
-    async def _die_later(self, actor: Actor) -> None:
-        await asyncio.sleep(self._after_s)
-        self.end(actor)
-
-
-async def fewest(count: Callable[[], int], for_s: float) -> int:
-    """The smallest count in that time."""
-    least = count()
-    for _ in range(int(for_s / 0.1)):
-        await asyncio.sleep(0.1)
-        least = min(least, count())
-    return least
+from tests.sim.goals import fewest, is_running, listed
+from tests.sim.odd_clusters import CrashesLate
 
 
 @pytest.mark.parametrize("after_s", [0.5, 5.0, 9.0])

@@ -9,49 +9,14 @@ import pytest
 
 from mesh.controller.nodes.cordons import cordoned
 from mesh.v1 import control_pb2
-from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running
-from tests.sim.test_gateways import LateLists
-from tests.unit.controller.builders import application
+from tests.sim.odd_clusters import LateLists
+from tests.sim.watched_cluster import WatchedCluster, app
 
-ONE_CPU = control_pb2.ActorOptions(num_cpus=1)
 SEEDS = range(60)
 STEPS = 12
-
-
-def app(version: str, num_replicas: int, per_node_max: int = 0, bundles: int = 0) -> control_pb2.ApplicationSpec:
-    """Each replica takes one CPU, or this number of bundles of one."""
-    spec = application(version=version, num_replicas=num_replicas)
-    options = spec.deployments[0].options
-    options.actor.CopyFrom(ONE_CPU)
-    options.min_ready_s = 0.0
-    options.max_replicas_per_node = per_node_max
-    options.placement_group_bundles.extend(control_pb2.Bundle(resources={"CPU": 1}) for _ in range(bundles))
-    return spec
-
-
-class WatchedCluster(FakeCluster):
-    """Writes down what must not happen."""
-
-    def __init__(self, seed: int, cpus: dict[str, float]) -> None:
-        super().__init__(seed, cpus=cpus)
-        self.wrongs: list[str] = []
-        self.fewest = math.inf
-        """Replicas that served at the moment of each drain."""
-
-    def _choose(self, actor: Actor) -> str:
-        node_id = super()._choose(actor)
-        limit = actor.spec.spec.options.max_replicas_per_node if isinstance(actor.spec, control_pb2.ReplicaSpec) else 0
-        there = sum(each.node_id == node_id for each in self.replicas())
-        if node_id and limit and there >= limit:
-            self.wrongs.append(f"{actor.name} is number {there + 1} on {node_id}")
-        return node_id
-
-    async def _drain(self, actor: Actor) -> None:
-        self.fewest = min(self.fewest, sum(each is not actor for each in self.serving()))
-        await super()._drain(actor)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

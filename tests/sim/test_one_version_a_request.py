@@ -19,8 +19,8 @@ from mesh.v1 import control_pb2
 from mesh.wire.request_context import RequestContext
 from tests.sim.fake_cluster import Faults
 from tests.sim.fake_mesh import Mesh
-from tests.sim.test_canaries import counts
-from tests.sim.test_canary_neighbours import run_shop
+from tests.sim.goals import counts
+from tests.sim.shop_canary import run_shop
 
 LOOK_S = 0.05
 REQUESTS = 4

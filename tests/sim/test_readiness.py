@@ -5,11 +5,9 @@ import asyncio
 import pytest
 
 from mesh.status import ApplicationStatus, DeploymentStatus
-from tests.sim.fake_actor import Actor
-from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.goals import is_running, listed
-from tests.sim.test_late_crashes import fewest
+from tests.sim.goals import fewest, is_running, listed
+from tests.sim.odd_clusters import NeverReady
 
 
 async def test_a_replica_that_is_not_ready_leaves_the_snapshots_and_comes_back() -> None:
@@ -33,15 +31,6 @@ async def test_a_replica_that_is_not_ready_leaves_the_snapshots_and_comes_back()
     await mesh.until(lambda: is_running(mesh, "v1", 3), within_s=10.0)
     assert set(mesh.cluster.actors) == there
     await mesh.crash()
-
-
-class NeverReady(FakeCluster):
-    """Replicas of v2 come up and take no calls."""
-
-    is_over = False
-
-    def not_ready(self, actor: Actor) -> str:
-        return "no index" if actor.spec.spec.version == "v2" and not self.is_over else ""
 
 
 @pytest.mark.parametrize("is_undone", [True, False])

@@ -1,24 +1,16 @@
 """A rollback goes back to the version that served before, in fake time, without a gap."""
 
-import functools
-
 import grpc
 import pytest
 
-from mesh.controller.desired.desired_change import rolled_back
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.invalid_change import InvalidChangeError
 from mesh.controller.report.loop_metrics import TurnResult
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.goals import is_running
-from tests.sim.test_late_crashes import fewest
+from tests.sim.goals import fewest, is_running
 from tests.unit.controller.builders import application
-
-
-async def roll_back(mesh: Mesh) -> None:
-    await mesh._ask(lambda: (functools.partial(rolled_back, name="app", unix_time_s=0.0), ()))
 
 
 async def test_a_rollback_of_a_version_that_served_replaces_it_without_a_gap() -> None:
@@ -32,7 +24,7 @@ async def test_a_rollback_of_a_version_that_served_replaces_it_without_a_gap() -
     await mesh.crash()
     await mesh.boot()
     for version in ("v1", "v2"):
-        await roll_back(mesh)
+        await mesh.roll_back()
         assert await fewest(lambda: len(mesh.cluster.serving()), for_s=20.0) >= 3
         await mesh.until(lambda version=version: is_running(mesh, version, 3))
         await mesh.until(lambda: not mesh.stored().predecessors)
@@ -49,7 +41,7 @@ async def test_a_rollback_ends_a_rollout_that_failed() -> None:
     olds = set(mesh.cluster.serving("v1"))
     await mesh.deploy("v2", 3)
     await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
-    await roll_back(mesh)
+    await mesh.roll_back()
     await mesh.until(lambda: is_running(mesh, "v1", 3))
     assert set(mesh.cluster.serving("v1")) == olds
     await mesh.crash()

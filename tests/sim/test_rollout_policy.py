@@ -5,19 +5,14 @@ import functools
 
 import pytest
 
-from mesh.controller.desired.desired_change import scaled, with_pause
+from mesh.controller.desired.desired_change import scaled
 from mesh.status import ApplicationStatus
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
-from tests.sim.goals import is_running, listed
-from tests.sim.test_late_crashes import CrashesLate, fewest
-from tests.sim.test_user_config import BAD, GOOD, Attempts, configs
+from tests.sim.goals import fewest, is_running, listed
+from tests.sim.odd_clusters import CrashesLate
+from tests.sim.user_configs import BAD, GOOD, Attempts, configs
 from tests.unit.controller.builders import KEY
-
-
-async def pause(mesh: Mesh, *, is_paused: bool) -> None:
-    edit = functools.partial(with_pause, application="app", deployment="", is_paused=is_paused)
-    await mesh._ask(lambda: (edit, ()))
 
 
 async def serving_versions(mesh: Mesh) -> tuple[int, int]:
@@ -77,7 +72,7 @@ async def test_a_paused_rollout_stands_still_until_it_is_resumed() -> None:
     await mesh.until(lambda: is_running(mesh, "v1", 5))
     await mesh.deploy("v2", 5)
     await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 2)
-    await pause(mesh, is_paused=True)
+    await mesh.pause(is_paused=True)
     versions = await serving_versions(mesh)
     assert sum(versions) >= 5
     assert await serving_versions(mesh) == versions
@@ -91,7 +86,7 @@ async def test_a_paused_rollout_stands_still_until_it_is_resumed() -> None:
     assert sum(await serving_versions(mesh)) >= 5
     await mesh.deploy("v2", 5)
     assert mesh.cluster.serving("v1"), "a deploy does not resume"
-    await pause(mesh, is_paused=False)
+    await mesh.pause(is_paused=False)
     await mesh.until(lambda: is_running(mesh, "v2", 5))
     await mesh.crash()
 
@@ -101,7 +96,7 @@ async def test_what_is_deployed_while_paused_waits_and_the_version_before_scales
     await mesh.boot()
     await mesh.deploy("v1", 2, user_config_json=GOOD)
     await mesh.until(lambda: is_running(mesh, "v1", 2))
-    await pause(mesh, is_paused=True)
+    await mesh.pause(is_paused=True)
     await mesh.deploy("v2", 2, user_config_json=GOOD)
     assert await serving_versions(mesh) == (2, 0)
     await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=4), ()))
@@ -109,7 +104,7 @@ async def test_what_is_deployed_while_paused_waits_and_the_version_before_scales
     await mesh.deploy("v1", 4, user_config_json='"other"')
     await asyncio.sleep(60.0)
     assert configs(mesh) == {GOOD: 4}
-    await pause(mesh, is_paused=False)
+    await mesh.pause(is_paused=False)
     await mesh.until(lambda: configs(mesh) == {'"other"': 4})
     await mesh.crash()
 
@@ -119,14 +114,14 @@ async def test_a_paused_rollout_scales_down_and_leaves_both_versions() -> None:
     await mesh.boot()
     await mesh.deploy("v1", 6)
     await mesh.until(lambda: is_running(mesh, "v1", 6))
-    await pause(mesh, is_paused=True)
+    await mesh.pause(is_paused=True)
     await mesh.deploy("v2", 6)
     await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=4), ()))
     assert await serving_versions(mesh) == (4, 0)
     assert await fewest(lambda: len(mesh.cluster.serving("v1")), for_s=60.0) == 4
-    await pause(mesh, is_paused=False)
+    await mesh.pause(is_paused=False)
     await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 1)
-    await pause(mesh, is_paused=True)
+    await mesh.pause(is_paused=True)
     _, new = await serving_versions(mesh)
     await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=2), ()))
     assert await serving_versions(mesh) == (2, min(new, 2)), "none stops for a new one"
@@ -140,7 +135,7 @@ async def test_a_paused_rollout_that_scales_up_waits_in_the_queue_of_a_full_clus
     await mesh.boot()
     await mesh.deploy("v1", 3, **one_cpu)
     await mesh.until(lambda: is_running(mesh, "v1", 3))
-    await pause(mesh, is_paused=True)
+    await mesh.pause(is_paused=True)
     await mesh.deploy("v2", 3, **one_cpu)
     await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=5), ()))
     await asyncio.sleep(60.0)

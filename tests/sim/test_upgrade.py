@@ -18,7 +18,7 @@ from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import KEY
-from tests.unit.controller.test_control_servicer import IDENTITY, Context
+from tests.unit.controller.servicer_context import IDENTITY, Context
 
 releases = pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
 

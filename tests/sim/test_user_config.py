@@ -4,8 +4,6 @@ Replicas that refuse it serve on with the one before.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,44 +14,7 @@ from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running, listed
-
-GOOD, BAD, BETTER = '"good"', '"bad"', '"better"'
-
-
-def configs(mesh: Mesh) -> dict[str, int]:
-    """How many replicas serve with each configuration."""
-    found: dict[str, int] = {}
-    for actor in mesh.cluster.serving():
-        config = actor.spec.spec.options.user_config_json
-        found[config] = found.get(config, 0) + 1
-    return found
-
-
-class Attempts(FakeCluster):
-    """Counts the replicas that are reconfigured at the same time, and those that were asked to be."""
-
-    def __init__(self, takes_s: float = 0.2) -> None:
-        super().__init__(seed=1)
-        self.refused_configs = {BAD}
-        self.reached: set[str] = set()
-        self.most_at_once = 0
-        self._takes_s = takes_s
-        self._at_once = 0
-
-    async def _reconfigure(self, actor: Actor, spec: bytes) -> None:
-        with self._counted(actor):
-            await asyncio.sleep(self._takes_s)
-            await super()._reconfigure(actor, spec)
-
-    @contextlib.contextmanager
-    def _counted(self, actor: Actor) -> Iterator[None]:
-        self.reached.add(actor.name)
-        self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            yield
-        finally:
-            self._at_once -= 1
+from tests.sim.user_configs import BAD, BETTER, GOOD, Attempts, configs
 
 
 @pytest.mark.parametrize(("num_replicas", "surge"), [(1, 1), (3, 1), (10, 2)])

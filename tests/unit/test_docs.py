@@ -141,7 +141,8 @@ def test_tables_are_those_of_the_code(document: Path, name: str, make: Callable[
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_configuration_files_are_valid(document: Path) -> None:
     for block in documents.blocks_of(document, "yaml"):
-        read_config("\n" * (block.line - 1) + block.text, document.name)
+        config, _ = read_config("\n" * (block.line - 1) + block.text, document.name)
+        assert config.applications
 
 
 def test_every_command_is_documented() -> None:

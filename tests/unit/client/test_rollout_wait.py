@@ -95,6 +95,7 @@ def test_a_deletion_is_over_when_the_application_was_deployed_again() -> None:
     controller.add("app", "DELETING")
     later(controller, "DEPLOYING")
     rollout_wait.until_deleted(controller, "app")  # type: ignore[arg-type]
+    assert controller.reply.applications[0].status == "DEPLOYING"
 
 
 def test_a_deletion_that_takes_too_long_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:

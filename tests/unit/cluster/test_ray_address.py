@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import grpc
 import pytest
@@ -14,11 +15,20 @@ from mesh.cluster.ray_address import require_reachable, require_token_of_local_r
 METHODS = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray://": "/ray.rpc.RayletDriver/ClusterInfo"}
 
 
+@dataclass
+class Cluster:
+    address: str = ""
+    asked: int = 0
+    """How often its method was called."""
+
+
 @contextmanager
-def cluster_that_answers(method: str, status: grpc.StatusCode) -> Iterator[str]:
-    """Its address. Other methods than this one are not implemented."""
+def cluster_that_answers(method: str, status: grpc.StatusCode) -> Iterator[Cluster]:
+    """Other methods than this one are not implemented."""
+    cluster = Cluster()
 
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        cluster.asked += 1
         context.set_code(status)
         return b""
 
@@ -29,7 +39,8 @@ def cluster_that_answers(method: str, status: grpc.StatusCode) -> Iterator[str]:
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
-            yield f"127.0.0.1:{port}"
+            cluster.address = f"127.0.0.1:{port}"
+            yield cluster
         finally:
             server.stop(None).wait(10)
 
@@ -45,35 +56,40 @@ def test_an_address_without_a_listener_is_refused(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_cluster_that_asks_for_a_token_is_refused_with_the_way_out(scheme: str) -> None:
-    with cluster_that_answers(METHODS[scheme], grpc.StatusCode.UNAUTHENTICATED) as server:
-        address = f"{scheme}{server}"
+    with cluster_that_answers(METHODS[scheme], grpc.StatusCode.UNAUTHENTICATED) as cluster:
+        address = f"{scheme}{cluster.address}"
         with pytest.raises(ConnectionError, match=f"at {address} asks for a token, .* RAY_AUTH_MODE=token"):
             require_reachable(address)
 
 
 def test_ray_sends_its_token_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_address, "is_token_auth_enabled", lambda: True)
-    with cluster_that_answers(METHODS[""], grpc.StatusCode.UNAUTHENTICATED) as server:
-        require_reachable(server)
+    with cluster_that_answers(METHODS[""], grpc.StatusCode.UNAUTHENTICATED) as cluster:
+        require_reachable(cluster.address)
+        assert cluster.asked == 1
 
 
 def test_a_cluster_that_asks_for_no_token_is_reachable() -> None:
-    with cluster_that_answers(METHODS[""], grpc.StatusCode.OK) as server:
-        require_reachable(server)
+    with cluster_that_answers(METHODS[""], grpc.StatusCode.OK) as cluster:
+        require_reachable(cluster.address)
+        assert cluster.asked == 1
 
 
 def test_a_cluster_that_has_another_method_of_its_head_is_reachable() -> None:
-    with cluster_that_answers("/ray.rpc.NodeInfoGcsService/GetClusterId", grpc.StatusCode.OK) as server:
-        require_reachable(server)
+    with cluster_that_answers("/ray.rpc.NodeInfoGcsService/GetClusterId", grpc.StatusCode.OK) as cluster:
+        require_reachable(cluster.address)
+        assert cluster.asked == 1
 
 
 def test_another_server_is_no_cluster() -> None:
     """For instance the gateway of the mesh itself, whose address was taken for that of Ray."""
     with (
-        cluster_that_answers("/shop.Shop/Price", grpc.StatusCode.OK) as server,
-        pytest.raises(ConnectionError, match=f"What listens at {server} is no Ray cluster. Is the port right?"),
+        cluster_that_answers("/shop.Shop/Price", grpc.StatusCode.OK) as cluster,
+        pytest.raises(
+            ConnectionError, match=f"What listens at {cluster.address} is no Ray cluster. Is the port right?"
+        ),
     ):
-        require_reachable(server)
+        require_reachable(cluster.address)
 
 
 @pytest.mark.parametrize(
@@ -90,23 +106,27 @@ def test_a_mode_that_keeps_the_token_from_a_cluster_here_is_named(
     """Ray would try for twenty seconds, and then say that there is no cluster."""
     monkeypatch.setattr(ray_address, "ray_auth_mode", lambda: mode)
     monkeypatch.setattr(ray_address, "is_token_auth_enabled", lambda: mode == "token")
-    with cluster_that_answers(METHODS[""], grpc.StatusCode.UNAUTHENTICATED) as server:
-        monkeypatch.setattr(ray_address, "get_ray_address_from_environment", lambda *asked: server)
+    with cluster_that_answers(METHODS[""], grpc.StatusCode.UNAUTHENTICATED) as cluster:
+        monkeypatch.setattr(ray_address, "get_ray_address_from_environment", lambda *asked: cluster.address)
         if not advice:
             require_token_of_local_ray()
             return
-        with pytest.raises(ConnectionError, match=f"on this machine, {server}, asks for a token, .* {advice}"):
+        with pytest.raises(ConnectionError, match=f"on this machine, {cluster.address}, asks for a token, .* {advice}"):
             require_token_of_local_ray()
 
 
 def test_no_cluster_here_asks_for_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_for: list[object] = []
+
     def find(*asked: object) -> str:
+        looked_for.append(asked)
         raise ConnectionError("no running Ray")
 
     monkeypatch.setattr(ray_address, "ray_auth_mode", lambda: "disabled")
     monkeypatch.setattr(ray_address, "is_token_auth_enabled", lambda: False)
     monkeypatch.setattr(ray_address, "get_ray_address_from_environment", find)
     require_token_of_local_ray()
+    assert len(looked_for) == 1
 
 
 @pytest.mark.parametrize("host", ["localhost", "10.0.0.1"])
@@ -120,8 +140,13 @@ def test_a_listener_that_speaks_otherwise_is_left_to_ray(monkeypatch: pytest.Mon
     monkeypatch.setattr(ray_address, "_ANSWER_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         require_reachable(f"127.0.0.1:{silent.getsockname()[1]}")
+        silent.settimeout(10)
+        assert silent.accept(), "it was asked"
 
 
 @pytest.mark.parametrize("word", ["auto", "ray://cluster", "other://cluster"])
-def test_what_is_no_address_is_left_to_ray(word: str) -> None:
+def test_what_is_no_address_is_left_to_ray(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(grpc, "insecure_channel", asked.append)
     require_reachable(word)
+    assert asked == []

@@ -11,39 +11,11 @@ import pytest
 
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.event_log import EventLog
-from mesh.controller.report.mesh_picture import ControllerIdentity
 from mesh.v1 import common_pb2, control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.unit.controller.builders import KEY, application
-
-IDENTITY = ControllerIdentity(pid=7, node_id="n1", started_unix_s=2.5, restarts=3, mesh_id=b"this mesh")
-
-
-class Aborted(Exception):
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code = code
-
-
-class Context:
-    """The servicer's end of one RPC; a test plays the client."""
-
-    def __init__(self) -> None:
-        self.reports: asyncio.Queue[Any] = asyncio.Queue()
-        self.updates: asyncio.Queue[control_pb2.Update] = asyncio.Queue()
-
-    async def abort(self, code: grpc.StatusCode, details: str) -> None:
-        raise Aborted(code, details)
-
-    async def read(self) -> Any:
-        return await self.reports.get()
-
-    async def send_initial_metadata(self, metadata: tuple[()]) -> None:
-        assert self.updates.empty(), "gRPC sends it before the first message"
-
-    async def write(self, update: control_pb2.Update) -> None:
-        await self.updates.put(update)
+from tests.unit.controller.servicer_context import IDENTITY, Aborted, Context
 
 
 def with_servicer(scenario: Callable[[ControlServicer, Mesh], Awaitable[None]]) -> None:

@@ -13,8 +13,8 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.unit.controller.builders import application
+from tests.unit.controller.cpu_time import RUNS, measured
 from tests.unit.controller.dict_kv import DictKeyValue
-from tests.unit.controller.test_scale import RUNS, measured
 
 COUNT = 2000
 NAME = DeploymentKey("app7", "Model")

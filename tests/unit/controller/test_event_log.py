@@ -46,42 +46,41 @@ def test_a_reader_goes_on_after_the_last_event_it_has_seen() -> None:
 
 def test_the_next_controller_has_the_events_of_the_one_before() -> None:
     """Its first events come after them, and readers go on."""
-    run_in_fake_time(_restart())
 
+    async def main() -> None:
+        kv = DictKeyValue()
+        old = EventLog(lambda: 1.0)
+        keeping = asyncio.create_task(old.keep(StateStore(kv)))
+        log(old, "one", "two")
+        await asyncio.sleep(settings().controller.events_interval_s + 1)
+        log(old, "never stored")
+        keeping.cancel()
+        new = EventLog(lambda: 2.0)
+        log(new, "started")
+        await new.load(StateStore(kv))
+        assert texts(new) == ["one", "two", "started"]
+        assert texts(new, old.since(0)[-1].number) == ["started"]
 
-async def _restart() -> None:
-    kv = DictKeyValue()
-    old = EventLog(lambda: 1.0)
-    keeping = asyncio.create_task(old.keep(StateStore(kv)))
-    log(old, "one", "two")
-    await asyncio.sleep(settings().controller.events_interval_s + 1)
-    log(old, "never stored")
-    keeping.cancel()
-    new = EventLog(lambda: 2.0)
-    log(new, "started")
-    await new.load(StateStore(kv))
-    assert texts(new) == ["one", "two", "started"]
-    assert texts(new, old.since(0)[-1].number) == ["started"]
+    run_in_fake_time(main())
 
 
 def test_a_store_that_fails_is_tried_again() -> None:
-    run_in_fake_time(_fail())
+    async def main() -> None:
+        kv = DictKeyValue()
+        store, events = StateStore(kv), EventLog(lambda: 1.0)
+        store.claim()
+        newer = StateStore(kv)
+        newer.claim()
+        keeping = asyncio.create_task(events.keep(store))
+        log(events, "of a controller that was replaced")
+        await asyncio.sleep(20)
+        assert store.load_events() == b"", "only the newest controller stores anything"
+        store.epoch = newer.epoch
+        await asyncio.sleep(20)
+        assert b"replaced" in store.load_events()
+        keeping.cancel()
 
-
-async def _fail() -> None:
-    kv = DictKeyValue()
-    store, events = StateStore(kv), EventLog(lambda: 1.0)
-    store.claim()
-    newer = StateStore(kv)
-    newer.claim()
-    keeping = asyncio.create_task(events.keep(store))
-    log(events, "of a controller that was replaced")
-    await asyncio.sleep(20)
-    assert store.load_events() == b"", "only the newest controller stores anything"
-    store.epoch = newer.epoch
-    await asyncio.sleep(20)
-    assert b"replaced" in store.load_events()
-    keeping.cancel()
+    run_in_fake_time(main())
 
 
 def test_a_controller_that_ends_stores_its_last_events_first() -> None:

@@ -122,19 +122,18 @@ def test_the_stacks_of_a_hung_process_name_the_functions_of_its_threads() -> Non
 
 
 def test_the_stack_of_a_task_ends_with_what_it_waits_for() -> None:
-    asyncio.run(_wait_inside())
+    async def main() -> None:
+        async def outer() -> None:
+            await inner()
 
+        async def inner() -> None:
+            await asyncio.Event().wait()
 
-async def _wait_inside() -> None:
-    async def outer() -> None:
-        await inner()
+        task = asyncio.create_task(outer(), name="a turn")
+        await asyncio.sleep(0)
+        text = awaits_of(task)
+        task.cancel()
+        assert text.startswith("Task a turn:")
+        assert -1 < text.find("await inner()") < text.find("await asyncio.Event().wait()")
 
-    async def inner() -> None:
-        await asyncio.Event().wait()
-
-    task = asyncio.create_task(outer(), name="a turn")
-    await asyncio.sleep(0)
-    text = awaits_of(task)
-    task.cancel()
-    assert text.startswith("Task a turn:")
-    assert -1 < text.find("await inner()") < text.find("await asyncio.Event().wait()")
+    asyncio.run(main())

@@ -5,13 +5,11 @@ an idle machine: a core that is shared runs a loop of known cost slower (`slowne
 """
 
 import asyncio
-import gc
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +33,7 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
+from tests.unit.controller.cpu_time import RUNS, cpu_s, measured
 
 SHAPES = [(1, 1, 10_000), (500, 4, 5)]
 """Applications, deployments of each, replicas of each of these: 10,000 in all."""
@@ -45,57 +44,6 @@ NODES = tuple(
 FULL = tuple(replace(node, available={"CPU": 0.0}) for node in NODES)
 NOW_S = 1000.0
 KEY = DeploymentKey("app0", "D0")
-RUNS = 5
-
-
-LOOP_S = 0.009
-"""What `known_loop` takes of an idle core of the machine that the budgets are for."""
-
-
-def known_loop() -> dict[str, tuple[int, str]]:
-    """Objects, strings and a dictionary, as the code that is measured makes them."""
-    return {f"r{number}": (number, f"n{number}") for number in range(30_000)}
-
-
-def slowness() -> float:
-    """How many times longer this core takes at the moment than an idle one; 1 at least."""
-    times = []
-    for _ in range(3):
-        began_s = time.thread_time()
-        known_loop()
-        times.append(time.thread_time() - began_s)
-    return max(1.0, min(times) / LOOP_S)
-
-
-@dataclass
-class Spent:
-    """CPU time of this thread in seconds of an idle core."""
-
-    s: float = 0.0
-
-
-@contextmanager
-def measured() -> Iterator[Spent]:
-    """Without the garbage collector: what it takes depends on what the tests before have left."""
-    spent, slow = Spent(), slowness()
-    gc.disable()
-    began_s = time.thread_time()
-    try:
-        yield spent
-        spent.s = time.thread_time() - began_s
-    finally:
-        gc.enable()
-    spent.s /= max(slow, slowness())
-
-
-def cpu_s(work: Callable[[], object], runs: int = RUNS) -> float:
-    """The least of a few runs, in seconds of an idle core."""
-    times = []
-    for _ in range(runs):
-        with measured() as spent:
-            work()
-        times.append(spent.s)
-    return min(times)
 
 
 def wanted(shape: tuple[int, int, int], version: str = "v1") -> Desired:
@@ -191,43 +139,43 @@ def held(target: DeploymentTarget) -> DeploymentTarget:
 
 def test_ten_thousand_starts_that_begin_in_one_turn() -> None:
     """0.6 s on the event loop, and what else is asked of Ray does not wait for them."""
-    asyncio.run(_start())
 
+    async def main() -> None:
+        desired, numbers, is_over = wanted(SHAPES[0]), itertools.count(), threading.Event()
+        registry, runtime = ActorRegistry(lambda: NOW_S, lambda: None), RayRuntime(time.monotonic, time.time)
+        tasks: list[asyncio.Task[None]] = []
+        keeper = ReplicaKeeper(
+            registry,
+            runtime,
+            ActorCalls(runtime, asyncio.Event().wait),  # type: ignore[arg-type]
+            lambda work, name: tasks.append(asyncio.create_task(work, name=name)),
+            lambda: f"i{next(numbers)}",
+        )
+        keeper.desired = desired
+        planned = plan(desired, Observed(nodes=NODES), NOW_S, settings().controller).actions
+        starts = [each for each in planned if isinstance(each, StartReplica)]
+        assert len(starts) == 10_000
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ray_core, "spawn_actor", lambda *_, **__: is_over.wait(60))
+            patch.setattr(ray_core, "find_actor", lambda name: None)
+            patch.setattr(ray_placement, "list_node_states", lambda: [])
+            try:
+                with measured() as spent:
+                    for start in starts:
+                        keeper.begin(start)
+                    await asyncio.sleep(0)
+                async with asyncio.timeout(30):
+                    assert await runtime.nodes() == []
+                    await runtime.kill("another")
+                assert not any(task.done() for task in tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                is_over.set()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        assert spent.s < 0.6
 
-async def _start() -> None:
-    desired, numbers, is_over = wanted(SHAPES[0]), itertools.count(), threading.Event()
-    registry, runtime = ActorRegistry(lambda: NOW_S, lambda: None), RayRuntime(time.monotonic, time.time)
-    tasks: list[asyncio.Task[None]] = []
-    keeper = ReplicaKeeper(
-        registry,
-        runtime,
-        ActorCalls(runtime, asyncio.Event().wait),  # type: ignore[arg-type]
-        lambda work, name: tasks.append(asyncio.create_task(work, name=name)),
-        lambda: f"i{next(numbers)}",
-    )
-    keeper.desired = desired
-    planned = plan(desired, Observed(nodes=NODES), NOW_S, settings().controller).actions
-    starts = [each for each in planned if isinstance(each, StartReplica)]
-    assert len(starts) == 10_000
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ray_core, "spawn_actor", lambda *_, **__: is_over.wait(60))
-        patch.setattr(ray_core, "find_actor", lambda name: None)
-        patch.setattr(ray_placement, "list_node_states", lambda: [])
-        try:
-            with measured() as spent:
-                for start in starts:
-                    keeper.begin(start)
-                await asyncio.sleep(0)
-            async with asyncio.timeout(30):
-                assert await runtime.nodes() == []
-                await runtime.kill("another")
-            assert not any(task.done() for task in tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            is_over.set()
-            await asyncio.gather(*tasks, return_exceptions=True)
-    assert spent.s < 0.6
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -263,77 +211,77 @@ async def streams_of(publisher: Publisher, count: int) -> list[Subscriber]:
 
 def test_a_thousand_callers_hear_of_one_changed_replica_of_ten_thousand() -> None:
     """20 ms and 2 MiB in all."""
-    asyncio.run(_tell())
 
+    async def main() -> None:
+        desired, controller = wanted(SHAPES[0]), Controller()
+        replicas = tuple(replicas_of(desired))
+        controller.turn(desired, Observed(nodes=FULL, replicas=replicas))
+        streams = await streams_of(controller.publisher, 1000)
+        times_s, sizes = [], []
+        for lost in range(RUNS):
+            observed = Observed(nodes=FULL, replicas=replicas[lost + 1 :])
+            snapshots = build_snapshots(desired, observed, controller.judge.verdicts)
+            routes = build_routes(desired, observed)
+            with measured() as spent:
+                controller.publisher.publish(desired, snapshots, routes)
+                updates = [await controller.publisher.next_update(stream) for stream in streams]
+            times_s.append(spent.s)
+            sizes.append(sum(update.ByteSize() for update in updates))
+        assert max(sizes) < 2 * 1024 * 1024
+        assert min(times_s) < 0.02
 
-async def _tell() -> None:
-    desired, controller = wanted(SHAPES[0]), Controller()
-    replicas = tuple(replicas_of(desired))
-    controller.turn(desired, Observed(nodes=FULL, replicas=replicas))
-    streams = await streams_of(controller.publisher, 1000)
-    times_s, sizes = [], []
-    for lost in range(RUNS):
-        observed = Observed(nodes=FULL, replicas=replicas[lost + 1 :])
-        snapshots = build_snapshots(desired, observed, controller.judge.verdicts)
-        routes = build_routes(desired, observed)
-        with measured() as spent:
-            controller.publisher.publish(desired, snapshots, routes)
-            updates = [await controller.publisher.next_update(stream) for stream in streams]
-        times_s.append(spent.s)
-        sizes.append(sum(update.ByteSize() for update in updates))
-    assert max(sizes) < 2 * 1024 * 1024
-    assert min(times_s) < 0.02
+    asyncio.run(main())
 
 
 def test_two_hundred_drains_with_eleven_thousand_streams() -> None:
     """0.2 s. They wait until every stream has the change."""
-    asyncio.run(_drain())
 
-
-async def _drain() -> None:
-    publisher = Publisher(1)
-    desired = wanted((1, 1, 3))
-    observed = Observed(nodes=FULL, replicas=tuple(replicas_of(desired)))
-    routes = build_routes(desired, observed)
-    publisher.publish(desired, build_snapshots(desired, observed, {}), routes)
-    streams = await streams_of(publisher, 11_000)
-    fewer = Observed(nodes=FULL, replicas=observed.replicas[1:])
-    publisher.publish(desired, build_snapshots(desired, fewer, {}), routes)
-    with measured() as began:
-        drains = [asyncio.create_task(publisher.flush()) for _ in range(200)]
+    async def main() -> None:
+        publisher = Publisher(1)
+        desired = wanted((1, 1, 3))
+        observed = Observed(nodes=FULL, replicas=tuple(replicas_of(desired)))
+        routes = build_routes(desired, observed)
+        publisher.publish(desired, build_snapshots(desired, observed, {}), routes)
+        streams = await streams_of(publisher, 11_000)
+        fewer = Observed(nodes=FULL, replicas=observed.replicas[1:])
+        publisher.publish(desired, build_snapshots(desired, fewer, {}), routes)
+        with measured() as began:
+            drains = [asyncio.create_task(publisher.flush()) for _ in range(200)]
+            await asyncio.sleep(0)
+        for stream in streams:
+            await publisher.next_update(stream)
+        assert not any(drain.done() for drain in drains)
+        readers = [asyncio.create_task(publisher.next_update(stream)) for stream in streams]
         await asyncio.sleep(0)
-    for stream in streams:
-        await publisher.next_update(stream)
-    assert not any(drain.done() for drain in drains)
-    readers = [asyncio.create_task(publisher.next_update(stream)) for stream in streams]
-    await asyncio.sleep(0)
-    with measured() as ended:
-        await asyncio.gather(*drains)
-    for reader in readers:
-        reader.cancel()
-    assert began.s + ended.s < 0.2
+        with measured() as ended:
+            await asyncio.gather(*drains)
+        for reader in readers:
+            reader.cancel()
+        assert began.s + ended.s < 0.2
+
+    asyncio.run(main())
 
 
 def test_eleven_thousand_streams_come_and_go() -> None:
     """A second for each: a stream looks at those of its node only, and loads are found by their stream."""
-    asyncio.run(_come_and_go())
 
+    async def main() -> None:
+        publisher, loads = Publisher(1), ReportedLoads()
+        load = control_pb2.DeploymentLoad(deployment={"app": KEY.app, "name": KEY.name}, ongoing=1.0)
+        with measured() as came:
+            streams = await streams_of(publisher, 11_000)
+        for number, stream in enumerate(streams):
+            for _ in range(5):
+                loads.report(f"p{number}", stream, load, NOW_S)
+        with measured() as went:
+            for stream in streams:
+                publisher.close(stream)
+                loads.forget(stream)
+        assert loads.load(KEY).ongoing == 0
+        assert came.s < 1.0
+        assert went.s < 1.0
 
-async def _come_and_go() -> None:
-    publisher, loads = Publisher(1), ReportedLoads()
-    load = control_pb2.DeploymentLoad(deployment={"app": KEY.app, "name": KEY.name}, ongoing=1.0)
-    with measured() as came:
-        streams = await streams_of(publisher, 11_000)
-    for number, stream in enumerate(streams):
-        for _ in range(5):
-            loads.report(f"p{number}", stream, load, NOW_S)
-    with measured() as went:
-        for stream in streams:
-            publisher.close(stream)
-            loads.forget(stream)
-    assert loads.load(KEY).ongoing == 0
-    assert came.s < 1.0
-    assert went.s < 1.0
+    asyncio.run(main())
 
 
 def test_two_hundred_clients_that_wait_for_an_application_each() -> None:

@@ -79,7 +79,7 @@ def sold_out() -> grpc.Status:
     return rpc_status.to_status(status)
 
 
-def check_answers_of_grpc_js(result: Any) -> None:
+def assert_answers_of_grpc_js(result: Any) -> None:
     """What the script prints, as JSON, if the shop is served right."""
     assert result["sizes"] == [0, 1, 70_000, 1_000_000, 4_000_000]
     assert result["many"] == list(range(300))

@@ -99,6 +99,7 @@ def test_clients_that_do_not_read_are_aborted() -> None:
             writer.write(request())
             await until(lambda: gateway.listener.buffered_bytes > 1_000_000, "the answer waits")
             await until(lambda: not gateway.listener.connections, "the client is given up")
+            assert gateway.listener.buffered_bytes == 0
             writer.close()
 
     on_io_loop(scenario())
@@ -267,5 +268,6 @@ def test_many_clients_that_come_and_go_leave_nothing() -> None:
                     _, writer = await connect(gateway)
                     writer.write(data)
                     writer.transport.abort()
+            assert await status_of(gateway, request("GET / HTTP/1.1", "connection: close")) == 200
 
     on_io_loop(scenario())

@@ -45,6 +45,7 @@ def test_a_preface_in_pieces_is_http2() -> None:
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0)
             await client.until(lambda: stream in client.ended)
+            assert (client.headers[stream][":status"], client.bodies[stream]) == ("200", b"GET /a b http shop")
             writer.close()
 
     on_io_loop(scenario())

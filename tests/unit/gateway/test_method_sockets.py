@@ -247,9 +247,12 @@ def test_messages_wait_for_the_replica() -> None:
         async with scene.connect(CHAT) as client:
             for pages in range(3):
                 await client.send(book(pages))
-            await until(lambda: len(scene.router.link.items) == 1, "the first message")
+            await until(lambda: scene.router.link.items, "the first message")
+            await asyncio.wait_for(await client.ping(), 10)  # the gateway has read all that was sent before
+            assert scene.router.link.items == [book(0)]
             allow(scene.router.calls[0], 5)
             await until(lambda: len(scene.router.link.items) == 3, "the others")
+            assert scene.router.link.items == [book(0), book(1), book(2)]
 
     run(play)
 

@@ -187,10 +187,10 @@ def test_port_0_is_any_free_port():
         node = Node(FakeRouter())
         node.spec.options.grpc_port = node.spec.options.http_port = 0
         ready = await node.gateway.start()
+        node.process.publish(route_table("shop"))
+        assert ready.grpc_address != ready.http_address
         for address in (ready.grpc_address, ready.http_address):
-            host, _, port = address.rpartition(":")
-            _, writer = await asyncio.open_connection(host, int(port))
-            writer.close()
+            assert await asyncio.to_thread(fetch, f"http://{address}/-/healthz", "GET") == (200, "success")
         await node.gateway.close()
 
     on_io_loop(scenario())

@@ -165,7 +165,7 @@ def calls(path: str, *, streams_request: bool = False, streams_response: bool = 
     )
 
 
-def check_one_meaning(call: TypedCall, script: Script, clients: dict[str, Client]) -> None:
+def assert_one_meaning(call: TypedCall, script: Script, clients: dict[str, Client]) -> None:
     expected = Seen(
         code=script.code,
         message=script.message if script.code else "",
@@ -183,10 +183,10 @@ def check_one_meaning(call: TypedCall, script: Script, clients: dict[str, Client
                 return await client(listener.port, call)
 
         seen = on_io_loop(make_it())
-        compare(name, seen, expected, call, method.saw)
+        assert_seen(name, seen, expected, call, method.saw)
 
 
-def compare(name: str, seen: Seen, expected: Seen, call: TypedCall, saw: MethodSaw) -> None:
+def assert_seen(name: str, seen: Seen, expected: Seen, call: TypedCall, saw: MethodSaw) -> None:
     assert (seen.code, seen.responses) == (expected.code, expected.responses), name
     # A client of Connect takes an empty text for none, and writes one of its own.
     if expected.message or "onnect" not in name:
@@ -210,31 +210,31 @@ some = settings(max_examples=40, deadline=None, suppress_health_check=list(Healt
 @some
 @given(calls(PRICE), SCRIPTS)
 def test_a_unary_call_means_the_same_in_every_dialect(call: TypedCall, script: Script) -> None:
-    check_one_meaning(call, script, CLIENTS)
+    assert_one_meaning(call, script, CLIENTS)
 
 
 @some
 @given(calls(STOCK_PRICE), SCRIPTS)
 def test_a_call_by_get_means_the_same(call: TypedCall, script: Script) -> None:
-    check_one_meaning(call, script, GET_CLIENTS)
+    assert_one_meaning(call, script, GET_CLIENTS)
 
 
 @some
 @given(calls(LIST, streams_response=True), SCRIPTS)
 def test_a_server_stream_means_the_same_in_every_dialect(call: TypedCall, script: Script) -> None:
-    check_one_meaning(call, script, CLIENTS)
+    assert_one_meaning(call, script, CLIENTS)
 
 
 @some
 @given(calls(TOTAL, streams_request=True), SCRIPTS)
 def test_a_client_stream_means_the_same_in_every_dialect_that_has_them(call: TypedCall, script: Script) -> None:
-    check_one_meaning(call, script, STREAMING_CLIENTS)
+    assert_one_meaning(call, script, STREAMING_CLIENTS)
 
 
 @some
 @given(calls(HAGGLE, streams_request=True, streams_response=True), SCRIPTS)
 def test_a_bidirectional_stream_means_the_same_in_every_dialect_that_has_them(call: TypedCall, script: Script) -> None:
-    check_one_meaning(call, script, STREAMING_CLIENTS)
+    assert_one_meaning(call, script, STREAMING_CLIENTS)
 
 
 @pytest.mark.parametrize("name", CLIENTS)

@@ -192,10 +192,13 @@ def test_a_new_certificate_is_served_while_calls_go_on(pki: Pki) -> None:
 
 def test_the_watch_of_a_gateway_runs_by_itself(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        async with guarded(FakeRouter(echo), **tls_options(pki)) as (_, security):
+        async with guarded(FakeRouter(echo), **tls_options(pki)) as (gateway, security):
+            before = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", gateway.port), timeout=10)
             expires_at_s = security._tls["grpc"].expires_at_s
             pki.server(days=9)
             await until(lambda: security._tls["grpc"].expires_at_s > expires_at_s, "the new certificate")
+            after = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", gateway.port), timeout=10)
+            assert before != after
 
     often = replace(settings(), gateway=GatewaySettings(files_interval_s=0.01))
     monkeypatch.setattr("gateway.security.settings", lambda: often)

@@ -36,6 +36,7 @@ def test_a_cancelled_waiter_gives_up_its_call(mesh: SmallMesh, store: Store) -> 
         await until_async(lambda: store.started, "the call to run")
         waiting.cancel()
         await asyncio.wait([waiting])
+        assert waiting.cancelled()
 
     asyncio.run(wait())
     until(lambda: store.cancelled == 1, "the user's code to see it")

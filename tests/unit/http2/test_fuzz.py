@@ -37,7 +37,7 @@ LIMITS = Limits(streams_max=8, control_burst=60, header_list_max_bytes=1_000)
 fuzzed = settings(max_examples=150, derandomize=True)
 
 
-def check(end: End, written: bytes, received_bytes: int) -> None:
+def assert_sound(end: End, written: bytes, received_bytes: int) -> None:
     """What holds at any time, whatever has come."""
     connection = end.connection
     frames = read_frames(written)
@@ -56,7 +56,8 @@ def check(end: End, written: bytes, received_bytes: int) -> None:
         assert exchange.has_heard_the_end or not exchange.stream.has_ended
 
 
-def run(end: End, pieces: Iterable[bytes], *, pauses: Iterable[bool] = ()) -> None:
+def assert_stays_sound(end: End, pieces: Iterable[bytes], *, pauses: Iterable[bool] = ()) -> None:
+    """It receives the pieces, one after the other. `pauses`: before which its socket fills, or empties again."""
     written, count = bytearray(), 0
     pausing = iter(pauses)
     for piece in pieces:
@@ -68,7 +69,7 @@ def run(end: End, pieces: Iterable[bytes], *, pauses: Iterable[bool] = ()) -> No
         end.connection.receive(piece)
         count += len(piece)
         written += end.output()
-        check(end, bytes(written), count)
+        assert_sound(end, bytes(written), count)
 
 
 def cut(sent: bytes, sizes: list[int]) -> Iterable[bytes]:
@@ -137,13 +138,15 @@ sizes = st.lists(st.integers(1, 30), max_size=40)
 @given(sent=st.binary(max_size=200), sizes=sizes)
 @fuzzed
 def test_random_bytes(make: type[End], sent: bytes, sizes: list[int]) -> None:
-    run(make(), cut(sent, sizes))
+    assert_stays_sound(make(), cut(sent, sizes))
 
 
 @given(sent=st.binary(max_size=100), sizes=sizes, keep=st.integers(0, 40))
 @fuzzed
 def test_random_bytes_from_the_beginning(sent: bytes, sizes: list[int], keep: int) -> None:
-    run(ServerEnd(LIMITS, echo, is_greeted=False), cut((wire.PREFACE + settings_frame())[:keep] + sent, sizes))
+    assert_stays_sound(
+        ServerEnd(LIMITS, echo, is_greeted=False), cut((wire.PREFACE + settings_frame())[:keep] + sent, sizes)
+    )
 
 
 @ENDS
@@ -154,8 +157,8 @@ def test_random_bytes_from_the_beginning(sent: bytes, sizes: list[int], keep: in
 )
 @fuzzed
 def test_random_frames(make: type[End], frames: list[bytes], sizes: list[int], pauses: list[bool]) -> None:
-    run(make(), frames, pauses=pauses)
-    run(make(), cut(b"".join(frames), sizes))
+    assert_stays_sound(make(), frames, pauses=pauses)
+    assert_stays_sound(make(), cut(b"".join(frames), sizes))
 
 
 CONVERSATION = {
@@ -223,13 +226,13 @@ def mutated(frames: list[bytes], changes: list[tuple[str, int, int]]) -> bytes:
 @given(changes=mutations, sizes=sizes)
 @fuzzed
 def test_mutated_conversations(make: type[End], changes: list[tuple[str, int, int]], sizes: list[int]) -> None:
-    run(make(), cut(mutated(CONVERSATION[make], changes), sizes))
+    assert_stays_sound(make(), cut(mutated(CONVERSATION[make], changes), sizes))
 
 
 @pytest.mark.parametrize("make", CONVERSATION)
 def test_the_conversation_that_is_mutated_is_valid(make: type[End]) -> None:
     end = make()
-    run(end, CONVERSATION[make])
+    assert_stays_sound(end, CONVERSATION[make])
     assert end.connection.fault is None
     assert all(each.is_complete for stream_id, each in end.exchanges.items() if stream_id in (1, 3, 9))
 

@@ -305,7 +305,8 @@ def test_a_look_that_fails_does_not_end_the_looks(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "_LOOK_INTERVAL_S", 0.001)
 
     async def scenario() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        reported: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
         transports = TransportSet(POLICY, FakeClock())
         shell = Shell()
         looks: list[float] = []
@@ -317,6 +318,8 @@ def test_a_look_that_fails_does_not_end_the_looks(monkeypatch: pytest.MonkeyPatc
         shell.transport.look_after = fail  # type: ignore[method-assign]
         transports.add(shell.transport)
         await until(lambda: len(looks) > 3, "it is looked at again")
+        assert {str(each["exception"]) for each in reported} == {"a bug"}
+        assert transports._timer is not None
 
     shells(scenario)
 

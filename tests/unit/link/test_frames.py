@@ -268,4 +268,5 @@ def test_wrong_bytes_are_malformed_or_what_protobuf_makes_of_them(garbage: bytes
     changed[position % len(good)] = byte
     for message in (garbage, good[: position % len(good)] + garbage, bytes(changed)):
         with contextlib.suppress(MalformedFrameError, DecodeError):
-            Received(message)
+            calls = Received(message).calls
+            assert len(calls) == len(replica_pb2.Frames.FromString(message).frames)

@@ -195,6 +195,7 @@ def test_a_caller_survives_a_replica_that_sends_nonsense_and_connects_again(answ
         on_io(replica._start())
         mesh = SmallMesh((replica,))
         until(lambda: server.links >= 2, "a second attempt")
+        assert (mesh.router.has_replicas, mesh.router.ongoing) == (True, 0)
         mesh.close()
 
 

@@ -308,9 +308,10 @@ def test_a_replica_wants_as_many_copies_as_the_most_demanding_of_its_loaders() -
     assert [copies_min_of(target) for target in (Copied(), Ready(), object())] == [3, 1, 1]
 
 
-async def test_objects_without_loaders_preload_nothing() -> None:
+async def test_objects_without_loaders_preload_nothing(registry: ModelRegistry) -> None:
     for target in (object(), lambda: None, Zoo()):
         await preload_models(target)
+    assert registry.model_ids() == []
 
 
 def test_a_deployment_serves_with_its_models_loaded(mesh_app: Any) -> None:

@@ -10,7 +10,12 @@ DEADLINE_S = 10.0
 
 
 def test_a_condition_that_is_true_needs_no_wake() -> None:
-    asyncio.run(asyncio.wait_for(Waiters().until(lambda: True), DEADLINE_S))
+    async def scenario() -> None:
+        waiters = Waiters()
+        await asyncio.wait_for(waiters.until(lambda: True), DEADLINE_S)
+        assert not waiters._futures
+
+    asyncio.run(scenario())
 
 
 def test_a_wake_ends_only_the_waits_whose_condition_has_become_true() -> None:
@@ -38,6 +43,7 @@ def test_a_cancelled_wait_does_not_disturb_the_others() -> None:
         waiters.wake()
         async with asyncio.timeout(DEADLINE_S):
             await second
+        assert (first.cancelled(), second.cancelled()) == (True, False)
 
     asyncio.run(scenario())
 

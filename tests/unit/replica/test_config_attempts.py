@@ -8,35 +8,33 @@ from mesh.replica.config_attempts import ConfigAttempts
 
 
 def test_what_was_refused_is_remembered_until_another_one_is_taken_over() -> None:
-    asyncio.run(_refuse_and_take())
+    async def main() -> None:
+        attempts = ConfigAttempts()
+        with pytest.raises(KeyError):
+            async with attempts.attempt("c2"):
+                raise KeyError("threshold")
+        assert (attempts.rejected_version, attempts.rejection) == ("c2", "KeyError: 'threshold'")
+        async with attempts.attempt("c3"):
+            pass
+        assert (attempts.rejected_version, attempts.rejection) == ("", "")
 
-
-async def _refuse_and_take() -> None:
-    attempts = ConfigAttempts()
-    with pytest.raises(KeyError):
-        async with attempts.attempt("c2"):
-            raise KeyError("threshold")
-    assert (attempts.rejected_version, attempts.rejection) == ("c2", "KeyError: 'threshold'")
-    async with attempts.attempt("c3"):
-        pass
-    assert (attempts.rejected_version, attempts.rejection) == ("", "")
+    asyncio.run(main())
 
 
 def test_a_second_attempt_waits_for_the_first() -> None:
-    asyncio.run(_attempt_twice())
+    async def main() -> None:
+        attempts, steps, gate = ConfigAttempts(), list[str](), asyncio.Event()
 
+        async def attempt(name: str) -> None:
+            async with attempts.attempt(name):
+                steps.append(f"{name} begins")
+                await gate.wait()
+                steps.append(f"{name} ends")
 
-async def _attempt_twice() -> None:
-    attempts, steps, gate = ConfigAttempts(), list[str](), asyncio.Event()
+        both = asyncio.gather(attempt("c1"), attempt("c2"))
+        await asyncio.sleep(0)
+        gate.set()
+        await both
+        assert steps == ["c1 begins", "c1 ends", "c2 begins", "c2 ends"]
 
-    async def attempt(name: str) -> None:
-        async with attempts.attempt(name):
-            steps.append(f"{name} begins")
-            await gate.wait()
-            steps.append(f"{name} ends")
-
-    both = asyncio.gather(attempt("c1"), attempt("c2"))
-    await asyncio.sleep(0)
-    gate.set()
-    await both
-    assert steps == ["c1 begins", "c1 ends", "c2 begins", "c2 ends"]
+    asyncio.run(main())

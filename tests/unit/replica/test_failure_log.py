@@ -112,7 +112,10 @@ def test_an_exception_without_words_is_logged_by_its_name(log: FailureLog, caplo
 
 
 def test_a_log_that_fails_harms_no_call(log: FailureLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
     def broken(record: logging.LogRecord) -> bool:
+        seen.append(record.getMessage())
         raise SystemExit(1)
 
     logging.getLogger("mesh").addFilter(broken)
@@ -120,6 +123,7 @@ def test_a_log_that_fails_harms_no_call(log: FailureLog, monkeypatch: pytest.Mon
         log.record("buy", "r1", ValueError("boom"))
     finally:
         logging.getLogger("mesh").removeFilter(broken)
+    assert seen == ["buy failed: ValueError: boom"]
 
 
 def test_a_flood_is_cut_and_counted(log: FailureLog, now_s: list[float], caplog: pytest.LogCaptureFixture) -> None:

@@ -84,13 +84,15 @@ def test_a_new_limit_of_the_deployment_applies_to_calls_that_wait(full: SmallMes
     waiting = full.handle().remote()
     until(lambda: full.router.queued, "the call to wait")
     publish(full, 0.1)
-    error_of(waiting)
+    assert "Its queue_timeout_s is 0.1." in str(error_of(waiting))
+    assert full.router.queued == 0
 
 
 def test_a_short_limit_is_kept_behind_a_long_one(full: SmallMesh) -> None:
     long = full.handle(queue_timeout_s=60).remote()
     until(lambda: full.router.queued, "the call to wait")
-    error_of(full.handle(queue_timeout_s=0.1).remote())
+    assert "Its queue_timeout_s is 0.1." in str(error_of(full.handle(queue_timeout_s=0.1).remote()))
+    assert full.router.queued == 1
     long.cancel()
 
 

@@ -148,7 +148,7 @@ def test_trailers_alone_and_behind_headers() -> None:
             (b"503", 14),
             (b"504", 14),
         ],
-        *[(b"500", 2), (b"418", 2), (b"302", 2), (b"odd", 2)],
+        *[(b"500", 2), (b"418", 2), (b"302", 2), (b"odd", 2), (b"9" * 5_000, 2)],
     ],
 )
 def test_answers_of_http_servers(status: bytes, code: int) -> None:

@@ -104,12 +104,12 @@ def test_methods_that_no_one_serves(client: str) -> None:
 def test_stock_clients_in_threads(servicer: Any, carrier: str) -> None:
     async def talk() -> None:
         async with our_server(servicer(), carrier) as (_, address):
-            await asyncio.to_thread(_talk_in_a_thread, address, carrier)
+            await asyncio.to_thread(_assert_all_arities_in_a_thread, address, carrier)
 
     scenario(talk())
 
 
-def _talk_in_a_thread(address: str, carrier: str) -> None:
+def _assert_all_arities_in_a_thread(address: str, carrier: str) -> None:
     with open_channel("sync", address, carrier) as channel:
         shop = shop_pb2_grpc.ShopStub(channel)
         for size in SIZES:

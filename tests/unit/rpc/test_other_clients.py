@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.fakes.client_programs import SHOP_PROTO, check_answers_of_grpc_js, install_grpc_js, run, tool
+from tests.unit.fakes.client_programs import SHOP_PROTO, assert_answers_of_grpc_js, install_grpc_js, run, tool
 from tests.unit.fakes.rpc_ends import AsyncShop, Item, ThreadShop, certificate_files, our_server, scenario
 
 pytestmark = pytest.mark.timeout(240)
@@ -50,7 +50,7 @@ def test_grpc_js(grpc_js: Path, servicer: Any, carrier: str) -> None:
     def talk(address: str) -> bytes:
         return run("node", "client.js", address, str(SHOP_PROTO), *certificate, folder=grpc_js)
 
-    check_answers_of_grpc_js(json.loads(against_our_server(servicer(), talk, carrier)))
+    assert_answers_of_grpc_js(json.loads(against_our_server(servicer(), talk, carrier)))
 
 
 # ---- Tools of HTTP/2 -------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def test_details_of_an_unknown_type_stay_packed(value: bytes) -> None:
 
 @given(st.binary(max_size=100))
 def test_any_bytes_of_a_peer_are_read(data: bytes) -> None:
-    decode_details([(DETAILS_KEY, data)])
+    assert all(each.DESCRIPTOR is not None for each in decode_details([(DETAILS_KEY, data)]))
 
 
 def test_without_the_trailer_there_are_none() -> None:

@@ -64,8 +64,9 @@ def test_a_client_that_leaves_cancels_the_generator(replica: WebReplica) -> None
     call = replica.start(path="/numbers?to=1&waits=1")
     call.wait_items(1)
     call.leave()
-    call.ended()
-    until(lambda: Seen.events == ["cancelled"], "the cancellation of the generator")
+    assert call.ended().code == CANCELLED
+    until(lambda: Seen.events, "the cancellation of the generator")
+    assert Seen.events == ["cancelled"]
 
 
 def test_a_failure_midway_leaves_the_response_incomplete(replica: WebReplica) -> None:
@@ -232,7 +233,8 @@ def test_an_application_that_fails_ends_its_call_with_a_status(
 
 def test_the_end_of_the_response_is_a_disconnect(raw: WebReplica) -> None:
     raw.ask("/disconnect")
-    until(lambda: Seen.events == ["http.disconnect"], "the disconnect")
+    until(lambda: Seen.events, "the disconnect")
+    assert Seen.events == ["http.disconnect"]
 
 
 def test_a_malformed_request_ends_its_call(raw: WebReplica) -> None:

@@ -321,7 +321,8 @@ class Failing:
 def test_the_log_names_the_route_of_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     with web_replica(Failing) as replica:
         replica.ask("/broken", root_path="", headers={"x": "1"})
-        until(lambda: "GET /broken failed: ValueError" in caplog.text, "the log")
+        until(lambda: "no such number" in caplog.text, "the log")
+    assert [each for each in caplog.messages if "failed" in each] == ["GET /broken failed: ValueError: no such number"]
 
 
 def test_errors_of_the_mesh_have_their_own_statuses() -> None:

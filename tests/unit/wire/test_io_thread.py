@@ -108,7 +108,7 @@ def test_a_task_that_tries_to_end_the_process_does_not_end_the_thread(caplog: py
 
     io_thread().submit(leave())
     until(lambda: "tried to end the process" in caplog.text, "the attempt")
-    do_on_io(lambda: None)
+    assert do_on_io(lambda: "still here") == "still here"
 
 
 def test_every_loop_of_a_thread_has_its_own_mailbox() -> None:

@@ -86,18 +86,18 @@ def test_a_placement_group_is_given_back_however_often_it_takes() -> None:
 
 def test_an_actor_is_killed_once_at_a_time() -> None:
     """The planner says it at every turn, and while Ray's GCS is away every kill takes long."""
-    run_in_fake_time(_kill_often())
 
+    async def main() -> None:
+        cluster = Unhurried()
+        calls = care_of(cluster)
+        async with asyncio.TaskGroup() as turns:
+            for _ in range(50):
+                turns.create_task(calls.kill("actor"))
+                await asyncio.sleep(1.0)
+        assert cluster.most == 1
+        assert cluster.kills == 3  # each took 20 s, and the next turn said it again
 
-async def _kill_often() -> None:
-    cluster = Unhurried()
-    calls = care_of(cluster)
-    async with asyncio.TaskGroup() as turns:
-        for _ in range(50):
-            turns.create_task(calls.kill("actor"))
-            await asyncio.sleep(1.0)
-    assert cluster.most == 1
-    assert cluster.kills == 3  # each took 20 s, and the next turn said it again
+    run_in_fake_time(main())
 
 
 class Unhurried(Silent):

@@ -44,85 +44,82 @@ async def known(cluster: Lister) -> NodeList:
 
 
 def test_a_node_is_gone_when_two_readings_lack_it() -> None:
-    run_in_fake_time(_lack_one())
+    async def main() -> None:
+        nodes = await known(cluster := Lister())
+        cluster.missing = {"n1"}
+        assert await read(nodes) == set(TEN)
+        assert [node.available for node in nodes.nodes if node.node_id == "n1"] == [{}], "nothing is placed on it"
+        assert await read(nodes) == set(TEN) - {"n1"}
+        cluster.missing = set()
+        assert await read(nodes) == set(TEN)
 
-
-async def _lack_one() -> None:
-    nodes = await known(cluster := Lister())
-    cluster.missing = {"n1"}
-    assert await read(nodes) == set(TEN)
-    assert [node.available for node in nodes.nodes if node.node_id == "n1"] == [{}], "nothing is placed on it"
-    assert await read(nodes) == set(TEN) - {"n1"}
-    cluster.missing = set()
-    assert await read(nodes) == set(TEN)
+    run_in_fake_time(main())
 
 
 def test_a_node_that_comes_back_was_never_gone() -> None:
-    run_in_fake_time(_come_back())
+    async def main() -> None:
+        nodes = await known(cluster := Lister())
+        for missing in ({"n1"}, set(), {"n1"}, set()):
+            cluster.missing = missing
+            assert await read(nodes) == set(TEN)
 
-
-async def _come_back() -> None:
-    nodes = await known(cluster := Lister())
-    for missing in ({"n1"}, set(), {"n1"}, set()):
-        cluster.missing = missing
-        assert await read(nodes) == set(TEN)
+    run_in_fake_time(main())
 
 
 def test_more_than_a_third_is_believed_to_be_gone_after_a_while_and_said() -> None:
-    run_in_fake_time(_lack_many())
+    async def main() -> None:
+        nodes = await known(cluster := Lister())
+        cluster.missing = {"n1", "n2", "n3", "n4"}
+        wait_s = int(settings().controller.mass_loss_wait_s)
+        assert await read(nodes, times=wait_s) == set(TEN)
+        assert nodes.problem.startswith("4 of 10 nodes are missing")
+        assert await read(nodes, times=2) == set(TEN) - cluster.missing
+        assert nodes.problem == ""
 
-
-async def _lack_many() -> None:
-    nodes = await known(cluster := Lister())
-    cluster.missing = {"n1", "n2", "n3", "n4"}
-    wait_s = int(settings().controller.mass_loss_wait_s)
-    assert await read(nodes, times=wait_s) == set(TEN)
-    assert nodes.problem.startswith("4 of 10 nodes are missing")
-    assert await read(nodes, times=2) == set(TEN) - cluster.missing
-    assert nodes.problem == ""
+    run_in_fake_time(main())
 
 
 def test_a_list_that_fails_or_is_late_leaves_the_nodes_as_they_are() -> None:
     """A turn does not wait for it: deaths have to be published."""
-    run_in_fake_time(_be_late())
 
+    async def main() -> None:
+        nodes = await known(cluster := Lister())
+        cluster.is_away = True
+        assert await read(nodes, times=3) == set(TEN)
+        cluster.is_away, cluster.takes_s, cluster.missing = False, 5.0, {"n1"}
+        loop = asyncio.get_running_loop()
+        for _ in range(4):
+            nodes.expire()
+            began_at_s = loop.time()
+            await nodes.refresh(is_calm=False)
+            assert loop.time() - began_at_s <= settings().controller.turn_interval_s
+        assert len(nodes.nodes) == 10
+        assert await read(nodes, times=12) == set(TEN) - {"n1"}
 
-async def _be_late() -> None:
-    nodes = await known(cluster := Lister())
-    cluster.is_away = True
-    assert await read(nodes, times=3) == set(TEN)
-    cluster.is_away, cluster.takes_s, cluster.missing = False, 5.0, {"n1"}
-    loop = asyncio.get_running_loop()
-    for _ in range(4):
-        nodes.expire()
-        began_at_s = loop.time()
-        await nodes.refresh(is_calm=False)
-        assert loop.time() - began_at_s <= settings().controller.turn_interval_s
-    assert len(nodes.nodes) == 10
-    assert await read(nodes, times=12) == set(TEN) - {"n1"}
+    run_in_fake_time(main())
 
 
 def test_a_node_is_long_gone_when_all_readings_of_an_hour_lack_it() -> None:
     """One that comes back starts again; before the first reading nothing is known."""
-    run_in_fake_time(_long_gone())
 
+    async def main() -> None:
+        memory_s = settings().controller.cordon_memory_s
+        unread = NodeList(Lister(), asyncio.get_running_loop().time)
+        assert unread.long_gone(["n1"]) == []
+        await asyncio.sleep(memory_s)
+        assert unread.long_gone(["n1"]) == []
+        nodes = await known(cluster := Lister())
+        assert nodes.long_gone(["n1", "other"]) == []
+        await asyncio.sleep(memory_s - 10.0)
+        cluster.missing = {"n1"}
+        await read(nodes, times=2)
+        assert nodes.long_gone(["n1", "other"]) == []
+        await asyncio.sleep(20.0)
+        assert nodes.long_gone(["n1", "other"]) == ["other"]
+        cluster.missing = set()
+        await read(nodes)
+        assert nodes.long_gone(["n1"]) == []
+        await asyncio.sleep(memory_s)
+        assert nodes.long_gone(["n1"]) == []
 
-async def _long_gone() -> None:
-    memory_s = settings().controller.cordon_memory_s
-    unread = NodeList(Lister(), asyncio.get_running_loop().time)
-    assert unread.long_gone(["n1"]) == []
-    await asyncio.sleep(memory_s)
-    assert unread.long_gone(["n1"]) == []
-    nodes = await known(cluster := Lister())
-    assert nodes.long_gone(["n1", "other"]) == []
-    await asyncio.sleep(memory_s - 10.0)
-    cluster.missing = {"n1"}
-    await read(nodes, times=2)
-    assert nodes.long_gone(["n1", "other"]) == []
-    await asyncio.sleep(20.0)
-    assert nodes.long_gone(["n1", "other"]) == ["other"]
-    cluster.missing = set()
-    await read(nodes)
-    assert nodes.long_gone(["n1"]) == []
-    await asyncio.sleep(memory_s)
-    assert nodes.long_gone(["n1"]) == []
+    run_in_fake_time(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -164,8 +163,11 @@ def test_any_text_passes_a_query(author: str, colors: list[str]) -> None:
 def test_any_bytes_are_bound_or_refused_as_wrong_fields(query: bytes, body: bytes) -> None:
     descriptor = method("UpdateBook")
     binding = RequestBinding(descriptor, read_rules(descriptor).rules[0], READERS)
-    with contextlib.suppress(FieldError):
-        binding.bind(["x"], query, body)
+    try:
+        outcome = parsed("UpdateBook", binding.bind(["x"], query, body))
+    except FieldError as error:
+        outcome = {"name": "x", "problem": error.problem}
+    assert outcome["name"] == "x"
 
 
 def wrong_rule(**pattern: Any) -> str:
