@@ -85,6 +85,7 @@ def check_target(asked: RunTarget) -> None:
 
 
 def spec_of(asked: RunTarget, rules: BuildRules) -> control_pb2.ApplicationSpec:
+    """What the controller stores of it. Raises as `build` does."""
     rules = replace(
         rules,
         logging_config=_parsed(asked.logging_config),
@@ -137,6 +138,7 @@ def deployments_of(application: Application) -> dict[str, Deployment]:
 
 
 def checked_name(name: object) -> str:
+    """Raises MeshException for what is no name of an application."""
     if not isinstance(name, str) or not name:
         advice = "leave it out, or give it one" if name is None else "put it into quotes"
         got = "" if isinstance(name, str) else f", got {name!r}: {advice}"

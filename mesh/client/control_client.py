@@ -40,7 +40,8 @@ Reply = TypeVar("Reply", bound=Message)
 class Channel(Protocol):
     """The connection to one controller process, used on the I/O loop. Implemented by `GrpcChannel`."""
 
-    async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message: ...
+    async def call(self, method: str, request: Message, reply: type[Message], timeout_s: float) -> Message:
+        """Raises ControllerNotReadyError where there is no connection yet, and grpc.aio.AioRpcError."""
 
     async def close(self) -> None:
         """Drops the connection; the next call looks the controller up again."""

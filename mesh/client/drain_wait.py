@@ -43,6 +43,7 @@ class DrainWait:
         return progress_text(self._shown)
 
     def is_over(self, status: control_pb2.NodeStatus | None) -> bool:
+        """`status`: that of now; None: the node is not there any more. Raises as `until_drained` does."""
         if status is None:
             raise RuntimeError(
                 f"The node has left the cluster before it was drained: {self.progress}. Others replace its replicas."
@@ -64,6 +65,7 @@ class DrainWait:
 
 
 def progress_text(status: control_pb2.NodeStatus) -> str:
+    """For people: "2 of 5 replicas moved"."""
     return f"{status.moved_replicas} of {status.replicas_to_move} replicas moved"
 
 

@@ -83,10 +83,12 @@ class ReplicaName:
         return cls((app, deployment), replica_id, version_digest)
 
     def is_of(self, version: str) -> bool:
+        """Whether the replica is of that version."""
         return self.version_digest == _digest(version)
 
 
 def replica_name(deployment: tuple[str, str], replica_id: str, version: str) -> str:
+    """The name of its actor: prefix, application, deployment, digest of the version and id, with # between them."""
     return f"{REPLICA_PREFIX}{'#'.join(deployment)}#{_digest(version)}#{replica_id}"
 
 
@@ -105,6 +107,7 @@ def gateway_name(node_id: str, index: int, revision: int = 0) -> str:
 
 
 def policy_name(deployment: tuple[str, str], policy_id: str) -> str:
+    """The name of its actor; the deployment's name is empty for the policy of an application."""
     return f"{POLICY_PREFIX}{'#'.join(deployment)}#{policy_id}"
 
 

@@ -179,6 +179,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def is_connected() -> bool:
+    """Whether this process is connected to a Ray."""
     return bool(ray.is_initialized())
 
 
@@ -188,6 +189,7 @@ def is_ray_client() -> bool:
 
 
 def node_id() -> str:
+    """Hexadecimal, of this process's node."""
     return str(ray.get_runtime_context().get_node_id())
 
 
@@ -199,6 +201,7 @@ def process_ids() -> dict[str, str]:
 
 
 def node_ip() -> str:
+    """Of this process's node, as others reach it."""
     return str(ray.util.get_node_ip_address())
 
 
@@ -257,6 +260,7 @@ def kv_delete(key: str) -> None:
 
 
 def kv_keys(prefix: str) -> list[str]:
+    """Those that begin so."""
     return [key.decode() for key in internal_kv._internal_kv_list(prefix.encode(), namespace=_KV_NAMESPACE)]
 
 
@@ -322,6 +326,7 @@ def find_actor(name: str) -> Any | None:
 
 
 def list_actor_names() -> list[str]:
+    """Of all living actors of the mesh."""
     actors = ray.util.list_named_actors(all_namespaces=True)
     return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
 

@@ -30,6 +30,7 @@ def expecting(edit: Edit, expected: control_pb2.ExpectedRevisions | None) -> Edi
 
 
 def revisions_of(state: control_pb2.DesiredState) -> dict[str, int]:
+    """By application."""
     return {app.name: app.revision for app in state.applications}
 
 

@@ -69,6 +69,7 @@ _TWO_WORDS = Struct(">LL")
 
 
 def frame_header(length: int, kind: int, flags: int, stream_id: int) -> bytes:
+    """`length`: bytes of the payload."""
     return FRAME_HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
 
 
@@ -91,6 +92,7 @@ def ping_frame(payload: bytes, flags: int = 0) -> bytes:
 
 
 def goaway_frame(last_stream_id: int, code: ErrorCode, text: str = "") -> bytes:
+    """Of the text at most 200 bytes are sent."""
     payload = _TWO_WORDS.pack(last_stream_id, code) + text.encode()[:200]
     return frame_header(len(payload), GOAWAY, 0, 0) + payload
 

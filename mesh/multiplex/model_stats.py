@@ -46,6 +46,7 @@ class ModelStats:
 
     @contextmanager
     def timed_load(self) -> Iterator[None]:
+        """Count a load, and as failed what raises."""
         began_at_s = time.perf_counter()
         self._loads += 1
         try:
@@ -58,6 +59,7 @@ class ModelStats:
 
     @contextmanager
     def timed_unload(self) -> Iterator[None]:
+        """Count an unload."""
         began_at_s = time.perf_counter()
         self._unloads += 1
         try:

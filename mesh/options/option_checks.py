@@ -38,11 +38,13 @@ def number(name: str, value: object, *, minimum: float = 0.0, may_equal: bool = 
 
 
 def flag(name: str, value: object) -> None:
+    """Raises TypeError for anything but True and False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}.")
 
 
 def text(name: str, value: object) -> str:
+    """Returns `value`. Raises TypeError unless it is a string."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {value!r}.")
     return value
@@ -73,6 +75,7 @@ def seconds(name: str, value: object) -> None:
 
 
 def mapping(name: str, value: object) -> dict[str, object]:
+    """Returns `value`. Raises TypeError unless it is a dict."""
     if not isinstance(value, dict):
         raise TypeError(f"{name} must be a dict, got {type(value).__name__}.")
     return value

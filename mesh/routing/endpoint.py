@@ -55,6 +55,7 @@ class Endpoint:
 
     @property
     def load(self) -> int:
+        """Ongoing calls of all callers, as far as this process knows; the limit where there is no link."""
         link = self.link
         return link.others_ongoing + link.ongoing if link is not None else self.limit
 
@@ -63,10 +64,12 @@ class Endpoint:
         return self.info.replica_id
 
     def holds(self, model_id: str) -> bool:
+        """The replica has the model, loads it, or has been sent a call for it."""
         return model_id in self.expected_models or (self.link is not None and model_id in self.link.facts.model_ids)
 
     @property
     def model_count(self) -> int:
+        """Models that it holds or loads."""
         announced = len(self.link.facts.model_ids) if self.link is not None else 0
         return max(announced, len(self.expected_models))
 
@@ -77,6 +80,7 @@ class Endpoint:
 
     @property
     def is_usable(self) -> bool:
+        """New calls may be sent there."""
         return self.link is not None and self.link.is_usable
 
     def models(self) -> Iterator[str]:

@@ -23,6 +23,7 @@ _PACKAGE = "raymesh"
 
 
 def to_file(backup: control_pb2.MeshBackup) -> bytes:
+    """What is written to the file: see above."""
     body = backup.SerializeToString(deterministic=True)
     header = {
         "format": _FORMAT,

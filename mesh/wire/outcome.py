@@ -172,6 +172,7 @@ def has_remote_traceback(error: BaseException) -> bool:
 
 
 def write_status(outcome: Outcome, message: common_pb2.Status) -> None:
+    """Into an empty message. What is no UTF-8 is replaced."""
     message.code = outcome.code
     message.message = _utf8(outcome.message)
     for key, value in outcome.trailers:
@@ -185,6 +186,7 @@ def write_status(outcome: Outcome, message: common_pb2.Status) -> None:
 
 
 def read_status(message: common_pb2.Status, payload: Payload | None) -> Outcome:
+    """The outcome that `write_status` has written, with its payload."""
     return Outcome(
         message.code,
         message.message,
@@ -198,6 +200,7 @@ def read_status(message: common_pb2.Status, payload: Payload | None) -> Outcome:
 
 
 def read_answer(message: common_pb2.BackpressureAnswer) -> BackpressureAnswer:
+    """The reverse of `BackpressureAnswer.to_message`."""
     return BackpressureAnswer(message.status_code, message.retry_after_s if message.HasField("retry_after_s") else None)
 
 

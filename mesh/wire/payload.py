@@ -154,6 +154,7 @@ def write_sections(payload: Payload, message: common_pb2.Payload) -> list[Buffer
 
 
 def read(message: common_pb2.Payload) -> Payload:
+    """A payload that stands in its frame whole."""
     codec = message.codec
     if codec != PICKLE_BUFFERS:
         return Payload(codec, message.data)

@@ -25,6 +25,7 @@ class CheckTimes(NamedTuple):
 
 
 def check_times_of(options: control_pb2.DeploymentOptions, *, is_ready: bool) -> CheckTimes:
+    """`is_ready`: the replica takes calls; one that does not is asked more often."""
     period_s = max(options.health_check_period_s or _DEFAULT_PERIOD_S, _PERIOD_MIN_S)
     return CheckTimes(
         period_s if is_ready else min(period_s, _UNREADY_PERIOD_S), options.health_check_timeout_s or DEFAULT_TIMEOUT_S

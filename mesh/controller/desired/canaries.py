@@ -28,6 +28,7 @@ REASON_MAX_CHARS = 1000
 
 
 def canary_of(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
+    """The canary of that application."""
     return next((app for app in state.canaries if app.name == name), None)
 
 
@@ -50,6 +51,7 @@ def set_canaries(
 
 
 def without_canary(state: control_pb2.DesiredState, name: str) -> control_pb2.DesiredState:
+    """The state without it."""
     changed = next_version(state)
     keep_only(changed.canaries, (app for app in state.canaries if app.name != name))
     return changed
@@ -101,6 +103,7 @@ def canary_replicas(beside: int, percent: float) -> int:
 
 
 def traffic_text(rule: control_pb2.TrafficRule) -> str:
+    """Which requests a canary gets: "10 % of requests and x-canary: 1"."""
     match = f"{rule.header}: {rule.value or 'any'}" if rule.header else ""
     share = f"{rule.percent:g} % of requests" if rule.percent or not match else ""
     return " and ".join(filter(None, (share, match)))

@@ -288,6 +288,7 @@ def without_application(state: control_pb2.DesiredState, name: str, run_id: str 
 
 
 def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
+    """The state in which the mesh ends: without applications."""
     changed = next_version(state)
     del changed.applications[:]
     del changed.predecessors[:]

@@ -121,6 +121,16 @@ def rollback_target(state: control_pb2.DesiredState, name: str) -> control_pb2.A
     return next((app for app in state.proven_before if app.name == name), None)
 
 
+def is_proven(app: control_pb2.ApplicationSpec) -> bool:
+    """All its deployments: their replicas served at once, for `min_ready_s` each."""
+    return all(spec.is_proven for spec in app.deployments)
+
+
+def predecessor_of(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
+    """The version before of that application, while it is kept."""
+    return next((app for app in state.predecessors if app.name == name), None)
+
+
 def _differ(one: control_pb2.ApplicationSpec, other: control_pb2.ApplicationSpec) -> bool:
     """In their versions, or in what changes without another version."""
     versions, others = ({spec.name: spec.version for spec in app.deployments} for app in (one, other))
@@ -128,14 +138,6 @@ def _differ(one: control_pb2.ApplicationSpec, other: control_pb2.ApplicationSpec
     return versions != others or any(changes_by_application(*states).values())
 
 
-def is_proven(app: control_pb2.ApplicationSpec) -> bool:
-    return all(spec.is_proven for spec in app.deployments)
-
-
 def _left_behind(before: control_pb2.ApplicationSpec, after: control_pb2.ApplicationSpec) -> set[str]:
     """Deployments that only the predecessor has: calls may be on their way to them."""
     return {spec.name for spec in before.deployments} - {spec.name for spec in after.deployments}
-
-
-def predecessor_of(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
-    return next((app for app in state.predecessors if app.name == name), None)

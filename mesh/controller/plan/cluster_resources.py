@@ -123,10 +123,12 @@ class ClusterResources:
                     self.spread.released(self.nodes[node_id])
 
     def note_taken(self, bundles: tuple[Bundle, ...], node_ids: tuple[str, ...], *, from_now: bool) -> None:
+        """Resources were taken: a trial gives them back at its end."""
         if self._trial is not None:
             self._trial.append(_Taken(bundles, node_ids, from_now))
 
     def pending_state(self, replica: Replica) -> Pending:
+        """How far it is on the way to its process."""
         if replica.is_placed:
             return Pending.PLACED
         age_s = self.now_s - replica.created_at_s
@@ -137,13 +139,14 @@ class ClusterResources:
         return Pending.STUCK if age_s > self.limits.unschedulable_after_s else Pending.EXPIRED
 
     def is_stuck(self, replica: Replica) -> bool:
+        """It has had no process for too long: it counts as unschedulable."""
         return self.pending_state(replica) is Pending.STUCK
 
     def is_unassigned(self, replica: Replica) -> bool:
         """It has no process, and no node that it is believed to get."""
         return not replica.is_placed and (replica.node_id not in self.nodes or self._has_expired(replica))
 
-    def waits_amiss(self, replica: Replica) -> bool:
+    def waits_with_old_cordons(self, replica: Replica) -> bool:
         """It waits in Ray's queue, and nodes were cordoned or uncordoned since: Ray may choose the wrong one."""
         if not self.is_unassigned(replica):
             return False

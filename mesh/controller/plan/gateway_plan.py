@@ -32,11 +32,11 @@ _LIVE = (GatewayStatus.STARTING, GatewayStatus.HEALTHY)
 
 def plan_gateways(desired: Desired, observed: Observed, now_s: float) -> Iterator[Action]:
     """A gateway in every wanted slot; a broken one is replaced, one that will not start is retried more slowly."""
-    roll = _Roll(desired, observed, now_s)
+    rollout = _GatewayRollout(desired, observed, now_s)
     unwanted = Reason.SHUTDOWN if desired.is_shutting_down else Reason.UNWANTED_NODE
     for gateway in observed.gateways:
-        yield from _plan_gateway(gateway, roll, unwanted, now_s)
-    for start in roll.starts():
+        yield from _plan_gateway(gateway, rollout, unwanted, now_s)
+    for start in rollout.starts():
         failures = observed.gateway_failures.get(start.slot, NO_FAILURES)
         retry = _RETRY if start.replaces is None else _RETRY_OF_UPDATES
         if now_s >= failures.last_at_s + retry.pause_s(failures.count):
@@ -58,9 +58,9 @@ def have_all_changed(desired: Desired, observed: Observed, now_s: float) -> bool
     """
     if desired.gateways_before is None:
         return False
-    roll = _Roll(desired, observed, now_s)
+    rollout = _GatewayRollout(desired, observed, now_s)
     others = any(_is_live(each) and each.slot.revision != desired.gateways_revision for each in observed.gateways)
-    return bool(observed.nodes) and not others and all(map(roll.is_proven, roll.wanted))
+    return bool(observed.nodes) and not others and all(map(rollout.is_proven, rollout.wanted))
 
 
 def _wanted_nodes(desired: Desired, observed: Observed, now_s: float) -> set[str]:
@@ -94,24 +94,24 @@ def _is_recent(departed: DepartedReplica, now_s: float) -> bool:
     return now_s - departed.at_s < settings().controller.gateway_linger_s
 
 
-def _plan_gateway(gateway: Gateway, roll: _Roll, unwanted: Reason, now_s: float) -> Iterator[Action]:
+def _plan_gateway(gateway: Gateway, rollout: _GatewayRollout, unwanted: Reason, now_s: float) -> Iterator[Action]:
     if gateway.state == GatewayStatus.DRAINING:
         if gateway.drain.is_overdue(gateway.since_at_s, now_s):
             yield KillGateway(gateway.gateway_id, Reason.OVERDUE)
     elif gateway.unhealthy:
         # Its name has to be free before the next one can have it, and a broken one drains nothing.
         yield KillGateway(gateway.gateway_id, Reason.UNHEALTHY)
-    elif roll.successor_of(gateway.slot) not in roll.wanted:
-        if roll.is_spare(gateway.slot):
+    elif rollout.successor_of(gateway.slot) not in rollout.wanted:
+        if rollout.is_spare(gateway.slot):
             yield StopGateway(gateway.gateway_id, Reason.OPTIONS)
-        elif roll.is_of_unwanted_node(gateway):
+        elif rollout.is_of_unwanted_node(gateway):
             yield StopGateway(gateway.gateway_id, unwanted)
-    elif gateway.slot not in roll.wanted and roll.is_proven(roll.successor_of(gateway.slot)):
+    elif gateway.slot not in rollout.wanted and rollout.is_proven(rollout.successor_of(gateway.slot)):
         yield StopGateway(gateway.gateway_id, Reason.OPTIONS)
 
 
 @dataclass(frozen=True)
-class _Roll:
+class _GatewayRollout:
     """How far the wanted options have come."""
 
     desired: Desired
@@ -128,7 +128,7 @@ class _Roll:
             here = [each for each in self.observed.gateways if self.successor_of(each.slot) == slot]
             living = [each.slot for each in here if _is_live(each)]
             if living:
-                if slot.node_id == self._node_in_turn:
+                if slot.node_id == self._current_node:
                     yield StartGateway(slot, Reason.OPTIONS, replaces=max(living))
             elif not any(each.unhealthy for each in here):  # it still has the ports
                 missing = replace(slot, revision=self._revision_of_missing)
@@ -188,7 +188,7 @@ class _Roll:
         return {each.slot: each for each in self.observed.gateways}
 
     @cached_property
-    def _node_in_turn(self) -> str:
+    def _current_node(self) -> str:
         """The node whose gateways are replaced now; empty: none is.
 
         One that was begun is finished first, and another one only when all before it serve.

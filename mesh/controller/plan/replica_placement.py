@@ -97,7 +97,7 @@ class DeploymentPlacement:
 
     def has_to_start_again(self, replica: Replica) -> bool:
         """It waits for a place that it does not find, or must not get any more."""
-        return self.is_stuck_on_node(replica) or self.resources.waits_amiss(replica)
+        return self.is_stuck_on_node(replica) or self.resources.waits_with_old_cordons(replica)
 
     def replicas_to_preempt(self, candidates: Sequence[Replica], most: int, unschedulable: int) -> list[Replica]:
         """Of `candidates`, at most `most` replicas to stop for those that are unschedulable.
@@ -143,7 +143,9 @@ class DeploymentPlacement:
     def _waiting(self) -> list[Replica]:
         unplaced = (each for each in self._replicas if not each.is_placed and each.stays_as(self._version))
         resources = self.resources
-        return [each for each in unplaced if resources.is_unassigned(each) and not resources.waits_amiss(each)]
+        return [
+            each for each in unplaced if resources.is_unassigned(each) and not resources.waits_with_old_cordons(each)
+        ]
 
     def _take(self, count: int, *, from_now: bool) -> Iterator[tuple[str, ...]]:
         """Take resources for `count` replicas; yields the nodes of each that finds them."""

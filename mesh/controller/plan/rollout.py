@@ -249,7 +249,7 @@ def _is_returning(target: DeploymentTarget, replica: Replica, placement: Deploym
     before = target.predecessor
     if before is None or replica.is_serving or _is_silent(replica) or before.version == target.version:
         return False
-    return replica.stays_as(before.version) and not placement.resources.waits_amiss(replica)
+    return replica.stays_as(before.version) and not placement.resources.waits_with_old_cordons(replica)
 
 
 def _excess(
@@ -261,6 +261,7 @@ def _excess(
     *,
     stands_still: bool,
 ) -> tuple[tuple[Replica, Reason], ...]:
+    """Replicas that are too many, and why each stops: old ones for new ones, and new ones above the target."""
     new_serving = [replica for replica in new if replica.is_serving]
     has_update = any(replica.version != target.version for replica in old)
     spare = len(old) + _replacing(target, new_serving, old, placement.resources.now_s) - target.num_replicas
@@ -331,7 +332,7 @@ def _stop_reason(target: DeploymentTarget, replica: Replica, placement: Deployme
         return Reason.UPDATE
     if replica.node_ends_at_s is not None:
         return Reason.NODE_DRAIN
-    return Reason.CORDON if placement.resources.waits_amiss(replica) else Reason.UNSCHEDULABLE
+    return Reason.CORDON if placement.resources.waits_with_old_cordons(replica) else Reason.UNSCHEDULABLE
 
 
 def _drains_by_s(replica: Replica) -> float:

@@ -82,11 +82,13 @@ class LoopTimes:
         self.actions = dict.fromkeys(_ACTIONS.values(), 0)
 
     def ended(self, result: TurnResult) -> None:
+        """A turn has ended."""
         self.turns[result] += 1
         if result is TurnResult.DONE:
             self.turned_at_s = self._clock()
 
     def began(self, action: actions.Action) -> None:
+        """Work has begun on an action."""
         self.actions[_ACTIONS[type(action)]] += 1
 
     @property
@@ -95,6 +97,7 @@ class LoopTimes:
 
     @contextmanager
     def part(self, part: TurnPart) -> Iterator[None]:
+        """Count the time of the block as that part of a turn."""
         began_at_s = self._stopwatch()
         try:
             yield
