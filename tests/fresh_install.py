@@ -45,9 +45,6 @@ SLOW_AND_PURE = (
     *("http2/test_oracle.py", "http2/test_hpack_oracle.py"),
 )
 """Unit tests that are the same with every version of other packages."""
-NOT_WITH_OLD_UVLOOP = ("gateway/test_gateway_ports.py",)
-"""Two gateways on one event loop hand their ports over there, which stalls now and then with uvloop 0.19 and 0.21, and
-did not in nine runs with 0.23. Not understood: it may be the loop that both share, which gateways never do."""
 END_TO_END_TESTS = ("errors", "gateway", "large_payloads", "leftovers")
 ONLY_WITH_THE_NEWEST = ("first_hour",)
 """A minute of what users do, with the versions that they get; `make test` tries it nowhere else."""
@@ -110,7 +107,7 @@ def run_tests(python: Path, project: Path, which: str) -> None:
     )
     run(python, "-c", wheel_only, cwd=project)
     pytest = (python, "-m", "pytest", "-q")
-    ignored = (f"--ignore=tests/unit/{each}" for each in (*NOT_OF_THE_WHEEL, *SLOW_AND_PURE, *NOT_WITH_OLD_UVLOOP))
+    ignored = (f"--ignore=tests/unit/{each}" for each in (*NOT_OF_THE_WHEEL, *SLOW_AND_PURE))
     run(*pytest, "-n", "auto", "tests/unit", *ignored, cwd=project)
     run(python, "-m", "examples.demo", cwd=project)
     end_to_end = (*END_TO_END_TESTS, *(ONLY_WITH_THE_NEWEST if which == "newest" else ()))

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from functools import partial
 from typing import Any
 
+import uvloop
+
 from mesh.http2.client_connection import ClientConnection
 from mesh.http2.frame_format import FRAME_BYTES_MIN
 from mesh.http2.hpack_encoder import encode_field, encode_fields
@@ -75,12 +77,17 @@ async def connect(
 
     loop = asyncio.get_running_loop()
     if address.startswith(UNIX_PREFIX):
-        _, transport = await loop.create_unix_connection(
-            protocol,
-            sock=await _unix_socket(address.removeprefix(UNIX_PREFIX)),
-            ssl=tls,
-            server_hostname=None if tls is None else UNIX_AUTHORITY,
-        )
+        unix = await _unix_socket(address.removeprefix(UNIX_PREFIX))
+        try:
+            _, transport = await loop.create_unix_connection(
+                protocol, sock=unix, ssl=tls, server_hostname=None if tls is None else UNIX_AUTHORITY
+            )
+        except BaseException:
+            if isinstance(loop, uvloop.Loop):
+                # It closes the descriptor, but before 0.23 does not detach the socket, which would close its number
+                # once more: that of another connection by then.
+                unix.detach()
+            raise
     else:
         host, _, port = address.rpartition(":")
         _, transport = await loop.create_connection(

@@ -51,6 +51,7 @@ class Clients:
         self._node = node
         self._path = path
         self.answers = 0
+        self._is_ended = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Clients:
@@ -60,10 +61,9 @@ class Clients:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        done = await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert [each for each in done if not isinstance(each, asyncio.CancelledError)] == []
+        # Not by cancellation, which httpx and the anyio below it may swallow while they connect.
+        self._is_ended = True
+        assert [each for each in await asyncio.gather(*self._tasks, return_exceptions=True) if each] == []
 
     async def more(self) -> None:
         """Until each has had some more answers, or one has failed."""
@@ -71,12 +71,12 @@ class Clients:
         await until(lambda: self.answers >= goal or any(each.done() for each in self._tasks), "answers")
 
     async def _on_one_channel(self) -> None:
-        while True:
+        while not self._is_ended:
             assert await self._node.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
             self.answers += 1
 
     async def _on_new_channels(self) -> None:
-        while True:
+        while not self._is_ended:
             options = [("grpc.use_local_subchannel_pool", 1)]
             async with grpc.aio.insecure_channel(self._node.ready.grpc_address, options=options) as channel:
                 assert await channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
@@ -84,11 +84,11 @@ class Clients:
 
     async def _keep_alive(self) -> None:
         async with httpx.AsyncClient(timeout=10) as client:
-            while True:
+            while not self._is_ended:
                 await self._get(client)
 
     async def _connect_again(self) -> None:
-        while True:
+        while not self._is_ended:
             async with httpx.AsyncClient(timeout=10) as client:
                 await self._get(client)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from mesh.http2.limits import Limits
 from mesh.rpc import rpc_channel
 from mesh.rpc.rpc_channel import RpcChannel
 from tests.unit.fakes.fake_socket import free_port
@@ -50,6 +53,44 @@ def test_a_server_that_is_no_http2_server(greeting: bytes, monkeypatch: pytest.M
         server.close()
 
     scenario(talk())
+
+
+def test_a_connection_that_is_cancelled_closes_its_descriptor_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever it waits for. Closed twice, the second time it may be the descriptor of something else."""
+    made: list[socket.socket] = []
+
+    class Recorded(socket.socket):
+        def __init__(self, *arguments: int) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    async def talk() -> None:
+        server = await asyncio.start_unix_server(lambda reader, writer: reader.read(), tmp_path / "socket")
+        with monkeypatch.context() as patched:
+            patched.setattr("mesh.rpc.rpc_channel.socket.socket", Recorded)
+            turns = 0
+            while await is_cancelled_after(turns, f"unix:{tmp_path}/socket"):
+                turns += 1
+            assert turns > 1
+            # The last one has connected.
+            assert [each.fileno() for each in made[:-1] if each.fileno() != -1] == []
+        server.close()
+
+    scenario(talk())
+
+
+async def is_cancelled_after(turns: int, address: str) -> bool:
+    """Whether the attempt had not ended by then."""
+    connecting = asyncio.ensure_future(rpc_channel.connect(address, Limits(), lambda transport: None))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    if not connecting.cancelled():
+        connecting.result().abort("the test ends")
+    return connecting.cancelled()
 
 
 def test_a_channel_that_closes_while_it_connects_ends_its_calls() -> None:
