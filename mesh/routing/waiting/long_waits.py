@@ -13,6 +13,9 @@ from mesh.wire.io_thread import io_thread
 
 logger = logging.getLogger("mesh")
 
+_TIMER_RESOLUTION_S = 0.002
+"""Timers may fire a little early."""
+
 
 class LongWaits:
     """Looks at the waiting calls from time to time, and only while there are any."""
@@ -26,11 +29,14 @@ class LongWaits:
     def begin(self) -> None:
         """A call waits."""
         if self._timer is None:
-            self._timer = io_thread().loop.call_later(settings().routing.queue_warning_s, self._look)
+            self._look_in(settings().routing.queue_warning_s)
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _look_in(self, delay_s: float) -> None:
+        self._timer = io_thread().loop.call_later(delay_s, self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -38,7 +44,14 @@ class LongWaits:
         if not waiting:
             return
         oldest = min(waiting, key=lambda call: call.started_at_s)
-        if time.monotonic() - oldest.started_at_s >= settings().routing.queue_warning_s:
-            others = f" ({len(waiting) - 1} others wait too)" if len(waiting) > 1 else ""
-            logger.warning("a call has %s%s", self._why_queued(oldest), others)
-        self.begin()
+        limit_s = settings().routing.queue_warning_s
+        due_in_s = oldest.started_at_s + limit_s - time.monotonic()
+        if due_in_s > _TIMER_RESOLUTION_S:
+            self._look_in(due_in_s)
+            return
+        logger.warning("a call has %s%s", self._why_queued(oldest), _others(len(waiting) - 1))
+        self._look_in(limit_s)
+
+
+def _others(count: int) -> str:
+    return "" if not count else " (1 other waits too)" if count == 1 else f" ({count} others wait too)"
