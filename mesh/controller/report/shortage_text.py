@@ -29,7 +29,8 @@ def room_shortage(target: DeploymentTarget, replicas: Sequence[Replica], resourc
     if target.request not in resources.notes:
         nodes = [node for node in resources.observed.nodes if node.takes_replicas]
         what_there_is = _what_there_is(target.request, nodes, resources)
-        resources.notes[target.request] = f"each asks for {target.request.text}; {what_there_is}"
+        asks = f"each asks for {target.request.text}; " if target.request.whole else ""
+        resources.notes[target.request] = asks + what_there_is
     return f"{lacking} of {target.num_replicas} replicas wait for room: {resources.notes[target.request]}"
 
 
@@ -48,13 +49,15 @@ def _what_there_is(request: ResourceRequest, nodes: Sequence[Node], resources: C
         return f"no node has any {' or '.join(lacking)}. Add one that has, or correct ray_actor_options."
     if not could_hold(request, nodes):
         return _never(request, nodes)
+    limit = f", and max_replicas_per_node is {request.per_node_max}" if request.is_bound else ""
+    takers = f"{len(nodes)} {'node takes' if len(nodes) == 1 else 'nodes take'} replicas{limit}"
+    if not request.whole:
+        return f"{takers}."
     free = {node_id: node.free for node_id, node in resources.nodes.items()}
     roomiest = max(nodes, key=lambda node: _share(request, free[node.node_id]))
     has, of = _of_asked(request, free[roomiest.node_id]), _of_asked(request, roomiest.total)
     text = f"the roomiest node has {has} free of {of}"
-    limit = f", and max_replicas_per_node is {request.per_node_max}" if request.is_bound else ""
-    count = f" ({len(nodes)} nodes take replicas{limit})" if len(nodes) > 1 or limit else ""
-    return f"{text}{count}."
+    return f"{text} ({takers})." if len(nodes) > 1 or limit else f"{text}."
 
 
 def _never(request: ResourceRequest, nodes: Sequence[Node]) -> str:

@@ -18,6 +18,8 @@ NODES = (
     Node(node_id="n2", total={"CPU": 4.0}, available={"CPU": 3.0}),
 )
 
+ROOMIEST = "the roomiest node has {CPU: 3} free of {CPU: 4}"
+
 
 def ask(num_replicas_per_node: int = 0, strategy: str = "", *bundles: dict[str, float]) -> ResourceRequest:
     return ResourceRequest(tuple(tuple(sorted(each.items())) for each in bundles), strategy, num_replicas_per_node)
@@ -63,9 +65,10 @@ def test_impossible_requests_say_so(wanted: ResourceRequest, words: str) -> None
 def test_replicas_that_no_node_may_take_are_mentioned() -> None:
     """Such replicas are not started, so the controller counts them (item 87)."""
     there = [replace(replica(), bundles=((),), bundle_nodes=(each.node_id,)) for each in NODES]
-    words = text_of(ask(1, "", {}), *there)
-    assert words.startswith("1 of 3 replicas wait for room: each asks for {};")
-    assert words.endswith("(2 nodes take replicas, and max_replicas_per_node is 1).")
+    limit = "2 nodes take replicas, and max_replicas_per_node is 1"
+    assert text_of(ask(1, "", {}), *there) == f"1 of 3 replicas wait for room: {limit}."
+    small = [replace(each, bundles=((("CPU", 1.0),),)) for each in there]
+    assert text_of(ask(1, "", {"CPU": 1.0}), *small).endswith(f"each asks for {{CPU: 1}}; {ROOMIEST} ({limit}).")
 
 
 def test_a_cluster_that_is_being_drained_takes_nothing() -> None:
