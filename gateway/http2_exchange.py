@@ -32,6 +32,8 @@ _BY_CODE: dict[int, BrokenBy] = {
     ErrorCode.STREAM_CLOSED: BrokenBy.PROTOCOL,
     ErrorCode.INTERNAL_ERROR: BrokenBy.DRAIN,
 }
+_ANY_BYTES = 2**62
+"""A place in a body that is not reached: a WebSocket may pause everywhere."""
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -85,7 +87,6 @@ class Http2Exchange:
     __slots__ = (
         "_has_body",
         "_in_flight",
-        "_may_pause",
         "_stream",
         "caller",
         "has_ended",
@@ -99,12 +100,13 @@ class Http2Exchange:
         self._in_flight = in_flight
         self._has_body = True
         """Whether the answer may have one."""
-        self._may_pause = head.is_websocket
         self.head = head
         self.caller: Caller | None = None
         self.receiver: ExchangeReceiver = UNHEARD
         self.has_sent_head = False
         self.has_ended = False
+        if head.is_websocket:
+            stream.pause_bytes = _ANY_BYTES
         in_flight.enter()
 
     def __repr__(self) -> str:
@@ -168,8 +170,8 @@ class Http2Exchange:
     def give_room(self, size: int) -> None:
         self._stream.connection.give_room(self._stream, size)
 
-    def let_pause(self) -> None:
-        self._may_pause = True
+    def let_pause(self, begun_bytes: int = 0) -> None:
+        self._stream.pause_bytes = self._stream.received_bytes - begun_bytes
 
     def open_tunnel(self, fields: Fields) -> None:
         if self.head.is_websocket:
@@ -207,8 +209,8 @@ class Http2Exchange:
         self.receiver.on_writable()
 
     def on_stalled(self) -> None:
-        """Nothing has come of the request for too long."""
-        if not (self._may_pause or self.has_ended):
+        """Too little has come of the request for too long."""
+        if not self.has_ended:
             receiver = self.receiver
             if self.has_sent_head:
                 self.abort()

@@ -284,6 +284,7 @@ def _upkeep_policy(options: control_pb2.GatewayOptions) -> UpkeepPolicy:
         keepalive_after_s=given("keepalive_s", usual.keepalive_after_s),
         keepalive_timeout_s=given("keepalive_timeout_s", usual.keepalive_timeout_s),
         body_timeout_s=settings().gateway.http_body_timeout_s,
+        body_min_bytes=_body_min_bytes(),
         idle_timeout_s=given("max_connection_idle_s", math.inf),
         age_max_s=given("max_connection_age_s", math.inf),
         # A gateway that ends has a limit of its own, see NodeGateway.drain.
@@ -296,9 +297,15 @@ def _http1_limits(options: control_pb2.GatewayOptions) -> Http1Limits:
     return Http1Limits(
         fields_max_bytes=settings().gateway.metadata_max_bytes,
         body_timeout_s=settings().gateway.http_body_timeout_s,
+        body_min_bytes=_body_min_bytes(),
         keep_alive_timeout_s=(
             options.http_keep_alive_timeout_s
             if options.HasField("http_keep_alive_timeout_s")
             else usual.keep_alive_timeout_s
         ),
     )
+
+
+def _body_min_bytes() -> int:
+    limits = settings().gateway
+    return max(1, math.ceil(limits.http_body_rate_min_bytes_per_s * limits.http_body_timeout_s))

@@ -121,6 +121,10 @@ class GrpcCall:
     def on_writable(self, stream: Stream) -> None:
         """Overridden by calls with a streamed response."""
 
+    def on_stalled(self) -> None:
+        """The client is too slow in the middle of a message."""
+        self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
+
     # ---- From the mesh -----------------------------------------------------------------------------------------------
 
     def on_item(self, payload: Payload) -> None:
@@ -345,10 +349,6 @@ class UnaryRequestCall(GrpcCall):
             self._refuse_more()
             return
         self._request = messages[0]
-
-    def on_stalled(self) -> None:
-        """The client has paused too long in the middle of its message."""
-        self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
 
     def on_end(self, stream: Stream) -> None:
         request = self._request

@@ -65,6 +65,7 @@ class _StreamedRequest(GrpcCall):
     def __init__(self, stream: Stream, head: ClientHead, method: ServedMethod, peer: str) -> None:
         super().__init__(stream, head, method, peer)
         self._upload = _Upload()
+        stream.pause_bytes = 0
         self._submit(None)
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
@@ -82,6 +83,8 @@ class _StreamedRequest(GrpcCall):
         upload.waiting_bytes += sum(map(len, messages))
         upload.held_bytes += stop - start
         self._forward()
+        begun_bytes = 0 if upload.waiting or self._reader is None else self._reader.begun_bytes
+        stream.pause_bytes = stream.received_bytes - begun_bytes
 
     def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
         if not self._is_over:
@@ -95,6 +98,10 @@ class _StreamedRequest(GrpcCall):
             return
         self._upload.is_complete = True
         self._forward()
+
+    def on_stalled(self) -> None:
+        if not (self._is_over or self._refused_with):
+            super().on_stalled()
 
     def on_credit(self) -> None:
         self._forward()

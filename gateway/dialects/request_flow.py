@@ -101,6 +101,7 @@ class RequestFlow:
         call, reader = self._call, self._reader
         while call.can_send and (message := reader.next_message()) is not None:
             call.send(message)
+        self._exchange.let_pause(reader.kept_bytes if call.can_send else 0)
         # Without credit, the client waits for the replica: the window of the exchange bounds what is kept.
         if call.hold(reader.kept_bytes) and call.can_send and not reader.is_paused:
             self._give_room()

@@ -172,8 +172,8 @@ class Http1Connection(asyncio.Protocol):
 
     def look_after(self, policy: UpkeepPolicy, now_s: float) -> None:
         """Do what the connection needs now; to be called about once a second."""
-        has_left = _has_left(self._socket, self._exchange)
-        vitals = Http1Vitals(self._doing, self.writer.is_paused, self.is_draining, has_left)
+        has_left, dropped_bytes = _has_left(self._socket, self._exchange), self._reader.dropped_bytes
+        vitals = Http1Vitals(self._doing, self.writer.is_paused, self.is_draining, has_left, dropped_bytes)
         match self.clock.check(vitals, self._service.limits, policy, now_s):
             case Http1Upkeep.SLOW_HEAD | Http1Upkeep.SLOW_BODY:
                 self._refuse(Http1Error(408, "The request took too long to arrive."), BrokenBy.TIMEOUT)

@@ -16,6 +16,7 @@ from gateway.http1.answer_head import (
 )
 from gateway.http1.answer_writer import AnswerWriter
 from gateway.http1.head_syntax import ReceivedHead
+from gateway.http1.http1_upkeep import Http1Clock
 from gateway.requests.exchange import UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.http_date import http_date
 from mesh.http2.limits import BufferShare
@@ -30,6 +31,7 @@ class ExchangeHost(Protocol):
     """The connection of an exchange."""
 
     writer: AnswerWriter
+    clock: Http1Clock
 
     def closes_behind(self, exchange: Http1Exchange, *, is_complete: bool) -> bool:
         """Whether the connection has to end behind an answer that begins now, and ends now too if it `is_complete`."""
@@ -149,8 +151,9 @@ class Http1Exchange:
             self.taken_bytes -= size
             self._connection.on_room()
 
-    def let_pause(self) -> None:
-        """See `Exchange`: only HTTP/2 can."""
+    def let_pause(self, begun_bytes: int = 0) -> None:
+        clock = self._connection.clock
+        clock.pause_bytes = clock.body_bytes - begun_bytes
 
     def open_tunnel(self, fields: Fields) -> None:
         if self.has_ended or self.has_sent_head or not self.head.is_websocket:
@@ -179,6 +182,7 @@ class Http1Exchange:
     def receive(self, data: bytes, *, is_last: bool) -> bool:
         """Pass on what has come of the body. Whether it was anything."""
         if data:
+            self._connection.clock.body_bytes += len(data)
             self.taken_bytes += len(data)
             self.receiver.on_body(data)
         if is_last and not self.has_ended:

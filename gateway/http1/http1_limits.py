@@ -29,6 +29,8 @@ class Http1Limits:
     """From the first byte of a head to its end; also from the opening of a connection to its first byte."""
     body_timeout_s: float = 60.0
     """Between two reads of a body."""
+    body_min_bytes: int = 1
+    """Reads of less than this, in that time, do not count, but where the client need not go on at once."""
     keep_alive_timeout_s: float = 90.0
     """Between two requests."""
     linger_timeout_s: float = 2.0

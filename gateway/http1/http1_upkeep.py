@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from gateway.http1.http1_limits import Http1Limits
-from mesh.http2.upkeep import UpkeepPolicy
+from mesh.http2.upkeep import UpkeepPolicy, goes_on
 
 
 class Doing(Enum):
@@ -42,6 +42,8 @@ class Http1Vitals:
     is_draining: bool
     has_left: bool = False
     """The client has closed the connection, which is not read now."""
+    dropped_bytes: int = 0
+    """Of a body whose rest is not wanted."""
 
 
 class Http1Upkeep(Enum):
@@ -69,7 +71,9 @@ class Http1Clock:
         "_paused_since_at_s",
         "_read_at_s",
         "_seen",
-        "_since_at_s",
+        "_since",
+        "body_bytes",
+        "pause_bytes",
         "reads",
         "requests",
     )
@@ -79,13 +83,18 @@ class Http1Clock:
         self._age_factor = age_factor
         self._opened_at_s = now_s
         self._doing = Doing.OPENED
-        self._since_at_s = now_s
+        self._since = now_s, 0
+        """When the client began what it is doing or had gone on enough with it, and how much of bodies had come."""
         self._read_at_s = now_s
         self._seen = (0, 0)
         self.reads = 0
         """How often bytes have come; the connection counts."""
         self.requests = 0
         """How many heads were complete; the connection counts."""
+        self.body_bytes = 0
+        """Of all bodies, without what is dropped; their exchanges count."""
+        self.pause_bytes = -1
+        """The last place in them where the client need not go on at once; their exchanges say so."""
         self._paused_since_at_s: float | None = None
         self._drain_since_at_s: float | None = None
 
@@ -101,9 +110,9 @@ class Http1Clock:
     def check(self, vitals: Http1Vitals, limits: Http1Limits, policy: UpkeepPolicy, now_s: float) -> Http1Upkeep | None:
         """What the connection needs now; call it again at the next look."""
         reads, requests = self._seen
-        has_progress = requests != self.requests or (reads != self.reads and vitals.doing in _RENEWED_BY_BYTES)
+        has_progress = requests != self.requests or (reads != self.reads and self._goes_on(vitals, limits))
         if vitals.doing is not self._doing or has_progress:
-            self._doing, self._since_at_s = vitals.doing, now_s
+            self._doing, self._since = vitals.doing, (now_s, self.body_bytes + vitals.dropped_bytes)
         if reads != self.reads:
             self._read_at_s = now_s
         self._seen = self.reads, self.requests
@@ -116,15 +125,22 @@ class Http1Clock:
         if self._drain_since_at_s is not None and now_s - self._drain_since_at_s >= policy.drain_timeout_s:
             return Http1Upkeep.END_DRAIN
         rule = _RULES.get(self._doing)
-        if rule is not None and now_s - self._since_at_s >= rule[0](limits):
+        if rule is not None and now_s - self._since[0] >= rule[0](limits):
             return rule[1]
         if not vitals.is_draining and now_s - self._opened_at_s >= policy.age_max_s * self._age_factor:
             return Http1Upkeep.DRAIN
         return None
 
+    def _goes_on(self, vitals: Http1Vitals, limits: Http1Limits) -> bool:
+        """Whether the bytes that have come renew the time that the client has for what it does."""
+        if vitals.doing is not Doing.BODY:
+            # The others have one limit from their beginning to their end, however often bytes come.
+            return vitals.doing is Doing.IDLE
+        received_bytes = self.body_bytes + vitals.dropped_bytes
+        may_pause = received_bytes <= self.pause_bytes
+        return may_pause or goes_on(received_bytes, self.pause_bytes, self._since[1], limits.body_min_bytes)
 
-_RENEWED_BY_BYTES = (Doing.BODY, Doing.IDLE)
-"""The others have one limit from their beginning to their end, however often bytes come."""
+
 _RULES: dict[Doing, tuple[Callable[[Http1Limits], float], Http1Upkeep]] = {
     Doing.OPENED: (lambda limits: limits.head_timeout_s, Http1Upkeep.SILENT),
     Doing.HEAD: (lambda limits: limits.head_timeout_s, Http1Upkeep.SLOW_HEAD),

@@ -106,8 +106,8 @@ class _CorsExchange:
     def give_room(self, size: int) -> None:
         self._exchange.give_room(size)
 
-    def let_pause(self) -> None:
-        self._exchange.let_pause()
+    def let_pause(self, begun_bytes: int = 0) -> None:
+        self._exchange.let_pause(begun_bytes)
 
     def open_tunnel(self, fields: Fields) -> None:
         self._exchange.open_tunnel(fields)

@@ -158,10 +158,10 @@ class Exchange(Protocol):
     def give_room(self, size: int) -> None:
         """`size` bytes of the request's body are dealt with; the client may send as many more."""
 
-    def let_pause(self) -> None:
-        """The body is one side of a conversation: its client may pause as long as it likes.
+    def let_pause(self, begun_bytes: int = 0) -> None:
+        """The client may pause where it is in the body, or might have before the last `begun_bytes`: between messages.
 
-        Without effect on HTTP/1.1, where only a pause shows that a client is gone; HTTP/2 has PING for that.
+        On HTTP/1.1 something has to come now and then, since only a pause shows that a client is gone. HTTP/2 has PING.
         """
 
     def open_tunnel(self, fields: Fields) -> None:

@@ -35,7 +35,9 @@ class GatewaySettings:
     limited_callers_max: int = 10_000
     """Identities and addresses that a gateway counts for limits; further ones share a count while all are busy."""
     http_body_timeout_s: float = 60.0
-    """How long a client may pause in the middle of a request's body; on HTTP/2 streaming methods may at will."""
+    """How long a client may pause in the middle of a request's body; on HTTP/2 streams may between two messages."""
+    http_body_rate_min_bytes_per_s: float = 100.0
+    """A body, or a message of a stream, that brings less than this for that long is given up as well; 0: no limit."""
     http_body_max_bytes: int = 2 * 1024 * 1024 * 1024
     """Body of one web request; a longer one is refused with 413. Bodies pass through in pieces and are not kept."""
     json_max_bytes: int = 16 * 1024 * 1024

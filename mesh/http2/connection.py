@@ -172,8 +172,7 @@ class Connection(Generic[H]):
             stream.is_remote_done = True
         elif not size:
             self.guard.charge("empty DATA")
-        else:
-            stream.read_at_s = self.read_at_s
+        stream.received_bytes += size
         if stream.content_left is not None:
             stream.content_left -= size
             if stream.content_left < 0:
@@ -292,6 +291,7 @@ class Connection(Generic[H]):
 
     def _open(self, stream_id: int) -> Stream:
         stream = Stream(self, stream_id, self.outbox.stream_window_bytes, self.limits.stream_window_bytes)
+        stream.received_bytes, stream.pause_bytes = 0, -1
         self.streams[stream_id] = stream
         return stream
 

@@ -101,11 +101,15 @@ class ServerConnection(Connection[H]):
         # A client's GOAWAY is about pushed streams, which we have none of.
         self.guard.charge("GOAWAY")
 
-    def awaited_bodies(self) -> Iterator[tuple[Stream, float]]:
-        """The streams of which more of the request has to come, and for which there is room; when some had come."""
+    def awaited_bodies(self) -> Iterator[Stream]:
+        """The streams of which more of the request has to come now, and for which there is room."""
         for stream in self.streams.values():
-            if not stream.is_remote_done and stream.receive_window > _ROOM_MIN_BYTES:
-                yield stream, stream.read_at_s
+            if (
+                not stream.is_remote_done
+                and stream.receive_window > _ROOM_MIN_BYTES
+                and stream.received_bytes > stream.pause_bytes
+            ):
+                yield stream
 
     def expect(self, stream: Stream, size: int) -> None:
         """Let the client send `size` more bytes of the stream without waiting, though none of them gives room.
@@ -215,7 +219,7 @@ class ServerConnection(Connection[H]):
             self._send_reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         stream = self._open(stream_id)
-        stream.opened_at_s = stream.read_at_s = self.read_at_s
+        stream.opened_at_s = self.read_at_s
         stream.is_remote_done = ended
         self._on_request(stream, head)
         if ended and not stream.has_ended:

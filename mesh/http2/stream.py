@@ -67,9 +67,10 @@ class Stream:
         "is_local_done",
         "is_remote_done",
         "opened_at_s",
+        "pause_bytes",
         "pending",
-        "read_at_s",
         "receive_window",
+        "received_bytes",
         "receiver",
         "send_window",
         "taken",
@@ -77,8 +78,10 @@ class Stream:
 
     opened_at_s: float
     """On a server: when the bytes that opened the stream had come."""
-    read_at_s: float
-    """On a server: when the last bytes of a request had come of which more is to come."""
+    received_bytes: int
+    """Of DATA, without padding."""
+    pause_bytes: int
+    """The last place in them where the peer may pause as long as it likes; -1: there was none."""
 
     def __init__(self, connection: Any, stream_id: int, send_window: int, receive_window: int) -> None:
         self.connection = connection

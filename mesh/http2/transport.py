@@ -70,7 +70,7 @@ class Http2Transport(asyncio.Protocol):
     ) -> None:
         """`make_connection` gets this transport and its `on_output`; `on_lost` is called once the socket is closed.
 
-        `on_stalled`: a client has paused too long in the middle of a request, see `UpkeepPolicy.body_timeout_s`.
+        `on_stalled`: a client is too slow in the middle of a request, see `UpkeepPolicy.body_timeout_s`.
         """
         self._turn = write_turn()
         self._make_connection = make_connection
@@ -236,7 +236,7 @@ class Http2Transport(asyncio.Protocol):
         if isinstance(connection, ServerConnection):
             connection.reset_lingering(now_s - policy.linger_timeout_s)
         if self._on_stalled is not None and isinstance(connection, ServerConnection):
-            for stream in self._bodies.stalled(connection.awaited_bodies(), policy.body_timeout_s, now_s):
+            for stream in self._bodies.stalled(connection.awaited_bodies(), policy, now_s):
                 self._on_stalled(stream)
 
 

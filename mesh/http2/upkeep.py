@@ -29,6 +29,8 @@ class UpkeepPolicy:
     backlog_timeout_s: float = 30.0
     body_timeout_s: float = float("inf")
     """How long a peer may pause in the middle of what a stream of it has to bring, though there is room for it."""
+    body_min_bytes: int = 1
+    """A stream that brings less than this in that time, and does not end, pauses: bytes that drip hold a call too."""
     linger_timeout_s: float = 2.0
     """How long a client may go on with a request that is answered already."""
     idle_timeout_s: float = float("inf")
@@ -157,20 +159,28 @@ class UpkeepClock:
 
 
 class BodyWatch:
-    """Since when which streams bring nothing more of what they have to bring."""
+    """Since when which streams bring too little of what they have to bring."""
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._seen: dict[Stream, tuple[float, float]] = {}
+        self._seen: dict[Stream, tuple[int, float]] = {}
+        """From how many bytes on, and since when."""
 
-    def stalled(self, bodies: Iterable[tuple[Stream, float]], timeout_s: float, now_s: float) -> list[Stream]:
-        """Those that have brought nothing for `timeout_s`, of the present ones with when they had brought something."""
+    def stalled(self, bodies: Iterable[Stream], policy: UpkeepPolicy, now_s: float) -> list[Stream]:
+        """Those that have brought too little for too long, of the ones that have to bring something now."""
         before, self._seen = self._seen, {}
-        for stream, read_at_s in bodies:
+        for stream in bodies:
             known = before.get(stream)
-            self._seen[stream] = known if known is not None and known[0] == read_at_s else (read_at_s, now_s)
-        return [stream for stream, (_, since_at_s) in self._seen.items() if now_s - since_at_s >= timeout_s]
+            if known is None or goes_on(stream.received_bytes, stream.pause_bytes, known[0], policy.body_min_bytes):
+                known = stream.received_bytes, now_s
+            self._seen[stream] = known
+        return [stream for stream, (_, since_at_s) in self._seen.items() if now_s - since_at_s >= policy.body_timeout_s]
+
+
+def goes_on(received_bytes: int, pause_bytes: int, from_bytes: int, min_bytes: int) -> bool:
+    """Whether enough has come since `from_bytes`, or there was a place where the peer might pause."""
+    return received_bytes - from_bytes >= min_bytes or pause_bytes > from_bytes
 
 
 def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:

@@ -29,6 +29,11 @@ class ReceivedMessages:
         """Whether no message has begun that is not complete."""
         return self._reader.is_between
 
+    @property
+    def begun_bytes(self) -> int:
+        """Of a message that is not complete."""
+        return self._reader.begun_bytes
+
     def set_encoding(self, encoding: str) -> None:
         """Before any bytes have come."""
         self._reader = MessageReader(self._max_bytes, encoding)

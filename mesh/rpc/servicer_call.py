@@ -60,6 +60,7 @@ class ServicerCall:
         self.peer = peer
         self.outcome = CallOutcome()
         self.deadline_at_s = None if head.timeout_s is None else monotonic() + head.timeout_s
+        self._let_pause()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"rpc {head.path}")
 
     # ---- Receiver ----------------------------------------------------------------------------------------------------
@@ -74,11 +75,11 @@ class ServicerCall:
             self._refuse(error.code, error.text)
         else:
             self._changed.wake()
+            self._let_pause()
 
     def on_stalled(self) -> None:
-        """The client has paused too long in the middle of its only message."""
-        if not self._handler.request_streaming:
-            self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
+        """The client is too slow in the middle of a message."""
+        self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
 
     def on_end(self, stream: Stream) -> None:
         if not self._messages.is_between:
@@ -133,6 +134,12 @@ class ServicerCall:
         elif not outbox.send_message(self._stream, data):
             self.outcome.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The server buffers as much as it may.")
         await self._changed.until(lambda: not self._stream.is_blocked)
+
+    def _let_pause(self) -> None:
+        """Between the messages of a stream its client may pause, and while some of them wait for us."""
+        if self._handler.request_streaming:
+            begun_bytes = 0 if self._messages else self._messages.begun_bytes
+            self._stream.pause_bytes = self._stream.received_bytes - begun_bytes
 
     # ---- Life --------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import CallRouter
 from gateway.gateway_listener import GatewayListener
+from gateway.http1.http1_limits import Http1Limits
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Routes, read_routes
@@ -80,11 +81,14 @@ class EveryDialect:
 
 @asynccontextmanager
 async def every_dialect(
-    router: CallRouter, policies: CallPolicies = NO_POLICIES, policy: UpkeepPolicy | None = None
+    router: CallRouter,
+    policies: CallPolicies = NO_POLICIES,
+    policy: UpkeepPolicy | None = None,
+    http1: Http1Limits | None = None,
 ) -> AsyncIterator[EveryDialect]:
     """The application "shop" serves web requests and WebSockets too, wherever no typed method is."""
     health = Health()
-    listener = GatewayListener(lambda *_: router, GrpcMetrics(), health.handler(), policy=policy)
+    listener = GatewayListener(lambda *_: router, GrpcMetrics(), health.handler(), policy=policy, http1=http1)
     listener.methods.policies = policies
     typed, web = TypedEntry(listener.methods), WebEntry(lambda *_: router, control_pb2.GatewayOptions())
     listener.add_dialects(*typed.dialects, *web.dialects)
