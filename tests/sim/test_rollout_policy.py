@@ -5,7 +5,7 @@ import functools
 
 import pytest
 
-from mesh.controller.desired.desired_change import scaled
+from mesh.controller.desired.desired_change import rolled_back, scaled
 from mesh.status import ApplicationStatus
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
@@ -167,6 +167,25 @@ async def test_an_update_that_fails_is_undone_once(is_late: bool) -> None:
     state = mesh.stored().version
     await asyncio.sleep(600.0)
     assert mesh.stored().version == state, "it is undone once"
+    await mesh.crash()
+
+
+@pytest.mark.parametrize("is_automatic", [True, False])
+async def test_an_update_that_is_undone_keeps_the_number_that_it_was_scaled_to(is_automatic: bool) -> None:
+    """Who scales while an update fails needs these replicas, whichever version they are of."""
+    mesh = Mesh(seed=1)
+    mesh.cluster.broken_versions = {"v2"}
+    await mesh.boot()
+    await mesh.deploy("v1", 2)
+    await mesh.until(lambda: is_running(mesh, "v1", 2))
+    await mesh.deploy("v2", 2, rollback_on_failure=is_automatic)
+    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=6), ()))
+    if not is_automatic:
+        await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+        await mesh.until(lambda: len(mesh.cluster.serving("v1")) == 6)
+        await mesh._ask(lambda: (functools.partial(rolled_back, name="app", unix_time_s=0.0), ()))
+    await mesh.until(lambda: is_running(mesh, "v1", 6))
+    assert await fewest(lambda: len(mesh.cluster.serving("v1")), for_s=60.0) == 6
     await mesh.crash()
 
 

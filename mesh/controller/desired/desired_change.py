@@ -77,8 +77,9 @@ def with_applications(
     """The state with each of `applications` in the place of the one of its name.
 
     A `run` must not replace those of others unless it says so.
-    With `config_file`, which names all of them, the others that it owns go; those that programs deployed stay, and
-    `target_capacity` holds for all, None for no such restriction. Without a file None leaves it as it is.
+    With `config_file`, which names all of them, the others that it owns go, unless it names none of those; those that
+    programs deployed stay, and `target_capacity` holds for all, None for no such restriction. Without a file None leaves
+    it as it is.
     Those with traffic options become canaries of the applications of their names, which stay.
     """
     canaries = [app for app in applications if app.HasField("traffic")]
@@ -89,6 +90,7 @@ def with_applications(
     if config_file is not None:
         stay = {app.name for app in canaries}
         owned = {app.name for app in state.applications if config_file.owns(app)}
+        _check_same_file(config_file, owned, {*stay, *(app.name for app in applications)})
         changed = _without(changed, owned - stay)
         changed.config_file = config_file.text
         changed.ClearField("target_capacity")
@@ -238,18 +240,27 @@ def scaled(
 ) -> control_pb2.DesiredState:
     """The state with another number of replicas of a deployment that does not follow its load.
 
-    Not 0, `change` counts instead: this many more than there are, or fewer.
+    Not 0, `change` counts instead: this many more than there are, or fewer. The version before that is kept gets the
+    number too, so that an update that is undone takes none of it away.
     """
     changed = next_version(state)
     names = [spec.name for app in state.applications if app.name == key.app for spec in app.deployments]
     if key.name not in names:
         raise _no_deployment(key, names)
-    for spec in (spec for app in changed.applications if app.name == key.app for spec in app.deployments):
-        if spec.name == key.name:
-            number = spec.options.num_replicas + change if change else num_replicas
-            spec.options.num_replicas = _scaled_number(key, spec.options, number)
+    (spec,) = _specs_of(key, changed.applications)
+    number = spec.options.num_replicas + change if change else num_replicas
+    spec.options.num_replicas = _scaled_number(key, spec.options, number)
+    for before in _specs_of(key, changed.predecessors):
+        if not before.options.HasField("autoscaling"):
+            before.options.num_replicas = spec.options.num_replicas
     _forget_rollback(changed, key.app)
     return changed
+
+
+def _specs_of(
+    key: DeploymentKey, applications: Iterable[control_pb2.ApplicationSpec]
+) -> list[control_pb2.DeploymentSpec]:
+    return [spec for app in applications if app.name == key.app for spec in app.deployments if spec.name == key.name]
 
 
 def _scaled_number(key: DeploymentKey, options: control_pb2.DeploymentOptions, num_replicas: int) -> int:
@@ -296,6 +307,18 @@ def shutting_down(state: control_pb2.DesiredState) -> control_pb2.DesiredState:
     changed.is_shutting_down = True
     changed.ClearField("config_file")
     return changed
+
+
+def _check_same_file(config_file: ConfigSource, owned: Set[str], named: Set[str]) -> None:
+    """Raises InvalidChangeError for a file that names others only than a file of its name has deployed."""
+    if config_file.prunes or not owned or not named or owned & named:
+        return
+    raise InvalidChangeError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        f"A file {config_file.name} has deployed {', '.join(sorted(owned))}, and this one has none of them: it may be"
+        " another file of the same name. Nothing is changed. Give this one another name; to replace them, delete them"
+        f" first with `mesh delete {min(owned)}`, or say --prune, which deletes the applications of all other files.",
+    )
 
 
 def _deployer(config_file: ConfigSource | None, run: Run | None) -> control_pb2.Deployer:

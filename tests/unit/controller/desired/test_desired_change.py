@@ -119,6 +119,26 @@ def test_a_file_owns_the_applications_of_its_name() -> None:
     assert list(names(deploy(both, "b.yaml", "b1", prunes=True))) == ["b1"]
 
 
+def test_a_file_that_has_nothing_in_common_with_the_last_one_of_its_name_deletes_nothing() -> None:
+    """It may be that of another team; an empty one, or one that prunes, is no slip of the finger (item 245)."""
+    first = with_applications(EMPTY, [application("a"), application("b")], 1.0, ConfigSource("", "mesh.yaml", False))
+    with pytest.raises(
+        InvalidChangeError, match=r"mesh\.yaml has deployed a, b, .*none of them.*`mesh delete a`"
+    ) as caught:
+        with_applications(first, [application("c")], 2.0, ConfigSource("", "mesh.yaml", False))
+    assert caught.value.code == grpc.StatusCode.FAILED_PRECONDITION
+    canary = application("a", "v2")
+    canary.traffic.percent = 10.0
+    for file, apps, left in (
+        ("mesh.yaml", [], []),
+        ("mesh.yaml", [application("c"), application("b")], ["c", "b"]),
+        ("mesh.yaml", [canary], ["a"]),
+        ("other.yaml", [application("c")], ["a", "b", "c"]),
+    ):
+        assert list(names(with_applications(first, apps, 2.0, ConfigSource("", file, False)))) == left
+    assert list(names(with_applications(first, [application("c")], 2.0, ConfigSource("", "mesh.yaml", True)))) == ["c"]
+
+
 def test_several_applications_without_a_file_delete_nothing() -> None:
     """`run_many` deletes nothing and leaves the stored file (item 74)."""
     state = with_applications(EMPTY, [application("a")], 1.0, ConfigSource("file"))
