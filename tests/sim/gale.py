@@ -74,7 +74,19 @@ class Gale:
         """What is away for a while."""
 
     async def blow(self) -> None:
-        mesh, dice = self.mesh, self.cluster.random
+        dice = self.cluster.random
+        await self._begin()
+        self.cluster.faults = BREEZE
+        for event in range(self._events):
+            await self._something_happens(event)
+            await asyncio.sleep(dice.uniform(0.0, 2 * self._pause_s))
+        await self._calm_down()
+        await self.mesh.until(lambda: not self.missing(), within_s=CALM_WITHIN_S)
+        await self._end()
+
+    async def _begin(self) -> None:
+        """All applications run, and processes listen."""
+        mesh = self.mesh
         await mesh.boot()
         keys = [DeploymentKey(name, "Model") for name in APPS]
         self._listeners = [Listener(mesh, number, keys) for number in range(LISTENERS)]
@@ -82,12 +94,10 @@ class Gale:
         for name in APPS:
             await self._deploy(name)
         await asyncio.sleep(20.0)
-        self.cluster.faults = BREEZE
-        for event in range(self._events):
-            await self._something_happens(event)
-            await asyncio.sleep(dice.uniform(0.0, 2 * self._pause_s))
-        await self._calm_down()
-        await mesh.until(lambda: not self.missing(), within_s=CALM_WITHIN_S)
+
+    async def _end(self) -> None:
+        """Nothing is left."""
+        mesh = self.mesh
         assert not mesh.failed, mesh.failed
         await mesh.shut_down()
         await mesh.until(lambda: mesh.is_empty() and not self.cluster.actors, within_s=CALM_WITHIN_S)

@@ -14,16 +14,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
+from tests.sim.crowd import crowd
 from tests.sim.gale import HOUR, gale
 from tests.sim.storm import aftermath, weather
 
 SEEDS = 10_000
-SHARES = {"storm": 1.0, "aftermath": 0.5, "gale": 0.2, "hour": 0.01}
+SHARES = {"storm": 1.0, "aftermath": 0.5, "gale": 0.2, "crowd": 0.2, "hour": 0.01}
 """Of the seeds: the longer a run, the fewer."""
 KINDS: dict[str, tuple[Callable[[int], str], str]] = {
     "storm": (weather, "tests.sim.storm {}"),
     "aftermath": (aftermath, "tests.sim.storm {} --aftermath"),
     "gale": (gale, "tests.sim.gale {}"),
+    "crowd": (crowd, "tests.sim.crowd {}"),
     "hour": (functools.partial(gale, length=HOUR), "tests.sim.gale {} --hour"),
 }
 _SHOWN_EVERY_S = 30.0

@@ -15,7 +15,7 @@ from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.controller.report.publisher import Publisher
 from mesh.routing.snapshot import DeploymentKey
-from mesh.v1 import control_pb2
+from mesh.v1 import common_pb2, control_pb2
 from tests.sim.fake_actor import Actor, Faults
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
@@ -225,7 +225,7 @@ class WatchedCluster(FakeCluster):
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         self.note(f"spawn {name} {spec.spec.version}")
-        self._check_surge()
+        self._check_surge(spec.deployment)
         await super().spawn_replica(name, spec, assignment)
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
@@ -267,12 +267,16 @@ class WatchedCluster(FakeCluster):
         target = self.mesh.loop._wanted.desired.deployments.get(DeploymentKey(app, name))
         return target.pace.surge_max if target is not None else 0
 
-    def _check_surge(self) -> None:
-        """Both versions together are never more than the target and the surge, a canary's own aside."""
+    def _check_surge(self, started: common_pb2.DeploymentId) -> None:
+        """Both versions together are never started beyond the target and the surge, a canary's own aside."""
         assert self.mesh is not None
+        if DeploymentKey(started.app, started.name) not in self.mesh.loop._wanted.desired.deployments:
+            return  # deleted since the start was decided
         for app in self.mesh.loop.status().applications:
             canary = {each.name: each.version for each in app.canary.deployments}
             for deployment in app.deployments:
+                if (app.name, deployment.name) != (started.app, started.name):
+                    continue
                 staying = sum(
                     replica.state not in ("STOPPING", "PENDING_MIGRATION")
                     and replica.version != canary.get(deployment.name)
@@ -298,7 +302,15 @@ class WatchedPublisher(Publisher):
         routes: control_pb2.RouteTable,
     ) -> None:
         super().publish(desired, snapshots, routes)
-        listed = {key: {each.replica_id for each in snapshot.replicas} for key, snapshot in snapshots.items()}
+        versions = {each.spec.replica_id: each.spec.spec.version for each in self._cluster.replicas()}
+        listed = {
+            key: {
+                each.replica_id
+                for each in snapshot.replicas
+                if not _is_of_canary(desired, key, versions.get(each.replica_id))
+            }
+            for key, snapshot in snapshots.items()
+        }
         for key, target in desired.deployments.items():
             self._check(key, listed.get(key, set()), target.num_replicas - target.pace.unavailable_max)
         self._listed = listed
@@ -321,6 +333,12 @@ class WatchedPublisher(Publisher):
     def _cluster(self) -> WatchedCluster:
         assert isinstance(self._mesh.cluster, WatchedCluster)
         return self._mesh.cluster
+
+
+def _is_of_canary(desired: Desired, key: DeploymentKey, version: str | None) -> bool:
+    """And only of it: it takes nothing from the number of the version beside it, and adds nothing."""
+    canary, target = desired.canaries.get(key), desired.deployments.get(key)
+    return canary is not None and version == canary.version and (target is None or version != target.version)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.sim import gale, storm
 from tests.sim.season import first_fault, pool
 
-STORMS, AFTERMATHS, GALES, HOURS = 2_304, 600, 92, 4
+STORMS, AFTERMATHS, GALES, CROWDS, HOURS = 2_304, 600, 92, 24, 4
 CHUNK = 288
 
 
@@ -36,6 +36,12 @@ def test_a_version_that_ever_ran_serves_again_after_a_storm_without_another_depl
 def test_five_applications_stand_every_gale_without_another_deploy(workers: ProcessPoolExecutor, first: int) -> None:
     """A dependency away, hosts that vanish, a slow store, two controllers, drivers and processes that come and go."""
     fault = first_fault(workers, "gale", range(first, first + GALES // 4))
+    assert not fault, fault
+
+
+def test_operators_who_do_everything_at_once_take_nothing_away(workers: ProcessPoolExecutor) -> None:
+    """Files, canaries, pauses, drains, scaling, restores and other gateways, while controllers die."""
+    fault = first_fault(workers, "crowd", range(CROWDS))
     assert not fault, fault
 
 

@@ -78,8 +78,8 @@ def with_applications(
 
     A `run` must not replace those of others unless it says so.
     With `config_file`, which names all of them, the others that it owns go, unless it names none of those; those that
-    programs deployed stay, and `target_capacity` holds for all, None for no such restriction. Without a file None leaves
-    it as it is.
+    programs deployed stay. `target_capacity` then holds for all, None for no such restriction; without a file None
+    leaves it as it is.
     Those with traffic options become canaries of the applications of their names, which stay.
     """
     canaries = [app for app in applications if app.HasField("traffic")]
