@@ -241,11 +241,12 @@ class GrpcCall:
                 self.streams_response,
                 head.invocation.passed_on,
                 self._peer,
-                prefers_local=True,
-                is_idempotent=method.is_idempotent,
-                retry=method.policies.retry,
-                hedge=method.policies.hedge,
-                session_id=head.invocation.session_id,
+                True,  # replicas of this node are preferred
+                method.is_idempotent,
+                method.policies.retry,
+                None,
+                method.policies.hedge,
+                head.invocation.session_id,
             ),
             self,
         )

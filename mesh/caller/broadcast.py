@@ -65,7 +65,7 @@ class BroadcastResponse:
         async with asyncio.timeout(timeout_s):
             responses = await asyncio.shield(asyncio.wrap_future(self._responses))
             for response in responses:
-                await response._future.wait_shielded()
+                await response._future.wait(is_shielded=True)
         return [_value(response, return_exceptions=return_exceptions) for response in responses]
 
     def cancel(self) -> None:

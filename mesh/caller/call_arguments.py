@@ -98,7 +98,7 @@ class PendingArguments:
         if isinstance(part, _Encoded):
             return part
         if isinstance(part, DeploymentResponse):
-            outcome = await part._future.wait_shielded()
+            outcome = await part._future.wait(is_shielded=True)
             if not outcome.is_ok:
                 raise UpstreamError(self._blame(part, outcome))
             return _Encoded(outcome.payload or encode(None))

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from mesh.context import Request
 from mesh.exceptions import CancelReason
@@ -83,17 +84,11 @@ class CallFuture:
                 return
         wake()
 
-    async def wait(self) -> Outcome:
-        """Wait for the outcome. A task that is cancelled meanwhile gives up the call, unless others wait too."""
-        try:
-            return await self.wait_shielded()
-        except asyncio.CancelledError:
-            if not self._waiters:
-                self.cancel()
-            raise
+    async def wait(self, *, is_shielded: bool = False) -> Outcome:
+        """Wait for the outcome. A task that is cancelled meanwhile gives up the call, unless others wait too.
 
-    async def wait_shielded(self) -> Outcome:
-        """Wait for the outcome. The call goes on when this wait is cancelled, because others wait for it too."""
+        `is_shielded`: the call goes on when this wait is cancelled.
+        """
         if self.outcome is None:
             loop = asyncio.get_running_loop()
             future = loop.create_future()
@@ -103,6 +98,8 @@ class CallFuture:
                 await future
             except asyncio.CancelledError:
                 self._forget(wake)
+                if not (is_shielded or self._waiters):
+                    self.cancel()
                 raise
         assert self.outcome is not None
         return self.outcome
@@ -277,9 +274,8 @@ class ItemStream(CallFuture):
 def waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Wake:
     """Resolves a future of this thread's loop from any thread, with at most one loop wake-up per batch."""
     if loop is io_thread().loop:
-        return lambda: _resolve(future)
-    mailbox = mailbox_of(loop)
-    return lambda: mailbox.post(_resolve, future)
+        return partial(_resolve, future)
+    return partial(mailbox_of(loop).post, _resolve, future)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -157,19 +157,22 @@ def _aim_at(call: OutgoingCall, replica_id: str) -> None:
 def _request(
     options: HandleOptions, parent: Request | None, payload: Payload | None, *, streams_response: bool
 ) -> CallRequest:
+    # By position: names cost half as much again as the rest of it.
     return CallRequest(
         options.method_name,
         payload,
         _context(parent, options.multiplexed_model_id, options.tenant),
         _deadline_at_s(parent, options.timeout_s),
-        streams_response=streams_response,
-        metadata=options.metadata,  # type: ignore[arg-type]  # checked by HandleOptions, as the two below
-        prefers_local=options._prefer_local_routing,
-        is_idempotent=options.idempotent,
-        queue_timeout_s=options.queue_timeout_s,
-        retry=options.retry,  # type: ignore[arg-type]
-        session_id=options.session_id,
-        hedge=None if streams_response else options.hedge_after_s,  # type: ignore[arg-type]
+        False,
+        streams_response,
+        options.metadata,  # type: ignore[arg-type]  # checked by HandleOptions, as the two below
+        "",
+        options._prefer_local_routing,
+        options.idempotent,
+        options.retry,  # type: ignore[arg-type]
+        options.queue_timeout_s,
+        None if streams_response else options.hedge_after_s,  # type: ignore[arg-type]
+        options.session_id,
     )
 
 

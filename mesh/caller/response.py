@@ -27,6 +27,7 @@ class _Response:
     """What both kinds of responses share."""
 
     _future: CallFuture
+    _is_cancelled = False
     _read = staticmethod(decode)
     """Reads a payload; calls of typed methods have a reader of their own."""
     _to_get_it: ClassVar[str]
@@ -35,7 +36,6 @@ class _Response:
     def __init__(self, future: CallFuture, request_id: str) -> None:
         self._future = future
         self._request_id = request_id
-        self._is_cancelled = False
 
     @property
     def request_id(self) -> str:
@@ -77,7 +77,7 @@ class _Response:
 
     async def trailing_metadata(self) -> CallMetadata:
         """What the method has sent behind its last response, waiting for the end of the call, however it ends."""
-        outcome = await self._future.wait_shielded()
+        outcome = await self._future.wait(is_shielded=True)
         return _decoded(outcome.trailers)
 
     def initial_metadata_sync(self, *, timeout_s: float | None = None) -> CallMetadata:
@@ -106,10 +106,8 @@ class DeploymentResponse(_Response, Generic[R]):
 
     _to_get_it = "await it, or ask for its result()"
 
-    def __init__(self, future: CallFuture, request_id: str) -> None:
-        super().__init__(future, request_id)
-        self._value: Any = _UNSET
-        self._error: BaseException | None = None
+    _value: Any = _UNSET
+    _error: BaseException | None = None
 
     def __await__(self) -> Generator[Any, None, R]:
         if self._future.outcome is None:

@@ -217,18 +217,12 @@ class CalleeLink:
             return
         if outcome.payload is not None and outcome.payload.stored is not None:
             self._stored[outcome.payload.stored.object_id] = outcome.payload.stored
-        load: int | None = self._load()
-        if frames.is_large(outcome.payload) or self._writer.holds(call.call_id):
+        packed = _pack_result(call.call_id, outcome, self._load())
+        if type(packed) is not bytes or self._writer.holds(call.call_id):
             # Results of later calls may overtake it, and its load would then contradict theirs.
             self.send(frames.pack_load(self._load()))
-            load = None
-        try:
-            packed = frames.pack_result(call.call_id, outcome, load)
-        except Exception as error:  # protobuf raises many types for what it cannot hold
-            # A result that no frame can carry: its caller still waits for one.
-            unsendable = failed(MeshException(f"The result cannot be sent: {error}"))
-            packed = frames.pack_result(call.call_id, unsendable, load)
-        self.send(packed, call.call_id)
+            packed = _pack_result(call.call_id, outcome, None)
+        self._writer.send(packed, call.call_id)
 
     def leave_place(self) -> None:
         """Give back the place of a call that has ended before its user code."""
@@ -368,3 +362,12 @@ class CalleeLink:
             call.cancel_reason = reason
             if call.running is not None:
                 call.running.cancel(reason)
+
+
+def _pack_result(call_id: int, outcome: Outcome, load: int | None) -> frames.Packed:
+    try:
+        return frames.pack_result(call_id, outcome, load)
+    except Exception as error:  # protobuf raises many types for what it cannot hold
+        # A result that no frame can carry: its caller still waits for one.
+        unsendable = failed(MeshException(f"The result cannot be sent: {error}"))
+        return frames.pack_result(call_id, unsendable, load)

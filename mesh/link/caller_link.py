@@ -17,7 +17,7 @@ from mesh.cluster.ray_objects import StoredObject, load_buffers
 from mesh.exceptions import CancelReason, ReplicaUnavailableError
 from mesh.link import frames
 from mesh.link.link_phases import CALLER_TRANSITIONS, CallerEvent, CallerPhase
-from mesh.link.outgoing_call import CallRequest, CallState, OutgoingCall
+from mesh.link.outgoing_call import SENT, CallRequest, OutgoingCall
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
 from mesh.link.replica_facts import ReplicaFacts
 from mesh.link.small_frames import receive_frames
@@ -100,7 +100,7 @@ class CallerLink:
         writer = self._writer
         assert writer is not None
         call.link = self
-        call.state = CallState.SENT
+        call.state = SENT
         self._calls[call.call_id] = call
         self._open_marks[call.call_id] = writer.accepted if isinstance(packed, bytes) else -1
         writer.send(packed, call.call_id)
@@ -194,7 +194,7 @@ class CallerLink:
             self.others_ongoing = max(0, ongoing - len(self._calls))
         self._assembler.discard(call_id)
         try:
-            self._observer.on_result(self, call, Outcome(0, "", payload, times=times))
+            self._observer.on_result(self, call, Outcome(0, "", payload, (), b"", "", "", times))
         except Exception:
             _give_up(call, self._observer)
 
@@ -204,7 +204,7 @@ class CallerLink:
                 self._on_result(frame.call_id, frame.result, body)
             case "item" | "credit" | "initial_metadata" | "compression" as kind:
                 call = self._calls.get(frame.call_id)
-                if call is not None and call.state is CallState.SENT:
+                if call is not None and call.state is SENT:
                     payload = frames.read_payload(frame.item.payload, body) if kind == "item" else None
                     try:
                         if payload is not None:

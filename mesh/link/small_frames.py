@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from mesh.link.outgoing_call import CallRequest
@@ -35,27 +36,37 @@ def pack_small_open(call_id: int, request: CallRequest, payload: Payload, deadli
     call_context = _field(b"\x0a", context.request_id.encode())
     if context.traceparent or context.tracestate:
         call_context += _field(b"\x2a", context.traceparent.encode()) + _field(b"\x32", context.tracestate.encode())
-    deadline = b"" if deadline_ms is None else b"\x18" + varint(deadline_ms)
-    body = b"%b%b%b%b" % (
+    packed = _payload(payload)
+    size = len(packed)
+    body = b"%b\x12%b%b%b\x22%b%b" % (
         _shared_part(request),
-        _field(b"\x12", call_context),
-        deadline,
-        _field(b"\x22", _payload(payload)),
+        _varint(len(call_context)),
+        call_context,
+        b"" if deadline_ms is None else b"\x18" + varint(deadline_ms),
+        _VARINTS[size] if size < 2048 else varint(size),
+        packed,
     )
     return _frame(call_id, b"\x22", body)
 
 
 def pack_small_result(call_id: int, payload: Payload, ongoing: int | None, times: Times) -> bytes:
     """A Result frame of a call that went well, with a small payload."""
-    load = b"" if ongoing is None else _field(b"\x1a", b"\x08" + _varint(ongoing))
+    packed = _payload(payload)
+    size = len(packed)
     queue_us, user_us = times
-    body = b"%b%b\x20%b\x28%b" % (
-        _field(b"\x12", _payload(payload)),
-        load,
+    body = b"\x12%b%b%b\x20%b\x28%b" % (
+        _VARINTS[size] if size < 2048 else varint(size),
+        packed,
+        b"" if ongoing is None else _load(ongoing),
         _VARINTS[queue_us] if queue_us < 2048 else varint(queue_us),
         _VARINTS[user_us] if user_us < 2048 else varint(user_us),
     )
     return _frame(call_id, b"\x3a", body)
+
+
+@lru_cache(1024)
+def _load(ongoing: int) -> bytes:
+    return _field(b"\x1a", b"\x08" + _varint(ongoing))
 
 
 def pack_small_item(call_id: int, payload: Payload) -> bytes:
@@ -189,6 +200,9 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
             return False
         call_id, position = varint_at(message, start + 1)
         kind = message[position]
+        length, position = _number_at(message, position, kind)
+        if position + length != stop:
+            return False
         if kind == 0x22:
             request, credit = _read_open(message, position, stop)
         elif kind == 0x3A:
@@ -206,26 +220,26 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
 
 
 def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, int]:
-    position = _enter(message, position, 0x22, stop)
-    if message[position] != 0x58:
-        raise _OtherFormError
-    length, position = varint_at(message, position + 1)
-    shared = _read_shared(message[position : position + length])
-    position += length
-    if message[position] != 0x12:
-        raise _OtherFormError
-    length, position = varint_at(message, position + 1)
+    length, position = _number_at(message, position, 0x58)
     end = position + length
-    request_id, position = _text(message, position, 0x0A)
+    shared = _read_shared(message[position:end])
+    length, position = _number_at(message, end, 0x12)
+    context_end = position + length
+    length, position = _number_at(message, position, 0x0A)
+    end = position + length
+    request_id = message[position:end].decode()
     traceparent = tracestate = ""
-    if position < end:
-        traceparent, position = _text(message, position, 0x2A)
-        tracestate, position = _text(message, position, 0x32)
+    if end < context_end:
+        traceparent, end = _text_at(message, end, 0x2A)
+        tracestate, end = _text_at(message, end, 0x32)
     deadline_at_s = None
-    if message[position] == 0x18:
-        deadline_ms, position = varint_at(message, position + 1)
+    if message[end] == 0x18:
+        deadline_ms, end = varint_at(message, end + 1)
         deadline_at_s = time.monotonic() + deadline_ms / 1000
-    payload = _read_payload(message, _enter(message, position, 0x22, stop), stop)
+    length, position = _number_at(message, end, 0x22)
+    if position + length != stop:
+        raise _OtherFormError
+    payload = _read_payload(message, position, stop)
     context = RequestContext(
         request_id,
         shared.route,
@@ -244,27 +258,17 @@ def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, i
 
 
 def _read_result(message: bytes, position: int, stop: int) -> tuple[Payload, int | None, Times]:
-    position = _enter(message, position, 0x3A, stop)
-    if message[position] != 0x12:
-        raise _OtherFormError
-    length, position = varint_at(message, position + 1)
+    length, position = _number_at(message, position, 0x12)
     end = position + length
     payload = _read_payload(message, position, end)
-    position, ongoing = end, None
-    if message[position] == 0x1A:
-        length, position = varint_at(message, position + 1)
-        end = position + length
-        if message[position] != 0x08:
+    ongoing = None
+    if message[end] == 0x1A:
+        length, position = _number_at(message, end, 0x1A)
+        ongoing, end = _number_at(message, position, 0x08)
+        if position + length != end:
             raise _OtherFormError
-        ongoing, position = varint_at(message, position + 1)
-        if position != end:
-            raise _OtherFormError
-    if message[position] != 0x20:
-        raise _OtherFormError
-    queue_us, position = varint_at(message, position + 1)
-    if message[position] != 0x28:
-        raise _OtherFormError
-    user_us, position = varint_at(message, position + 1)
+    queue_us, position = _number_at(message, end, 0x20)
+    user_us, position = _number_at(message, position, 0x28)
     if position != stop:
         raise _OtherFormError
     return payload, ongoing, (queue_us, user_us)
@@ -277,21 +281,24 @@ def _read_payload(message: bytes, position: int, stop: int) -> Payload:
             raise _OtherFormError
         codec = PICKLE
         position += 2
-    return Payload(codec, message[_enter(message, position, 0x12, stop) : stop])
+    length, position = _number_at(message, position, 0x12)
+    if position + length != stop:
+        raise _OtherFormError
+    return Payload(codec, message[position:stop])
 
 
 class _OtherFormError(Exception):
     """The frame is one that protobuf has to read, or is malformed."""
 
 
-def _enter(message: bytes, position: int, tag: int, stop: int) -> int:
-    """Where the contents begin of the field at `position`, which must be this one and end at `stop`."""
+def _number_at(message: bytes, position: int, tag: int) -> tuple[int, int]:
+    """What stands behind this tag at `position`, a number or the length of a field, and where that ends."""
     if message[position] != tag:
         raise _OtherFormError
-    length, position = varint_at(message, position + 1)
-    if position + length != stop:
-        raise _OtherFormError
-    return position
+    byte = message[position + 1]
+    if byte < 0x80:
+        return byte, position + 2
+    return varint_at(message, position + 1)
 
 
 def _read_shared(packed: bytes) -> _Shared:
@@ -318,8 +325,6 @@ def _read_shared(packed: bytes) -> _Shared:
     return shared
 
 
-def _text(message: bytes, position: int, tag: int) -> tuple[str, int]:
-    if message[position] != tag:
-        raise _OtherFormError
-    length, start = varint_at(message, position + 1)
+def _text_at(message: bytes, position: int, tag: int) -> tuple[str, int]:
+    length, start = _number_at(message, position, tag)
     return message[start : start + length].decode(), start + length

@@ -54,9 +54,13 @@ class ExecutionEvent(IntEnum):
     CONCLUDE = 1
 
 
+WAITING, RUNNING, CONCLUDED = ExecutionPhase
+BEGIN, CONCLUDE = ExecutionEvent
+_ASYNC = Kind.ASYNC
+
 TRANSITIONS = {
-    (ExecutionPhase.WAITING, ExecutionEvent.BEGIN): ExecutionPhase.RUNNING,
-    (ExecutionPhase.RUNNING, ExecutionEvent.CONCLUDE): ExecutionPhase.CONCLUDED,
+    (WAITING, BEGIN): RUNNING,
+    (RUNNING, CONCLUDE): CONCLUDED,
 }
 
 
@@ -88,7 +92,7 @@ class Execution:
         self._counts = counts
         self._conclude = conclude
         self.request = Request(call.request.context, call.request.deadline_at_s)
-        self.phase = ExecutionPhase.WAITING
+        self.phase = WAITING
         self.waiting: asyncio.Task[None] | Future[None] | None = None
         """The fetch of its arguments from the object store, then its place in the thread pool."""
         self.task: asyncio.Task[None] | None = None
@@ -108,7 +112,7 @@ class Execution:
 
     def hand_over(self) -> None:
         """Let the user loop or a thread begin. Raises RuntimeError when the thread pool is closed."""
-        if self.method.kind is Kind.ASYNC:
+        if self.method.kind is _ASYNC:
             self.waiting = None
             self._user.post(self._begin)
         else:
@@ -151,7 +155,7 @@ class Execution:
 
     async def _run(self) -> None:
         """Run an `async def` method or async generator."""
-        self._move(ExecutionEvent.BEGIN)
+        self._move(BEGIN)
         began_at_s = monotonic()
         REQUEST.set(self.request)
         try:
@@ -161,7 +165,10 @@ class Execution:
             result = self.method.function(*args, **kwargs)
             if inspect.isawaitable(result):
                 result = await result
-            outcome = await self._respond(result)
+            if self.call.request.streams_response:
+                outcome = await self._respond(result)
+            else:
+                outcome = self._unary_outcome(result)
         except BaseException as error:
             outcome = self._failed(error)
         self._finish(outcome, began_at_s)
@@ -214,14 +221,14 @@ class Execution:
         if self.requests is not None:
             self.requests.fail(error)
         # A task that is cancelled before its first step ends without running a line of `_run`, so without an outcome.
-        if self.task is not None and self.phase is not ExecutionPhase.WAITING:
+        if self.task is not None and self.phase is not WAITING:
             self.task.cancel(error.message)
 
     # ---- In a thread -------------------------------------------------------------------------------------------------
 
     def _run_in_thread(self) -> None:
         """Run a `def` method or generator. If it returns something to await, the user loop takes over."""
-        self._move(ExecutionEvent.BEGIN)
+        self._move(BEGIN)
         began_at_s = monotonic()
         REQUEST.set(self.request)
         try:
@@ -292,7 +299,7 @@ class Execution:
         codec, context = self.method.codec, self.grpc_context
         if result is None and codec.may_return_nothing and context is not None and context.code() is not None:
             return Outcome()
-        return Outcome(payload=codec.write_result(result))
+        return Outcome(0, "", codec.write_result(result))
 
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
@@ -315,7 +322,7 @@ class Execution:
                 self.request.grpc_context = None  # the two refer to each other
             except BaseException as error:  # done callbacks, codes and trailers are the user's
                 outcome = self._failed(error)
-        self._move(ExecutionEvent.CONCLUDE)
+        self._move(CONCLUDE)
         call = self.call
         outcome.times = int((began_at_s - call.started_at_s) * 1e6), int((monotonic() - began_at_s) * 1e6)
         self._user.to_io(self._conclude, call, outcome)

@@ -43,13 +43,15 @@ class UserLoop:
         self._is_stopped = False
         if is_isolated:
             self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-            self._mailbox = Mailbox(self.loop, self.context.copy())
+            self.post: Callable[..., None] = Mailbox(self.loop, self.context.copy()).post
+            """From the I/O loop: run `function(*args)` on the user loop."""
             self._thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._thread.start()
         else:
             self.loop = io_thread().loop
+            self.post = _run_here
         io = io_thread()
-        self.to_io: Callable[..., None] = io.post if is_isolated else io.call
+        self.to_io: Callable[..., None] = io.mailbox.post if is_isolated else io.call
         """From user code: run `function(*args)` on the I/O loop."""
 
     def __repr__(self) -> str:
@@ -59,13 +61,6 @@ class UserLoop:
     @property
     def threads_max(self) -> int:
         return self._threads_max
-
-    def post(self, function: Callable[..., None], *args: Any) -> None:
-        """From the I/O loop: run `function(*args)` on the user loop."""
-        if self.is_isolated:
-            self._mailbox.post(function, *args)
-        else:
-            function(*args)
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """From any other thread: run a coroutine on the user loop."""
@@ -112,6 +107,10 @@ class UserLoop:
             except (SystemExit, KeyboardInterrupt):
                 # asyncio lets these out of the loop when a task of user code raises them. The replica goes on.
                 logger.exception("a task of user code tried to end the process")
+
+
+def _run_here(function: Callable[..., None], *args: Any) -> None:
+    function(*args)
 
 
 async def _end_tasks() -> None:

@@ -28,7 +28,7 @@ from mesh.exceptions import (
     UnserializableError,
 )
 from mesh.link.caller_link import CallerLink
-from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, CallState, OutgoingCall, answer_lead_s
+from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S, DONE, QUEUED, SENT, OutgoingCall, answer_lead_s
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.hedging import Hedges
 from mesh.routing.link_pool import CallerIdentity, LinkPool
@@ -136,19 +136,19 @@ class Router:
     def start_deadline(self, call: OutgoingCall) -> bool:
         """Start the timer of a call whose arguments may not be complete yet. Returns False if the call has ended."""
         deadline_at_s = call.request.deadline_at_s
-        if call.state is not CallState.DONE and self.is_closed:
+        if call.state is not DONE and self.is_closed:
             self._finish(call, failed(self.listing.closed()))
-        elif call.state is not CallState.DONE and deadline_at_s is not None and call.timer is None:
+        elif call.state is not DONE and deadline_at_s is not None and call.timer is None:
             remaining_s = deadline_at_s - time.monotonic()
             if remaining_s <= 0:
                 self._finish(call, failed(DeadlineExceededError()))
             elif remaining_s < DEADLINE_TIMER_MAX_S:
                 call.timer = self._loop.call_later(remaining_s - answer_lead_s(remaining_s), self._expire, call)
-        return call.state is not CallState.DONE
+        return call.state is not DONE
 
     def cancel(self, call: OutgoingCall, reason: CancelReason) -> None:
         """End the call now with CANCELLED and send the reason to the replica that has it, if any. Idempotent."""
-        if call.state is CallState.DONE:
+        if call.state is DONE:
             return
         self.counts.cancelled += 1
         self.end(call, failed(RequestCancelledError(reason=reason)), reason)
@@ -212,7 +212,7 @@ class Router:
         endpoint = self._pool.endpoint_of(link)
         if endpoint is not None:
             self._pool.record_result(endpoint, outcome.code)
-        if call.state is CallState.SENT:
+        if call.state is SENT:
             if outcome.code and self._may_retry(call, outcome.code):
                 self._retry(call)
             elif not outcome.code or not self._hedges.withholds(call, outcome):
@@ -227,7 +227,7 @@ class Router:
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
         self.counts.rejected += 1
         self._pool.record_rejected(link)
-        if call.state is CallState.SENT:
+        if call.state is SENT:
             self.counts.retries.rejected += 1
             # Only by one that drains is it a failure: under overload a call may be rejected many times.
             call.failed_attempts += link.is_draining
@@ -243,7 +243,7 @@ class Router:
         # Newest first, so that each call goes back to the front of the queue or close to it.
         calls.sort(key=lambda each: each[0].sequence, reverse=True)
         for call, was_sent in calls:
-            if call.state is not CallState.SENT:
+            if call.state is not SENT:
                 continue
             is_safe = not was_sent or (call.request.is_idempotent and call.request.is_unary)
             if not is_safe and not self._may_retry(call, _UNAVAILABLE):
@@ -288,13 +288,13 @@ class Router:
     def _retry(self, call: OutgoingCall) -> None:
         call.failed_attempts += 1
         self.counts.retries.failed += 1
-        call.state = CallState.QUEUED
+        call.state = QUEUED
         self._queue.restore(call)
         self._queue.dispatch_like(call)
 
     def _take_back(self, call: OutgoingCall, replica_id: str, reason: str, *, maybe_executed: bool) -> None:
         """Queue a call again that a replica did not run, or that may run twice, unless no attempt or target is left."""
-        call.state = CallState.QUEUED
+        call.state = QUEUED
         call.link = None
         is_last = call.failed_attempts >= settings().routing.retry_attempts_max
         if is_last or self._queue.is_unreachable(call):
@@ -309,9 +309,9 @@ class Router:
 
     def end(self, call: OutgoingCall, outcome: Outcome, reason: CancelReason) -> None:
         """End a call with this outcome, unless it has ended; its replica, if any, gets the reason."""
-        if call.state is CallState.DONE:
+        if call.state is DONE:
             return
-        if call.state is CallState.SENT and call.link is not None:
+        if call.state is SENT and call.link is not None:
             call.link.cancel(call, reason)
         else:
             self._queue.remove(call)
@@ -320,7 +320,7 @@ class Router:
     def _expire(self, call: OutgoingCall) -> None:
         """The deadline is near: end the call if it is queued. Any other gets all its time."""
         deadline_at_s, now_s = call.request.deadline_at_s, time.monotonic()
-        if call.state is CallState.DONE or deadline_at_s is None:
+        if call.state is DONE or deadline_at_s is None:
             return
         queued = self.why_queued(call)
         if not queued and deadline_at_s - now_s > _TIMER_RESOLUTION_S:
@@ -337,9 +337,9 @@ class Router:
 
     def _finish(self, call: OutgoingCall, outcome: Outcome) -> None:
         now_s = time.monotonic()
-        if call.state is CallState.QUEUED:
+        if call.state is QUEUED:
             call.waited_s = now_s - call.started_at_s
-        call.state = CallState.DONE
+        call.state = DONE
         if call.timer is not None:
             call.timer.cancel()
         if call.request.hedge is not None and self._hedges.on_end(call, outcome):

@@ -86,7 +86,7 @@ class IoThread:
     def __init__(self) -> None:
         # The loop keeps the context that it is made in.
         self.loop = Context().run(uvloop.new_event_loop)
-        self._mailbox = Mailbox(self.loop, writes=True)
+        self.mailbox = Mailbox(self.loop, writes=True)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.thread = threading.Thread(target=self._run, name="mesh-io", daemon=True)
         self.thread.start()
@@ -96,14 +96,14 @@ class IoThread:
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
         """Run `function(*args)` on the loop soon. Thread-safe, keeps the order."""
-        self._mailbox.post(function, *args)
+        self.mailbox.post(function, *args)
 
     def call(self, function: Callable[..., None], *args: Any) -> None:
         """Run `function(*args)` on the loop: immediately when called there, else soon. Thread-safe."""
         if get_ident() == self.thread.ident:
             function(*args)
         else:
-            self._mailbox.post(function, *args)
+            self.mailbox.post(function, *args)
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on the loop and wait for it, from any other thread.

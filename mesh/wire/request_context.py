@@ -92,7 +92,7 @@ class RequestContext:
 
 
 def _new_root(multiplexed_model_id: str, tenant: str) -> RequestContext:
-    return RequestContext(new_request_id(), multiplexed_model_id=multiplexed_model_id, tenant=tenant)
+    return RequestContext(new_request_id(), "", "", multiplexed_model_id, "", "", None, tenant)
 
 
 new_root: Callable[[str, str], RequestContext] = _new_root
@@ -101,5 +101,5 @@ new_root: Callable[[str, str], RequestContext] = _new_root
 
 def new_request_id() -> str:
     """A UUID4: 74 random bits of this process behind a number. Every call needs one, and `uuid.uuid4()` is slow."""
-    digits = f"{next(_numbers) * _STEP & 0xFFFF_FFFF_FFFF:012x}"
+    digits = "%012x" % (next(_numbers) * _STEP & 0xFFFF_FFFF_FFFF)
     return f"{digits[:8]}-{digits[8:]}{_OF_PROCESS}"

@@ -9,6 +9,8 @@ def varint(number: int) -> bytes:
         return b"%c" % number
     if number < 0x4000:
         return b"%c%c" % (number & 0x7F | 0x80, number >> 7)
+    if number < 0x200000:
+        return b"%c%c%c" % (number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14)
     return b"%c%b" % (number & 0x7F | 0x80, varint(number >> 7))
 
 
@@ -18,10 +20,13 @@ def varint_at(data: bytes, position: int) -> tuple[int, int]:
     Raises IndexError where the data end too early, or for an integer of more than ten bytes.
     """
     byte = data[position]
-    position += 1
     if byte < 0x80:
-        return byte, position
-    number, shift = byte & 0x7F, 7
+        return byte, position + 1
+    second = data[position + 1]
+    if second < 0x80:
+        return byte & 0x7F | second << 7, position + 2
+    number, shift = byte & 0x7F | (second & 0x7F) << 7, 14
+    position += 2
     while shift < 70:
         byte = data[position]
         position += 1

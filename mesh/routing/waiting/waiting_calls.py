@@ -100,19 +100,17 @@ class WaitingCalls:
         """Number a new call and find a replica for it. None if it has to wait."""
         self._last_sequence += 1
         call.sequence = self._last_sequence
-        if call.request.targets is not None:
-            return self._pick_target(call, call.request.targets)
-        if self._pool.split is not None:
-            self._pool.split.decide(call.request)
+        request, pool = call.request, self._pool
+        if request.targets is not None:
+            return self._pick_target(call, request.targets)
+        if pool.split is not None:
+            pool.split.decide(request)
         if self._custom is not None:
             return None
-        if self._pool.canary is not None:
-            found = self._pick_canary(call)
-            if found is not None:
-                return found
-        model_id = _model_of(call)
-        if model_id in self._by_model:
-            if self._pool.holders_of(model_id):
+        if pool.canary is not None and (found := self._pick_canary(call)) is not None:
+            return found
+        if self._by_model and (model_id := _model_of(call)) in self._by_model:
+            if pool.holders_of(model_id):
                 return None
             self.release_unheld((model_id,))
         return None if self._common.calls else self._pick(call, may_spill=False)
@@ -295,22 +293,21 @@ class WaitingCalls:
         return canary.pick(call, self._random) if canary is not None and canary.serves(call) else None
 
     def _pick_any(self, call: OutgoingCall, *, may_spill: bool) -> Endpoint | None:
-        if self._pool.canary is not None:
-            found = self._pick_canary(call)
-            if found is not None:
-                return found
-        model_id = _model_of(call)
+        request, pool = call.request, self._pool
+        if pool.canary is not None and (found := self._pick_canary(call)) is not None:
+            return found
+        model_id = request.context.multiplexed_model_id
         if model_id:
-            holders = self._pool.holders_of(model_id)
+            holders = pool.holders_of(model_id)
             copies_min = holders[0].copies_min if holders else 1
-            candidates = self._pool.all.candidates
+            candidates = pool.all.candidates
             return pick_for_model(holders, candidates, self._random, may_spill=may_spill, copies_min=copies_min)
-        affinity = call.request.session_id or call.request.context.tenant
+        affinity = request.session_id or request.context.tenant
         if affinity:
-            return pick_for_session(affinity, self._pool.all.candidates)
-        if call.request.prefers_local:
-            return pick_nearest(self._pool.local_first, self._random)
-        return self._pool.all.pick(self._random)
+            return pick_for_session(affinity, pool.all.candidates)
+        if request.prefers_local:
+            return pick_nearest(pool.local_first, self._random)
+        return pool.all.pick(self._random)
 
     # ---- The end of the wait for a model -----------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ def test_polling_for_a_result_keeps_nothing(mesh: SmallMesh, store: Store) -> No
             response.result(timeout_s=0)
 
     async def ask() -> None:
-        asking = [asyncio.ensure_future(response._future.wait_shielded()) for _ in range(100)]
+        asking = [asyncio.ensure_future(response._future.wait(is_shielded=True)) for _ in range(100)]
         await asyncio.sleep(0)
         for each in asking:
             each.cancel()
