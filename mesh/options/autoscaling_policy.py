@@ -16,7 +16,10 @@ _UNREACHABLE = ("__main__", "__mp_main__")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalingContext:
-    """The input of a policy. Numbers of requests are sums over all callers."""
+    """The input of a policy. Numbers of requests are sums over all callers.
+
+    The properties have the names that they have in Ray Serve, for policies that were written for it.
+    """
 
     app: str
     """Name of the application."""
@@ -45,11 +48,59 @@ class AutoscalingContext:
     """Time since the target changed; None: it has not changed yet."""
     replica_stats: tuple[Mapping[str, float], ...] = ()
     """The latest result of `record_autoscaling_stats` of each replica."""
+    policy_state: Mapping[str, Any] = field(default_factory=dict)
+    """What the policy has returned behind its last number; empty at first, and when its process was restarted."""
 
     @property
     def total_requests(self) -> float:
         """Queued and ongoing ones, by the latest reports."""
         return self.queued_requests + self.ongoing_requests
+
+    @property
+    def app_name(self) -> str:
+        return self.app
+
+    @property
+    def deployment_name(self) -> str:
+        return self.deployment
+
+    @property
+    def current_num_replicas(self) -> int:
+        return self.running_replicas
+
+    @property
+    def target_num_replicas(self) -> int:
+        return self.target_replicas
+
+    @property
+    def capacity_adjusted_min_replicas(self) -> int:
+        return self.min_replicas
+
+    @property
+    def capacity_adjusted_max_replicas(self) -> int:
+        return self.max_replicas
+
+    @property
+    def total_num_requests(self) -> float:
+        """Mean over the look-back period."""
+        return self.average_requests
+
+    @property
+    def total_queued_requests(self) -> float:
+        return self.queued_requests
+
+    @property
+    def total_running_requests(self) -> float:
+        return self.ongoing_requests
+
+    @property
+    def aggregated_metrics(self) -> dict[str, dict[int, float]]:
+        """`replica_stats` by the name of the number, then by that of the replica in `replica_stats`."""
+        names = {name: None for stats in self.replica_stats for name in stats}
+        return {
+            name: {number: stats[name] for number, stats in enumerate(self.replica_stats) if name in stats}
+            for name in names
+        }
 
 
 @with_field_advice
@@ -58,8 +109,10 @@ class AutoscalingPolicy:
     """A custom function that decides the number of replicas: `policy(context, **policy_kwargs)`.
 
     It gets an `AutoscalingContext` and returns a number, which is rounded up and clipped to the bounds; the delays
-    apply. A policy of an application gets a dict of these by deployment, and returns a dict of numbers. It runs in a
-    separate process with the runtime environment of the deployment, or of the application's ingress.
+    apply. Behind the number it may return a dict, which the next context has as `policy_state`. A class is called once
+    with `policy_kwargs`, and its object with each context. A policy of an application gets a dict of contexts by
+    deployment, and returns a dict of numbers. It runs in a separate process with the runtime environment of the
+    deployment, or of the application's ingress.
     """
 
     policy_function: str | Callable[..., Any]
@@ -129,7 +182,9 @@ def import_path(function: object) -> str:
     return f"{module}:{name}"
 
 
-def read_context(question: control_pb2.PolicyQuestion) -> AutoscalingContext:
+def read_context(
+    question: control_pb2.PolicyQuestion, policy_state: Mapping[str, Any] | None = None
+) -> AutoscalingContext:
     options = question.options
     return AutoscalingContext(
         app=question.deployment.app,
@@ -146,4 +201,5 @@ def read_context(question: control_pb2.PolicyQuestion) -> AutoscalingContext:
         min_requests=question.min_requests,
         since_last_decision_s=question.since_last_decision_s if question.HasField("since_last_decision_s") else None,
         replica_stats=tuple(dict(stats.values) for stats in question.replica_stats),
+        policy_state=policy_state or {},
     )
