@@ -14,6 +14,7 @@ from mesh import context as context
 from mesh import exceptions, metrics, schema
 from mesh.api import (
     RunTarget,
+    _run,  # noqa: F401  Under the name of Ray Serve.
     delete,
     get_app_handle,
     get_deployment_handle,

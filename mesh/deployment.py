@@ -13,6 +13,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from mesh.config import DeploymentConfig, with_options
 from mesh.options import deployment_options, option_checks
+from mesh.options.backpressure_options import BackpressureConfig
 from mesh.options.deployment_options import DeploymentOptions
 from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import user_code
@@ -174,6 +175,11 @@ class Deployment(Generic[BindArgs, Code]):
     def max_queued_requests(self) -> int:
         """Requests that may wait in each caller; -1: no limit."""
         return self._config.max_queued_requests
+
+    @property
+    def backpressure_config(self) -> BackpressureConfig | None:
+        """None: a refused request is answered with 503."""
+        return self._config.backpressure_config
 
     @property
     def ray_actor_options(self) -> dict[str, Any]:

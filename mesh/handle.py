@@ -32,6 +32,9 @@ Response_co = TypeVar(
     default=DeploymentResponse[Any],
 )
 
+DeploymentBroadcastResponse = BroadcastResponse
+"""Its name in Ray Serve."""
+
 
 class DeploymentHandle(Generic[T, Response_co]):
     """Calls one deployment: from drivers, tasks, actors and other deployments, from any thread and event loop.

@@ -5,7 +5,7 @@ Configuration files are checked by `mesh deploy --dry-run FILE`; they have no cl
 
 from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.tracing_options import TracingConfig
-from mesh.options.logging_options import LoggingConfig
+from mesh.options.logging_options import EncodingType, LoggingConfig
 from mesh.status import (
     ApplicationStatus,
     ApplicationStatusOverview,
@@ -24,6 +24,7 @@ __all__ = [
     "DeploymentStatus",
     "DeploymentStatusOverview",
     "DeploymentStatusTrigger",
+    "EncodingType",
     "LoggingConfig",
     "ProxyStatus",
     "ReplicaState",

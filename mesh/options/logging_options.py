@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any
 
 from mesh.options import option_checks
@@ -12,9 +13,15 @@ from mesh.options.absent_options import check_known
 from mesh.options.keyword_advice import with_field_advice
 from mesh.v1 import control_pb2
 
-_ENCODINGS = ("TEXT", "JSON")
 _LEVEL_MAX = 1000
 _ATTRIBUTES = frozenset(vars(logging.makeLogRecord({})))
+
+
+class EncodingType(StrEnum):
+    """The forms of log records. A string of the same letters, in any case, does as well."""
+
+    TEXT = "TEXT"
+    JSON = "JSON"
 
 
 @with_field_advice
@@ -38,7 +45,7 @@ class LoggingConfig:
 
     def __post_init__(self) -> None:
         encoding = option_checks.text("encoding", self.encoding).upper()
-        if encoding not in _ENCODINGS:
+        if encoding not in tuple(EncodingType):
             raise ValueError(f"encoding must be TEXT or JSON, got {self.encoding!r}.")
         object.__setattr__(self, "encoding", encoding)
         _check_level(self.log_level)

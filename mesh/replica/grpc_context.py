@@ -83,6 +83,25 @@ class GrpcContext:
         attributes = {key: [value.encode()] for key, value in identity.attributes.items()}
         return {**attributes, IDENTITY_KEY: [identity.name.encode()]}
 
+    def request_id(self) -> str:
+        """The id that this call shares with all calls that are made for it."""
+        return self._request.request_id
+
+    def application(self) -> str:
+        """The application that the call is for."""
+        return self._request.app
+
+    def multiplexed_model_id(self) -> str | None:
+        """The model that the call is for."""
+        return self._request.multiplexed_model_id or None
+
+    def traceparent(self) -> str | None:
+        """The trace of the call, in the form of W3C; None if it has none."""
+        return self._request.context.traceparent or None
+
+    def tracestate(self) -> str | None:
+        return self._request.context.tracestate or None
+
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, None without one."""
         return self._request.remaining_s

@@ -194,8 +194,12 @@ def test_user_configured_names_are_exactly_those_passed() -> None:
 
 def test_properties_are_read_only() -> None:
     """Options can be read but not assigned (item 92)."""
-    made = deployment(ray_actor_options={"num_cpus": 2}, max_queued_requests=4)(Model)
+    made = deployment(
+        ray_actor_options={"num_cpus": 2}, max_queued_requests=4, backpressure_config={"status_code": 429}
+    )(Model)
     assert (made.max_ongoing_requests, made.max_queued_requests) == (5, 4)
+    assert made.backpressure_config is not None
+    assert made.backpressure_config.status_code == 429
     assert made.ray_actor_options == {"num_cpus": 2}
     with pytest.raises(AttributeError):
         made.name = "other"  # type: ignore[misc]

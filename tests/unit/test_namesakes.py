@@ -11,7 +11,7 @@ from mesh.exceptions import MeshException
 from mesh.replica.grpc_context import GrpcContext
 
 NAMES = {
-    "mesh": ("Application", "Deployment", "deployment", "ingress", "batch", "multiplexed", "metrics", "schema"),
+    "mesh": ("_run", "Application", "Deployment", "deployment", "ingress", "batch", "multiplexed", "metrics", "schema"),
     "mesh.config": (
         "AggregationFunction",
         "AutoscalingConfig",
@@ -34,9 +34,21 @@ NAMES = {
         "gRPCStatusError",
     ),
     "mesh.grpc_util": ("RayServegRPCContext", "gRPCInputStream"),
-    "mesh.handle": ("DeploymentHandle", "DeploymentResponse", "DeploymentResponseGenerator"),
+    "mesh.handle": (
+        "DeploymentBroadcastResponse",
+        "DeploymentHandle",
+        "DeploymentResponse",
+        "DeploymentResponseGenerator",
+    ),
     "mesh.metrics": ("Counter", "Gauge", "Histogram"),
-    "mesh.schema": ("ApplicationStatus", "LoggingConfig", "ProxyStatus", "ServeStatus", "TracingConfig"),
+    "mesh.schema": (
+        "ApplicationStatus",
+        "EncodingType",
+        "LoggingConfig",
+        "ProxyStatus",
+        "ServeStatus",
+        "TracingConfig",
+    ),
 }
 
 

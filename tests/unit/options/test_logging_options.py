@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from mesh.options.logging_options import DEFAULT_LOGGING, LoggingConfig, logging_of_mesh, logging_of_replica, parse
+from mesh.options.logging_options import (
+    DEFAULT_LOGGING,
+    EncodingType,
+    LoggingConfig,
+    logging_of_mesh,
+    logging_of_replica,
+    parse,
+)
 from mesh.v1 import control_pb2
 
 
@@ -19,7 +26,7 @@ def test_defaults() -> None:
     )
 
 
-@pytest.mark.parametrize("encoding", ["json", "Json", "JSON"])
+@pytest.mark.parametrize("encoding", ["json", "Json", "JSON", EncodingType.JSON])
 def test_the_encoding_is_read_in_any_case(encoding: str) -> None:
     assert parse({"encoding": encoding}) == LoggingConfig(encoding="JSON")
 

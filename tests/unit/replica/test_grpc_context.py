@@ -157,3 +157,14 @@ def test_the_identity_of_the_client_has_grpc_s_names() -> None:
     known = GrpcContext(request, (), "ipv4:10.0.0.7:50312")
     assert (known.peer_identities(), known.peer_identity_key()) == ([b"alice"], "identity")
     assert known.auth_context() == {"identity": [b"alice"], "role": [b"admin"]}
+
+
+def test_the_request_has_the_names_of_ray_serve() -> None:
+    """None for what it does not have (item 217)."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    served = RequestContext("id", app="shop", multiplexed_model_id="m", traceparent=trace, tracestate="a=b")
+    full = GrpcContext(Request(served, None), (), "ipv4:10.0.0.7:50312")
+    assert (full.request_id(), full.application(), full.multiplexed_model_id()) == ("id", "shop", "m")
+    assert (full.traceparent(), full.tracestate()) == (trace, "a=b")
+    bare = context()
+    assert (bare.multiplexed_model_id(), bare.traceparent(), bare.tracestate()) == (None, None, None)
