@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -14,12 +15,14 @@ from hypothesis import strategies as st
 
 from mesh.exceptions import GrpcStatusError
 from mesh.routing.choice.picker import start_weight
+from mesh.routing.endpoint import Endpoint
 from mesh.routing.outlier_ejection import CallHealth, EjectionLimits, find_outliers, left_out
 from mesh.settings import settings
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
 
 pytestmark = pytest.mark.timeout(60)
 LIMITS = EjectionLimits(failure_share=0.3, min_s=2.0, max_s=60.0)
+DEADLINE_S = 30.0
 shares = st.floats(0.0, 1.0)
 
 
@@ -127,18 +130,22 @@ class Worker:
 
 
 class Traffic:
-    """Calls in flight for some time, and how they ended."""
+    """32 calls in flight until something holds, and how they ended."""
 
     def __init__(self) -> None:
         self.failed = self.succeeded = 0
 
-    async def run(self, handle: Any, seconds: float, in_flight: int = 32) -> Traffic:
-        end_s = time.monotonic() + seconds
-        await asyncio.gather(*(self._call(handle, end_s) for _ in range(in_flight)))
+    @property
+    def calls(self) -> int:
+        return self.failed + self.succeeded
+
+    async def run(self, handle: Any, is_over: Callable[[Traffic], bool]) -> Traffic:
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.gather(*(self._call(handle, is_over) for _ in range(32)))
         return self
 
-    async def _call(self, handle: Any, end_s: float) -> None:
-        while time.monotonic() < end_s:
+    async def _call(self, handle: Any, is_over: Callable[[Traffic], bool]) -> None:
+        while not is_over(self):
             try:
                 await handle.remote()
                 self.succeeded += 1
@@ -146,48 +153,55 @@ class Traffic:
                 self.failed += 1
 
 
-def traffic(mesh: SmallMesh, seconds: float) -> Traffic:
-    return asyncio.run(Traffic().run(mesh.handle("work"), seconds))
+def traffic(mesh: SmallMesh, is_over: Callable[[Traffic], bool]) -> Traffic:
+    return asyncio.run(Traffic().run(mesh.handle("work"), is_over))
+
+
+def endpoints(mesh: SmallMesh) -> Iterable[Endpoint]:
+    return mesh.router._pool._endpoints.values()
 
 
 def test_one_broken_replica_of_four_fails_few_calls() -> None:
     """It answers at once, so it is always the least loaded; 54 % of the calls went there."""
     with mesh_of(Worker(OSError("disk full")), Worker(), Worker(), Worker()) as mesh:
-        traffic(mesh, 1.0)
-        later = traffic(mesh, 2.5)
-        assert later.failed <= 0.05 * (later.failed + later.succeeded)
-        assert later.succeeded > 200
+        traffic(mesh, lambda _: mesh.router.counts.left_out == 1)
+        later = traffic(mesh, lambda so_far: so_far.calls >= 2_000)
+        assert later.failed <= 0.05 * later.calls
 
 
 def test_a_replica_that_works_again_is_found_again() -> None:
     with mesh_of(Worker(OSError("disk full")), Worker(), Worker()) as mesh:
         broken = mesh.replicas[0].target
-        traffic(mesh, 0.3)
-        assert mesh.router.counts.left_out == 1
+        traffic(mesh, lambda _: mesh.router.counts.left_out == 1)
         assert mesh.router.link_count == 3
         broken.error, broken.calls = None, 0
         until(lambda: mesh.router.counts.left_out == 0, "the end of the ejection")
-        traffic(mesh, 0.5)
-        assert broken.calls
+        assert broken.calls == 0
+        later = traffic(mesh, lambda _: broken.calls >= 10)
+        assert later.failed == 0
 
 
 def test_an_outlier_of_two_replicas_gets_a_small_share() -> None:
     """A third of two is none, so it cannot be left out."""
     with mesh_of(Worker(OSError("disk full")), Worker()) as mesh:
-        traffic(mesh, 0.3)
+        traffic(mesh, lambda _: any(each.health.is_ejected for each in endpoints(mesh)))
         assert mesh.router.counts.left_out == 0
-        later = traffic(mesh, 1.0)
-        assert later.failed < 0.25 * (later.failed + later.succeeded)
+        later = traffic(mesh, lambda so_far: so_far.calls >= 500)
+        assert later.failed < 0.25 * later.calls
 
 
 def test_errors_that_speak_of_the_request_leave_no_replica_out() -> None:
     wrong = GrpcStatusError(grpc.StatusCode.INVALID_ARGUMENT, "no such colour")
     with mesh_of(Worker(wrong), Worker(), Worker()) as mesh:
-        traffic(mesh, 0.4)
+        assert traffic(mesh, lambda so_far: so_far.calls >= 300).failed > 50
+        until(lambda: not mesh.router._pool._is_ticking, "the last look at the replicas")
         assert mesh.router.counts.left_out == 0
+        assert [each.health.ejections for each in endpoints(mesh)] == [0, 0, 0]
 
 
-def test_a_new_replica_starts_slowly() -> None:
+def test_a_new_replica_starts_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    slower = replace(settings(), routing=replace(settings().routing, slow_start_s=3600.0))
+    monkeypatch.setattr("mesh.routing.link_pool.settings", lambda: slower)
     with mesh_of(Worker(), Worker(), Worker()) as mesh:
         late = mesh.replicas.pop()
         mesh.publish()
@@ -195,10 +209,12 @@ def test_a_new_replica_starts_slowly() -> None:
         mesh.replicas.append(late)
         mesh.publish()
         mesh.connected()
-        traffic(mesh, 0.4)
+        traffic(mesh, lambda so_far: so_far.calls >= 500)
         share = late.target.calls / sum(replica.target.calls for replica in mesh.replicas)
         assert 0 < share < 0.2, "a third would be its full share"
-        endpoint = mesh.endpoints[late.replica_id]
+        endpoint = mesh.router._pool._endpoints[late.replica_id]
+        assert 0.1 <= endpoint.weight < 0.2
+        monkeypatch.undo()
         until(lambda: endpoint.weight == 1, f"its full weight after {settings().routing.slow_start_s} s")
 
 
