@@ -26,8 +26,11 @@ _ASSETS = {
     "/-/docs/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/-/docs/page.css": ("page.css", "text/css; charset=utf-8"),
 }
-_POLICY = b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'"
-"""The page loads nothing from elsewhere and calls only this gateway."""
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'; "
+    b"base-uri 'none'; frame-ancestors 'none'"
+)
+"""The page loads nothing from elsewhere, calls only this gateway, and no other page can put it into a frame."""
 _NAMES_LISTED_MAX = 100
 
 
@@ -38,11 +41,13 @@ class ApiDocsDialect:
         self._routes = NO_ROUTES
         self._documents: dict[str, bytes] = {}
         """Of the current routes, by application."""
+        self._builds: dict[str, asyncio.Task[bytes]] = {}
+        """Of the documents that are being made."""
 
     def set_routes(self, routes: Routes) -> None:
         """Describe these."""
         self._routes = routes
-        self._documents = {}
+        self._documents, self._builds = {}, {}
 
     def claims(self, head: HttpHead) -> bool:
         return head.path in _ASSETS or head.path == _DOCUMENT or head.path.startswith(_DOCUMENTS)
@@ -78,17 +83,37 @@ class ApiDocsDialect:
             return None
         known = self._documents.get(name)
         if known is None:
-            return _Build(exchange, self._routes.applications[name], self._documents)
+            return _Waiting(exchange, self._build(self._routes.applications[name]))
         _answer(exchange, 200, _JSON, known)
         return None
 
+    def _build(self, application: RoutedApplication) -> asyncio.Task[bytes]:
+        """Make the document of an application, once for all that ask for it meanwhile."""
+        name, builds = application.name, self._builds
+        task = builds.get(name)
+        if task is None:
+            task = builds[name] = asyncio.get_running_loop().create_task(_make(application, self._documents))
+            task.add_done_callback(lambda _: builds.pop(name))
+        return task
 
-class _Build:
+
+async def _make(application: RoutedApplication, documents: dict[str, bytes]) -> bytes:
+    """Empty if it cannot be made."""
+    try:
+        document = await run_blocking(Work.TRANSLATE, _document, application)
+    except Exception:
+        logger.exception("application %s was not described", application.name)
+        return b""
+    documents[application.name] = document
+    return document
+
+
+class _Waiting:
     """A request for a document that has to be made first, in a thread."""
 
-    def __init__(self, exchange: Exchange, application: RoutedApplication, documents: dict[str, bytes]) -> None:
+    def __init__(self, exchange: Exchange, document: asyncio.Task[bytes]) -> None:
         self._exchange = exchange
-        self._task = asyncio.get_running_loop().create_task(self._run(application, documents))
+        self._task = asyncio.get_running_loop().create_task(self._run(document))
 
     def on_body(self, data: bytes) -> None:
         self._exchange.give_room(len(data))
@@ -100,14 +125,12 @@ class _Build:
 
     def on_writable(self) -> None: ...
 
-    async def _run(self, application: RoutedApplication, documents: dict[str, bytes]) -> None:
-        try:
-            documents[application.name] = document = await run_blocking(Work.TRANSLATE, _document, application)
-        except Exception:
-            logger.exception("application %s was not described", application.name)
-            _answer(self._exchange, 500, _JSON, b'{"error":"The gateway failed; its log has the reason."}')
-        else:
+    async def _run(self, making: asyncio.Task[bytes]) -> None:
+        document = await asyncio.shield(making)
+        if document:
             _answer(self._exchange, 200, _JSON, document)
+        else:
+            _answer(self._exchange, 500, _JSON, b'{"error":"The gateway failed; its log has the reason."}')
 
 
 def _document(application: RoutedApplication) -> bytes:

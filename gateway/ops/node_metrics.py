@@ -39,10 +39,25 @@ class NodeMetrics:
         self._warned: set[str] = set()
         """Names of metrics that are declared in two ways, each of which was logged."""
         self._one_at_a_time = asyncio.Lock()
+        self._next: asyncio.Task[Families] | None = None
+        """The scrape that waits for the present one to end; it ends by itself."""
 
     async def scrape(self) -> Families:
-        """The node's metrics. A process that does not answer in time counts as it did at the last scrape."""
+        """The node's metrics. A process that does not answer in time counts as it did at the last scrape.
+
+        All that ask while a scrape runs share the next one.
+        """
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._scrape(), name="scrape of the node")
+        return await asyncio.shield(self._next)
+
+    async def close(self) -> None:
+        """Close all channels."""
+        await self._client.keep_only(set())
+
+    async def _scrape(self) -> Families:
         async with self._one_at_a_time:
+            self._next = None
             peers = {peer.process_id: peer.address for peer in self._peers()}
             await self._client.keep_only(set(peers.values()))
             replies = await asyncio.gather(*map(self._fetch, peers.values()))
@@ -51,10 +66,6 @@ class NodeMetrics:
             families = await asyncio.to_thread(self._add_up, by_process, self._applications())
             self._warn_of_clashes()
             return families
-
-    async def close(self) -> None:
-        """Close all channels."""
-        await self._client.keep_only(set())
 
     def _warn_of_clashes(self) -> None:
         for name, what in self._sums.clashes.items():

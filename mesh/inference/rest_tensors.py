@@ -36,6 +36,7 @@ else:
     np = load_numpy()
 
 _LENGTH = re.compile("[0-9]{1,18}").fullmatch
+_NUMBERS = {bool, int, float}
 _SIZE = "binary_data_size"
 _BINARY = "binary_data"
 _ALL_BINARY = "binary_data_output"
@@ -213,7 +214,7 @@ def _texts(name: str, data: list[Any]) -> Array:
 
 def _flat(name: str, data: list[Any], depth: int = DIMENSIONS_MAX) -> Iterator[Any]:
     if not depth:
-        raise TensorError(f"Input {shown(name)} has data that is nested deeper than {DIMENSIONS_MAX} levels.")
+        raise _nested_too_deep(name)
     for each in data:
         if isinstance(each, list):
             yield from _flat(name, each, depth - 1)
@@ -222,6 +223,8 @@ def _flat(name: str, data: list[Any], depth: int = DIMENSIONS_MAX) -> Iterator[A
 
 
 def _numbers(name: str, datatype: Datatype, data: list[Any]) -> Array:
+    if not _types(name, data) <= _NUMBERS:
+        raise TensorError(f"Input {shown(name)} is {datatype.name}, and its data has elements of another type.")
     try:
         array = np.array(data)
         if datatype.name == "UINT64" and array.dtype.kind == "f" and _are_natural(_flat(name, data)):
@@ -243,6 +246,23 @@ def _numbers(name: str, datatype: Datatype, data: list[Any]) -> Array:
     if wanted == "f" and not np.isfinite(found).all():
         raise TensorError(f"Input {shown(name)} is {datatype.name}, and has elements that are outside of its range.")
     return found
+
+
+def _types(name: str, data: list[Any], depth: int = DIMENSIONS_MAX) -> set[type]:
+    """Of the elements. Of texts numpy would make an array in which each is as long as the longest."""
+    if not depth:
+        raise _nested_too_deep(name)
+    found = set(map(type, data))
+    if list in found:
+        found.discard(list)
+        for each in data:
+            if type(each) is list:
+                found |= _types(name, each, depth - 1)
+    return found
+
+
+def _nested_too_deep(name: str) -> TensorError:
+    return TensorError(f"Input {shown(name)} has data that is nested deeper than {DIMENSIONS_MAX} levels.")
 
 
 def _are_natural(values: Iterator[Any]) -> bool:

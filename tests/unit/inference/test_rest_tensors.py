@@ -17,6 +17,7 @@ from mesh.inference.protocol.inference_request import InferenceRequest
 from mesh.inference.protocol.model_info import ModelInfo
 from mesh.inference.protocol.tensor_contents import byte_array
 from mesh.inference.rest_tensors import RestInference, read_json, read_rest, split_body, write_rest
+from tests.unit.fakes.memory_peak import peak_below
 
 MODEL = ModelInfo("m")
 IN_JSON = [each for each in DATATYPES.values() if each.contents_field and each not in (BF16, BYTES)]
@@ -87,6 +88,7 @@ def test_data_may_be_flat_or_nested(array: Array) -> None:
         ("UINT64", [2], [2**63, 1.5], "elements of another type"),
         ("FP32", [1], [1e39], "outside of its range"),
         ("FP32", [1], [None], "elements of another type"),
+        ("FP32", [1], [[["1"]]], "elements of another type"),
         ("FP32", [3], [[1], [2, 3]], "no array of equal rows"),
         ("FP32", [2, 3], [[1, 2], [3, 4], [5, 6]], "data of shape [3, 2]; its shape is [2, 3], or flat [6]"),
         ("FP32", [2], [1], "data of shape [1]; its shape is [2]"),
@@ -112,12 +114,19 @@ def test_booleans_may_be_numbers() -> None:
     assert read_json("x", DATATYPES["BOOL"], [2], [0, 1]).tolist() == [False, True]
 
 
-def test_data_that_is_nested_very_deep_is_refused() -> None:
+@pytest.mark.parametrize("datatype", ["BYTES", "FP32"])
+def test_data_that_is_nested_very_deep_is_refused(datatype: str) -> None:
     for depth in (100, 100_000):
-        data = b"[" * depth + b'"a"' + b"]" * depth
-        body = b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[1],"data":' + data + b"}]}"
+        data = b"[" * depth + b"]" * depth
+        body = b'{"inputs":[{"name":"x","datatype":"%b","shape":[1],"data":%b}]}' % (datatype.encode(), data)
         with pytest.raises(TensorError):
             read_rest("m", "", *split_body(body, None), MODEL)
+
+
+def test_texts_among_numbers_take_no_memory_of_their_own() -> None:
+    """An array of numpy would have room for the longest text in each of its elements."""
+    with peak_below(1_000_000), pytest.raises(TensorError, match="elements of another type"):
+        read_json("x", DATATYPES["FP32"], [2_001], ["x" * 2_000, *[""] * 2_000])
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,31 @@ def test_a_client_that_leaves_ends_its_request() -> None:
         assert receiver is not None
         exchange.break_off()
         receiver.on_broken(BrokenBy.CLIENT)
-        await asyncio.sleep(0)
-        assert len(asyncio.all_tasks()) == 1
+        await until(lambda: len(asyncio.all_tasks()) == 1, "nothing runs")
+        assert not exchange.has_sent_head
 
     asyncio.run(leave())
+
+
+def test_a_document_is_made_once_for_all_that_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def make(application: object) -> bytes:
+        made.append(application)
+        return b"{}"
+
+    async def ask_often() -> None:
+        docs = dialect(books="/")
+        exchanges = [FakeExchange(request("/-/openapi.json", method="GET")) for _ in range(100)]
+        receivers = [docs.open(exchange) for exchange in exchanges]
+        assert receivers[0] is not None
+        receivers[0].on_broken(BrokenBy.CLIENT)
+        await until(lambda: all(each.has_ended for each in exchanges[1:]), "the answers")
+        assert {each.body for each in exchanges[1:]} == {b"{}"}
+        assert len(made) == 1
+
+    monkeypatch.setattr("gateway.openapi.api_docs._document", make)
+    asyncio.run(ask_often())
 
 
 @pytest.mark.parametrize("path", ["/-/docs", "/-/docs/page.js", "/-/docs/page.css"])
@@ -101,7 +122,8 @@ def test_the_page_comes_from_the_package_and_loads_nothing_from_elsewhere(path: 
     answer = ask(dialect(), path)
     assert answer.status == 200
     assert not re.findall(rb"(?:https?:)?//[a-z]+\.", answer.body)
-    assert b"default-src 'none'" in answer.by_name[b"content-security-policy"]
+    policy = answer.by_name[b"content-security-policy"]
+    assert {b"default-src 'none'", b"frame-ancestors 'none'"} <= set(policy.split(b"; "))
     for asset in re.findall(rb'(?:src|href)="(/-/docs[^"]*)"', answer.body):
         assert ask(dialect(), asset.decode()).status == 200
 

@@ -38,8 +38,10 @@ class Process:
         self.is_asked = False
         """A request is waiting for its answer."""
         self.was_authenticated = False
+        self.scrapes = 0
 
     async def Metrics(self, request: Any, context: Any) -> telemetry_pb2.MetricsReply:
+        self.scrapes += 1
         self.was_authenticated = TOKEN[0] in list(context.invocation_metadata())
         if self.is_stuck:
             self.is_asked = True
@@ -143,5 +145,26 @@ def test_scrapes_at_the_same_time_do_not_mix():
     async def scenario() -> None:
         async with node(Process(10)) as (metrics, _, _):
             assert [calls(each) for each in await asyncio.gather(metrics.scrape(), metrics.scrape())] == [11, 11]
+
+    on_io_loop(scenario())
+
+
+def test_all_that_ask_while_a_scrape_runs_share_the_next_one():
+    """A client that asks a thousand times at once costs the processes of the node two answers."""
+
+    async def scenario() -> None:
+        process = Process(10)
+        async with node(process) as (metrics, _, _):
+            process.is_stuck = True
+            first = asyncio.create_task(metrics.scrape())
+            await until(lambda: process.is_asked, "the first scrape")
+            process.is_stuck, process.calls = False, 20
+            others = [asyncio.create_task(metrics.scrape()) for _ in range(1_000)]
+            await asyncio.sleep(0)
+            others[0].cancel()
+            assert {calls(each) for each in await asyncio.gather(*others[1:])} == {21}
+            assert others[0].cancelled()
+            await first
+            assert process.scrapes == 2
 
     on_io_loop(scenario())
