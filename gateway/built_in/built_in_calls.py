@@ -12,7 +12,6 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from time import monotonic
 from typing import Any, NamedTuple
 
 import grpc
@@ -21,7 +20,7 @@ from mesh.exceptions import CancelReason, RequestCancelledError
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.phases.waiting import Waiters
 from mesh.rpc.request_head import RequestHead
-from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome
+from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome, loop_deadline
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import Payload, raw
@@ -153,7 +152,7 @@ class _BuiltInCall:
             self._grant()
         outcome = self.outcome
         try:
-            async with asyncio.timeout_at(self._loop_deadline()):
+            async with asyncio.timeout_at(loop_deadline(self.deadline_at_s)):
                 return Outcome(payload=await self._serve())
         except CallAbortedError:
             code = outcome.code or grpc.StatusCode.UNKNOWN
@@ -195,8 +194,3 @@ class _BuiltInCall:
             return self._handler.request_deserializer(data)
         except Exception as error:
             self.outcome.abort(_INTERNAL, f"Exception deserializing request: {error}")
-
-    def _loop_deadline(self) -> float | None:
-        if self.deadline_at_s is None:
-            return None
-        return asyncio.get_running_loop().time() + self.deadline_at_s - monotonic()

@@ -15,9 +15,8 @@ from gateway.access.call_limits import RESOURCE_EXHAUSTED, CallLimits
 from gateway.access.exchange_guard import Open, open_for_caller
 from gateway.access.user_check import PendingCheck
 from gateway.dialects.caller_methods import CallerMethods, KnownCaller
-from gateway.dialects.grpc_call import NO_ROOM
 from gateway.dialects.grpc_metadata import ClientHead
-from gateway.dialects.served_method import CallCount
+from gateway.dialects.served_method import NO_ROOM, CallCount
 from gateway.requests.exchange import Exchange, ExchangeReceiver
 from gateway.requests.routes import Refusal
 from mesh.authentication import ClientRequest

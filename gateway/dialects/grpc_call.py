@@ -16,7 +16,7 @@ import grpc
 from gateway.dialects.grpc_compression import ResponseCompression
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, ClientHead
 from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
-from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.served_method import NO_ROOM, ServedMethod, reason_of_leaving
 from gateway.ops.grpc_metrics import MethodStats
 from gateway.requests.routes import Refusal
 from mesh.exceptions import CancelReason
@@ -41,20 +41,12 @@ from mesh.wire.request_context import RequestContext, new_request_id
 
 logger = logging.getLogger("mesh.gateway")
 
-NO_ROOM = (
-    "This gateway buffers as many bytes as MESH_GATEWAY_BUFFER_MAX_BYTES allows, or this connection its part of them."
-    " Retry later, or with smaller messages."
-)
-
 _CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
 _DEADLINE_EXCEEDED: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Tells clients that retry when to do so (gRPC docs, retry design)."""
-
-_ROUNDED_SHARE, _ROUNDED_S = 0.01, 0.005
-"""gRPC clients round up what they say of their deadline, and then leave at the deadline itself."""
 
 _OK_WITH_REQUEST_ID = OK_BLOCK + b"\0" + encode_string(REQUEST_ID_KEY.encode())
 """The trailers of most calls, up to the value of the request id."""
@@ -288,17 +280,11 @@ class GrpcCall:
             return []
 
     def _cancel_reason(self) -> CancelReason:
-        """Why the call is cancelled before it has ended: its deadline has passed, or the client has left."""
         deadline_at_s = self._call.request.deadline_at_s if self._call is not None else None
-        if deadline_at_s is None:
-            return CancelReason.CLIENT
-        allowance_s = (deadline_at_s - self._started_at_s) * _ROUNDED_SHARE + _ROUNDED_S
-        is_late = monotonic() >= deadline_at_s - allowance_s
-        return CancelReason.DEADLINE if is_late else CancelReason.CLIENT
+        return reason_of_leaving(deadline_at_s, self._started_at_s)
 
     def _not_a_message(self) -> Outcome:
-        name = self._method.full_name
-        return Outcome(_INTERNAL, f"{name} returned something that is not its serialised response message.")
+        return Outcome(_INTERNAL, self._method.not_a_message)
 
     def _count(self, code: int) -> None:
         """The call is over, though its answer may have to wait."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from gateway.dialects.grpc_call import NO_ROOM, GrpcCall, UnaryRequestCall, is_message, message_bytes
+from gateway.dialects.grpc_call import GrpcCall, UnaryRequestCall, is_message, message_bytes
 from gateway.dialects.grpc_metadata import ClientHead
-from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.served_method import NO_ROOM, ServedMethod
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.stream import Stream
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, whole_message

@@ -24,7 +24,7 @@ import grpc
 from gateway.dialects.grpc_compression import ResponseCompression
 from gateway.dialects.grpc_metadata import Invocation
 from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
-from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.served_method import NO_ROOM, ROUNDED_S, ServedMethod, reason_of_leaving
 from gateway.requests.exchange import Exchange
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
@@ -41,12 +41,6 @@ _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 _RESOURCE_EXHAUSTED: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 GATEWAY_FAILED = "The gateway failed; its log has the reason."
-NO_ROOM = (
-    "This gateway buffers as many bytes as MESH_GATEWAY_BUFFER_MAX_BYTES allows, or this connection its part of them."
-    " Retry later, or with smaller messages."
-)
-_ROUNDED_SHARE, _ROUNDED_S = 0.01, 0.005
-"""Clients may round up what they say of their deadline, and then leave at the deadline itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +253,7 @@ class MethodCall:
         if not self.takes_messages:
             return
         if payload.codec != RAW:
-            self.refuse(_INTERNAL, self._not_a_message())
+            self.refuse(_INTERNAL, self.method.not_a_message)
             return
         try:
             has_room = send()
@@ -348,7 +342,7 @@ class MethodCall:
         if outcome.is_ok or deadline_at_s is None or own_s is None:
             return outcome
         remaining_s = deadline_at_s - self._started_at_s
-        is_clients = remaining_s < own_s - _ROUNDED_S
+        is_clients = remaining_s < own_s - ROUNDED_S
         limit_s = remaining_s if is_clients else None
         return self.method.explained(outcome, limit_s, self.request_id, self._started_at_s)
 
@@ -357,7 +351,7 @@ class MethodCall:
         if outcome.is_ok and not self.method.streams_response:
             payload = outcome.payload
             if payload is None or payload.codec != RAW:
-                outcome, payload = Outcome(_INTERNAL, self._not_a_message()), None
+                outcome, payload = Outcome(_INTERNAL, self.method.not_a_message), None
         request_id = self.request_id
         try:
             trailers = trailing_metadata(request_id, outcome)
@@ -370,16 +364,7 @@ class MethodCall:
         return CallEnd(code, message, trailers, response, outcome.backpressure)
 
     def _cancel_reason(self) -> CancelReason:
-        """Why the call is cancelled before it has ended: its deadline has passed, or the client has left."""
-        deadline_at_s = self._request.deadline_at_s
-        if deadline_at_s is None:
-            return CancelReason.CLIENT
-        allowance_s = (deadline_at_s - self._started_at_s) * _ROUNDED_SHARE + _ROUNDED_S
-        is_late = monotonic() >= deadline_at_s - allowance_s
-        return CancelReason.DEADLINE if is_late else CancelReason.CLIENT
-
-    def _not_a_message(self) -> str:
-        return f"{self.method.full_name} returned something that is not its serialised response message."
+        return reason_of_leaving(self._request.deadline_at_s, self._started_at_s)
 
     def _count(self, code: int) -> None:
         """The call is over, though its answer may have to wait."""

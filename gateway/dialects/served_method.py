@@ -20,6 +20,14 @@ from mesh.wire.request_context import RequestContext
 
 _DEADLINE_EXCEEDED = 4
 
+NO_ROOM = (
+    "This gateway buffers as many bytes as MESH_GATEWAY_BUFFER_MAX_BYTES allows, or this connection its part of them."
+    " Retry later, or with smaller messages."
+)
+ROUNDED_S = 0.005
+_ROUNDED_SHARE = 0.01
+"""Clients round up what they say of their deadline, by up to that share and that time, and leave at the deadline."""
+
 
 class CallRouter(Protocol):
     """The router of one deployment; implemented by mesh.routing.router."""
@@ -80,6 +88,11 @@ class ServedMethod:
         if not context.multiplexed_model_id:
             context.multiplexed_model_id = model_id_of_message(request, self.model_id_fields)
 
+    @property
+    def not_a_message(self) -> str:
+        """The error text of a call whose result is no message."""
+        return f"{self.full_name} returned something that is not its serialised response message."
+
     def deadline_at_s(self, remaining_s: float | None) -> float | None:
         """Deadline of a call that starts now, as `time.monotonic()`. `remaining_s`: until the client's own, if any."""
         if self.timeout_s is not None:
@@ -94,3 +107,11 @@ class ServedMethod:
         # User code may have deadlines of its own. A nested call that has that of the request fails at its very end.
         is_users = outcome.remote_traceback and monotonic() < started_at_s + own_s - nested_lead_s(own_s)
         return outcome if is_users else Outcome(outcome.code, timeout_text(request_id, own_s))
+
+
+def reason_of_leaving(deadline_at_s: float | None, started_at_s: float) -> CancelReason:
+    """Why a client gives up a call now: its deadline has passed, or it has left."""
+    if deadline_at_s is None:
+        return CancelReason.CLIENT
+    allowance_s = (deadline_at_s - started_at_s) * _ROUNDED_SHARE + ROUNDED_S
+    return CancelReason.DEADLINE if monotonic() >= deadline_at_s - allowance_s else CancelReason.CLIENT

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from gateway.http1.http1_limits import Http1Limits
-from mesh.http2.upkeep import UpkeepPolicy, goes_on
+from mesh.http2.upkeep import UpkeepPolicy, goes_on, since
 
 
 class Doing(Enum):
@@ -116,8 +116,8 @@ class Http1Clock:
         if reads != self.reads:
             self._read_at_s = now_s
         self._seen = self.reads, self.requests
-        self._paused_since_at_s = _since(self._paused_since_at_s, now_s, is_so=vitals.is_paused)
-        self._drain_since_at_s = _since(self._drain_since_at_s, now_s, is_so=vitals.is_draining)
+        self._paused_since_at_s = since(self._paused_since_at_s, now_s, is_so=vitals.is_paused)
+        self._drain_since_at_s = since(self._drain_since_at_s, now_s, is_so=vitals.is_draining)
         if vitals.has_left and vitals.doing in (Doing.BODY, Doing.ANSWER):
             return Http1Upkeep.LEFT
         if self._paused_since_at_s is not None and now_s - self._paused_since_at_s >= policy.unread_timeout_s:
@@ -150,9 +150,3 @@ _RULES: dict[Doing, tuple[Callable[[Http1Limits], float], Http1Upkeep]] = {
     Doing.LINGERING: (lambda limits: limits.linger_timeout_s, Http1Upkeep.LINGERED),
 }
 """How long each may last."""
-
-
-def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:
-    if not is_so:
-        return None
-    return now_s if before_s is None else before_s

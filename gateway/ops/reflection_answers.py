@@ -13,14 +13,13 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 
 from gateway.ops.built_in_services import PUBLIC_DESCRIPTORS, PUBLIC_SERVICES
 from gateway.requests.descriptors import Descriptors
-from gateway.requests.routes import NOT_FOUND, RoutedApplication, Routes
+from gateway.requests.routes import NOT_FOUND, RoutedApplication, Routes, echoed
 from mesh.v1 import reflection_pb2
 
 INVALID_ARGUMENT = 3
 
 _IMPORTS_MAX_BYTES = 1024 * 1024
 """Imports are sent with a file up to this size; what is left out, clients ask for by name."""
-_ECHO_MAX_CHARS = 100
 
 _Request = reflection_pb2.ServerReflectionRequest
 _Response = reflection_pb2.ServerReflectionResponse
@@ -53,11 +52,11 @@ class ReflectionAnswers:
                     response.list_services_response.service.add(name=name)
             case "file_by_filename":
                 name = request.file_by_filename
-                self._add_files(response, f"file {_echoed(name)}", lambda source: source.files.get(name))
+                self._add_files(response, f"file {echoed(name)}", lambda source: source.files.get(name))
             case "file_containing_symbol":
                 symbol = request.file_containing_symbol
                 self._add_files(
-                    response, f"symbol {_echoed(symbol)}", lambda source: file_defining(source, symbol), symbol
+                    response, f"symbol {echoed(symbol)}", lambda source: file_defining(source, symbol), symbol
                 )
             case "file_containing_extension":
                 extended, number = (
@@ -66,7 +65,7 @@ class ReflectionAnswers:
                 )
                 self._add_files(
                     response,
-                    f"extension {number} of {_echoed(extended)}",
+                    f"extension {number} of {echoed(extended)}",
                     lambda source: source.files.get(source.extensions.get(extended, {}).get(number, "")),
                 )
             case "all_extension_numbers_of_type":
@@ -101,7 +100,7 @@ class ReflectionAnswers:
                 answer.base_type_name = extended
                 answer.extension_number.extend(sorted(source.extensions.get(extended, {})))
                 return
-        raise LookupError(f"No type {_echoed(extended)} is known{self._where}.")
+        raise LookupError(f"No type {echoed(extended)} is known{self._where}.")
 
     def _services(self) -> set[str]:
         names = {service.full_name for service in PUBLIC_SERVICES}
@@ -123,7 +122,7 @@ class ReflectionAnswers:
 
     @property
     def _where(self) -> str:
-        return "" if self._application is None else f" in application {_echoed(self._application)}"
+        return "" if self._application is None else f" in application {echoed(self._application)}"
 
 
 def file_defining(source: Descriptors, symbol: str) -> FileDescriptorProto | None:
@@ -172,7 +171,3 @@ def _with_imports(file: FileDescriptorProto, files: Mapping[str, FileDescriptorP
         if room_bytes < 0:
             return
         yield data
-
-
-def _echoed(name: str) -> str:
-    return repr(name if len(name) <= _ECHO_MAX_CHARS else name[:_ECHO_MAX_CHARS] + "…")

@@ -107,7 +107,7 @@ class Routes:
                 return Refusal(NOT_FOUND, "No application is deployed. Deploy one with mesh.run().")
             case [only]:
                 return _unknown_method(only, full_name)
-        start = f"No application has a method {_echoed(full_name)}."
+        start = f"No application has a method {echoed(full_name)}."
         return Refusal(UNIMPLEMENTED, f"{start}{_instead_of(full_name, self.unnamed)}")
 
 
@@ -182,12 +182,12 @@ def _ambiguous(routes: Sequence[Route]) -> Refusal:
 def _unknown_application(applications: Mapping[str, RoutedApplication], name: str) -> Refusal:
     there_are = f"There are: {_listed(applications)}." if applications else "None is deployed."
     return Refusal(
-        NOT_FOUND, f"No application is called {_echoed(name)}, which metadata 'application' names. {there_are}"
+        NOT_FOUND, f"No application is called {echoed(name)}, which metadata 'application' names. {there_are}"
     )
 
 
 def _unknown_method(application: RoutedApplication, full_name: str) -> Refusal:
-    start = f"Application '{application.name}' has no method {_echoed(full_name)}."
+    start = f"Application '{application.name}' has no method {echoed(full_name)}."
     return Refusal(UNIMPLEMENTED, f"{start}{_instead_of(full_name, application.methods)}", application.name)
 
 
@@ -223,5 +223,6 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(ordered[:_NAMES_LISTED_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
-def _echoed(name: str) -> str:
+def echoed(name: str) -> str:
+    """A name that a client sent, as messages repeat it."""
     return repr(name if len(name) <= _ECHO_MAX_CHARS else name[:_ECHO_MAX_CHARS] + "…")

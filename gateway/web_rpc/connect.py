@@ -39,7 +39,7 @@ from gateway.web_rpc.connect_request import (
     is_connect,
     read_request,
 )
-from gateway.web_rpc.envelope_reader import envelope
+from gateway.web_rpc.envelope_reader import envelope, sent_envelope
 from gateway.web_rpc.message_codec import (
     INVALID_ARGUMENT,
     ON_LOOP_MAX_BYTES,
@@ -312,7 +312,7 @@ class _StreamCall(_ConnectCall):
             return True
         if not self._exchange.has_sent_head:
             self._exchange.send_head(200, self._head_fields())
-        return self._exchange.send_body(self._enveloped(encoded))
+        return self._exchange.send_body(sent_envelope(encoded, self._call.compression))
 
     def on_status(self, end: CallEnd) -> int | None:
         exchange = self._exchange
@@ -324,7 +324,7 @@ class _StreamCall(_ConnectCall):
             exchange.end()
             return end.code
         if message is not None:
-            body = self._enveloped(message) + body
+            body = sent_envelope(message, self._call.compression) + body
         return end.code if exchange.send_whole(200, self._head_fields(), body) else None
 
     def _make_reader(self, max_bytes: int) -> RequestReader:
@@ -332,10 +332,6 @@ class _StreamCall(_ConnectCall):
             max_bytes = min(max_bytes, STREAMED_JSON_MAX_BYTES)
         decompressed_max_bytes = min(max_bytes, self._call.method.decompressed_max_bytes)
         return EncodedEnvelopeReader(self._codec, max_bytes, self._request.encoding, decompressed_max_bytes)
-
-    def _enveloped(self, message: bytes | memoryview) -> bytes:
-        compressed = None if self._call.compression is None else self._call.compression.frame(message)
-        return envelope(message) if compressed is None else compressed
 
     def _head_fields(self) -> Fields:
         fields: Fields = [(b"content-type", self._request.content_type), self._request_id]

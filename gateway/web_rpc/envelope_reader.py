@@ -5,6 +5,7 @@ Unlike gRPC's reader it makes a message only when asked: see RequestFlow.
 
 from __future__ import annotations
 
+from gateway.dialects.grpc_compression import ResponseCompression
 from mesh.rpc.message_reader import INTERNAL, PREFIX_BYTES, MessageError, decompressed, too_large
 
 _COMPRESSED = 1
@@ -66,3 +67,9 @@ class EnvelopeReader:
 def envelope(message: bytes | memoryview, flags: int = 0) -> bytes:
     """The message in its envelope."""
     return b"".join((bytes((flags,)), len(message).to_bytes(PREFIX_BYTES - 1, "big"), message))
+
+
+def sent_envelope(message: bytes | memoryview, compression: ResponseCompression | None) -> bytes:
+    """A message of the response in its envelope, compressed where its method asks for it and it becomes smaller."""
+    compressed = None if compression is None else compression.frame(message)
+    return envelope(message) if compressed is None else compressed

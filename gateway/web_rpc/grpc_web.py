@@ -19,7 +19,7 @@ from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.routes import Refusal
 from gateway.web_rpc.base64_pieces import Base64Pieces
-from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope
+from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope, sent_envelope
 from mesh.rpc.grpc_fields import Entry, quote_message, read_encoding, read_timeout
 from mesh.rpc.message_reader import ACCEPTED_ENCODINGS, ENCODINGS, INTERNAL, UNIMPLEMENTED
 from mesh.wire.request_context import new_request_id
@@ -138,7 +138,7 @@ class _GrpcWebCall:
     def on_message(self, message: bytes | memoryview) -> bool:
         if not self._exchange.has_sent_head:
             self._send_head()
-        return self._exchange.send_body(self._written(self._frame(message)))
+        return self._exchange.send_body(self._written(sent_envelope(message, self._call.compression)))
 
     def on_request_room(self) -> None:
         """Requests are not streamed."""
@@ -152,7 +152,7 @@ class _GrpcWebCall:
             exchange.end()
             return end.code
         if end.response is not None:
-            body = self._written(self._frame(end.response)) + body
+            body = self._written(sent_envelope(end.response, self._call.compression)) + body
         return end.code if exchange.send_whole(200, self._head_fields(), body) else None
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
@@ -166,10 +166,6 @@ class _GrpcWebCall:
         if compression is not None and compression.encoding:
             fields.append((b"grpc-encoding", compression.encoding.encode()))
         return fields + write_fields(self._initial)
-
-    def _frame(self, message: bytes | memoryview) -> bytes:
-        compressed = None if self._call.compression is None else self._call.compression.frame(message)
-        return envelope(message) if compressed is None else compressed
 
     def _written(self, frame: bytes) -> bytes:
         return b64encode(frame) if self._is_text else frame

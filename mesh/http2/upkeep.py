@@ -122,10 +122,10 @@ class UpkeepClock:
         """What the connection needs now, the most urgent first; call it again at the next look."""
         if vitals.reads != self._reads:
             self._reads, self._read_at_s, self._pinged_at_s = vitals.reads, now_s, None
-        self._awaits_since_at_s = _since(self._awaits_since_at_s, now_s, is_so=vitals.awaits_peer)
-        self._paused_since_at_s = _since(self._paused_since_at_s, now_s, is_so=vitals.is_paused)
-        self._idle_since_at_s = _since(self._idle_since_at_s, now_s, is_so=not vitals.streams)
-        self._drain_since_at_s = _since(self._drain_since_at_s, now_s, is_so=vitals.is_draining)
+        self._awaits_since_at_s = since(self._awaits_since_at_s, now_s, is_so=vitals.awaits_peer)
+        self._paused_since_at_s = since(self._paused_since_at_s, now_s, is_so=vitals.is_paused)
+        self._idle_since_at_s = since(self._idle_since_at_s, now_s, is_so=not vitals.streams)
+        self._drain_since_at_s = since(self._drain_since_at_s, now_s, is_so=vitals.is_draining)
         if _lasts(self._awaits_since_at_s, policy.handshake_timeout_s, now_s):
             return Upkeep.SLOW
         if _lasts(self._paused_since_at_s, policy.unread_timeout_s, now_s):
@@ -183,7 +183,8 @@ def goes_on(received_bytes: int, pause_bytes: int, from_bytes: int, min_bytes: i
     return received_bytes - from_bytes >= min_bytes or pause_bytes > from_bytes
 
 
-def _since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:
+def since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:
+    """Since when something is so, `before_s` being what this was before; None: it is not."""
     if not is_so:
         return None
     return now_s if before_s is None else before_s

@@ -26,7 +26,7 @@ from mesh.rpc.grpc_fields import RESPONSE_BLOCK, metadata_block
 from mesh.rpc.message_reader import INTERNAL, MessageError, compressed_frame
 from mesh.rpc.received_messages import ReceivedMessages
 from mesh.rpc.request_head import RequestHead
-from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome, ThreadContext
+from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome, ThreadContext, loop_deadline
 
 logger = logging.getLogger("mesh.rpc")
 
@@ -146,7 +146,7 @@ class ServicerCall:
     async def _run(self) -> None:
         outcome = self.outcome
         context = AsyncContext(self)
-        limit = asyncio.timeout_at(self._loop_deadline())
+        limit = asyncio.timeout_at(loop_deadline(self.deadline_at_s))
         try:
             async with limit:
                 await self._serve(context)
@@ -232,11 +232,6 @@ class ServicerCall:
             return data if deserializer is None else deserializer(data)
         except Exception as error:
             self.outcome.abort(grpc.StatusCode.INTERNAL, f"Exception deserializing request: {error}")
-
-    def _loop_deadline(self) -> float | None:
-        if self.deadline_at_s is None:
-            return None
-        return asyncio.get_running_loop().time() + self.deadline_at_s - monotonic()
 
 
 def _write_all(function: Callable[..., Iterator[Any]], request: Any, context: ThreadContext) -> None:

@@ -19,6 +19,11 @@ class CallAbortedError(Exception):
     """The servicer, or what serves it, has ended the call; its outcome says how."""
 
 
+def loop_deadline(deadline_at_s: float | None) -> float | None:
+    """An instant of `time.monotonic()` as the running loop counts time."""
+    return None if deadline_at_s is None else asyncio.get_running_loop().time() + deadline_at_s - monotonic()
+
+
 @dataclass(slots=True)
 class CallOutcome:
     """How a call is to end, as the servicer sets it."""

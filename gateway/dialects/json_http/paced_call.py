@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from gateway.dialects.grpc_metadata import Invocation
 from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, fits_turn, turn_budget
-from gateway.dialects.method_call import GATEWAY_FAILED, NO_ROOM, CallOwner, MethodCall
-from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.method_call import GATEWAY_FAILED, CallOwner, MethodCall
+from gateway.dialects.served_method import NO_ROOM, ServedMethod
 from gateway.requests.exchange import Exchange
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED
 from mesh.wire.blocking_work import Work, run_blocking
