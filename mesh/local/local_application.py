@@ -169,7 +169,8 @@ class LocalApplication:
         callback(table)
 
     def on_replicas(self, callback: Callable[[], None]) -> None:
-        """They do not change."""
+        """Call `callback` once the routers that are in use know their replicas, which never change."""
+        io_thread().post(callback)
 
     def _no_replica(self, name: str) -> MeshException:
         if name not in self.deployments:

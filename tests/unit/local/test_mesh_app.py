@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import mesh
 from mesh.cluster import ray_core
@@ -281,6 +282,16 @@ class Store(shop_pb2_grpc.ShopServicer):
 
     async def __call__(self, request: Any) -> dict[str, str]:
         return {"path": request.url.path, "deployment": mesh.get_replica_context().deployment}
+
+
+def test_its_gateway_reports_it_as_serving(mesh_app: RunMeshApp) -> None:
+    """By the health protocol, as that of a mesh does (item 219)."""
+    app = mesh_app(Store.bind(), name="store")
+    with grpc.insecure_channel(app.grpc_address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        for service in ("", "store", "mesh.tests.Shop"):
+            answer = check(health_pb2.HealthCheckRequest(service=service), timeout=DEADLINE_S)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_clients_reach_it_by_grpc_and_http(mesh_app: RunMeshApp) -> None:
