@@ -132,7 +132,7 @@ class SyncStream:
 
     async def _converse(self) -> None:
         """Run one stream until it breaks."""
-        address = await run_blocking(Work.LOOK_UP, ray_core.kv_get, CONTROLLER_ADDRESS_KEY)
+        address = await run_blocking(Work.LOOK_UP, _controller_address)
         if address is None:
             return
         metadata = await run_blocking(Work.LOOK_UP, token_metadata)
@@ -199,3 +199,13 @@ class SyncStream:
 
 def _name_of(key: DeploymentKey) -> common_pb2.DeploymentId:
     return common_pb2.DeploymentId(app=key.app, name=key.name)
+
+
+def _controller_address() -> bytes | None:
+    """None where no controller has started. Raises LookupError once this process has shut its Ray down."""
+    try:
+        return ray_core.kv_get(CONTROLLER_ADDRESS_KEY)
+    except Exception as error:  # Ray's own code fails in various ways
+        if ray_core.is_connected():
+            raise
+        raise LookupError("this process is not connected to Ray any more") from error

@@ -2,14 +2,19 @@
 
 import asyncio
 import itertools
+import logging
+from collections.abc import Callable
 from typing import Any, cast
 from unittest.mock import MagicMock
 
 import pytest
 
+from mesh.cluster import ray_core
+from mesh.membership import sync_stream
 from mesh.membership.sync_stream import SyncStream
 from mesh.settings import settings
 from mesh.v1 import control_pb2
+from mesh.wire.blocking_work import Work
 from tests.sim.fake_time import run_in_fake_time
 
 PROCESSES = 200
@@ -40,6 +45,32 @@ def test_processes_that_lose_the_controller_together_do_not_come_back_together(m
         assert all(pause >= longest_s / 2 for pause in pauses[-5:])
     late = [sum(100.0 <= time < 100.0 + longest_s / 4 for time in times) for times in attempts.values()]
     assert 0 < sum(late) < PROCESSES / 2, "they are spread over the whole pause"
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_a_program_that_has_shut_ray_down_is_not_warned(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_connected: bool
+) -> None:
+    """What Ray raises then says nothing to anybody; in a process that is connected it does, once."""
+
+    def kv_get(key: str) -> bytes:
+        raise AttributeError("'NoneType' object has no attribute 'internal_kv_get'")
+
+    async def run_here(work: Work, function: Callable[[], bytes]) -> bytes:
+        return function()
+
+    async def main() -> None:
+        task = asyncio.create_task(SyncStream(cast(Any, object()))._keep())
+        await asyncio.sleep(60.0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    monkeypatch.setattr(sync_stream, "run_blocking", run_here)
+    monkeypatch.setattr(ray_core, "kv_get", kv_get)
+    monkeypatch.setattr(ray_core, "is_connected", lambda: is_connected)
+    with caplog.at_level(logging.WARNING, "mesh"):
+        run_in_fake_time(main())
+    assert len(caplog.records) == int(is_connected)
 
 
 def test_the_health_of_a_replica_is_reported_once_and_not_that_of_before_the_stream() -> None:
