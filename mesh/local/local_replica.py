@@ -119,7 +119,7 @@ class LocalReplica:
             max_queued_requests=options.max_queued_requests,
             queue_timeout_s=options.queue_timeout_s,
             backpressure=read_answer(options.backpressure) if options.HasField("backpressure") else None,
-            request_router=read_router(options.request_router) if options.HasField("request_router") else None,
+            request_router=read_router(options.request_router),
         )
 
     async def start(self) -> None:

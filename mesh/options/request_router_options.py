@@ -20,9 +20,9 @@ _UNREACHABLE = {"__main__", "__mp_main__"}
 class RequestRouterConfig:
     """Every process that calls the deployment imports the class, gateways too: they need its module."""
 
-    request_router_class: Any
+    request_router_class: Any = None
     """Import path "package.module:Class", or a class that has such a path, derived from
-    `mesh.request_router.RequestRouter`."""
+    `mesh.request_router.RequestRouter`; None: the usual rules."""
     request_router_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """JSON values for its `initialize_state`."""
     request_routing_stats_period_s: float = 10.0
@@ -32,14 +32,17 @@ class RequestRouterConfig:
     """How long one call of it may take."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "request_router_class", _import_path(self.request_router_class))
+        if self.request_router_class is not None:
+            object.__setattr__(self, "request_router_class", _import_path(self.request_router_class))
+        elif self.request_router_kwargs:
+            raise ValueError("request_router_kwargs are for a request_router_class: name that too, or leave them out.")
         self._kwargs_json()
         for name in ("request_routing_stats_period_s", "request_routing_stats_timeout_s"):
             option_checks.number(name, getattr(self, name), may_equal=False)
 
     def to_message(self) -> control_pb2.RequestRouter:
         return control_pb2.RequestRouter(
-            import_path=self.request_router_class,
+            import_path=self.request_router_class or "",
             kwargs_json=self._kwargs_json(),
             stats_period_s=self.request_routing_stats_period_s,
             stats_timeout_s=self.request_routing_stats_timeout_s,
@@ -58,8 +61,6 @@ def parse(value: RequestRouterConfig | Mapping[str, Any]) -> RequestRouterConfig
         return value
     given = option_checks.mapping("request_router_config", value)
     check_known("request_router_config", given, (each.name for each in fields(RequestRouterConfig)))
-    if "request_router_class" not in given:
-        raise ValueError('request_router_config needs "request_router_class": a class, or its import path.')
     return RequestRouterConfig(**given)  # type: ignore[arg-type]
 
 

@@ -90,15 +90,15 @@ def read_snapshot(message: control_pb2.DeploymentSnapshot, known: Snapshot | Non
         starts_on_demand=message.starts_on_demand,
         is_missing=message.is_missing,
         backpressure=read_answer(message.backpressure) if message.HasField("backpressure") else None,
-        request_router=read_router(message.request_router) if message.HasField("request_router") else None,
+        request_router=read_router(message.request_router),
         traffic=read_rule(message.deployment.app, message.traffic, message.canary_version, message.canary_versions)
         if message.HasField("traffic")
         else None,
     )
 
 
-def read_router(message: control_pb2.RequestRouter) -> RouterSpec:
-    return RouterSpec(message.import_path, message.kwargs_json)
+def read_router(message: control_pb2.RequestRouter) -> RouterSpec | None:
+    return RouterSpec(message.import_path, message.kwargs_json) if message.import_path else None
 
 
 def read_rule(

@@ -175,8 +175,8 @@ def multiplexed() -> object:
             "graceful_shutdown_timeout is unknown. Did you mean 'graceful_shutdown_timeout_s'?",
         ),
         (
-            lambda: options(request_router_config={}),
-            'request_router_config needs "request_router_class": a class, or its import path.',
+            lambda: options(request_router_config={"request_router_kwargs": {"salt": "a"}}),
+            "request_router_kwargs are for a request_router_class: name that too, or leave them out.",
         ),
         (
             lambda: options(gang_scheduling_config={}),

@@ -11,6 +11,7 @@ it are added as the last group, so that a canary which is full delays no call.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -155,14 +156,17 @@ def _pending(call: OutgoingCall) -> PendingRequest:
     request, context = call.request, call.request.context
     metadata = RequestMetadata(
         request_id=context.request_id,
+        app_name=context.app,
         method_name=request.method,
+        is_streaming=request.streams_response,
         multiplexed_model_id=context.multiplexed_model_id,
         session_id=request.session_id,
         tenant=context.tenant,
         route=context.route,
         invocation_metadata=request.metadata,
     )
-    return PendingRequest(metadata, request.payload)
+    created_at = time.time() - (time.monotonic() - call.started_at_s)
+    return PendingRequest(metadata, created_at, request.payload)
 
 
 def _described(endpoint: Endpoint, key: DeploymentKey) -> RunningReplica:

@@ -41,7 +41,11 @@ class RequestMetadata:
     """What is known of a call without reading its arguments."""
 
     request_id: str = ""
+    app_name: str = ""
+    """The application that the client request is for."""
     method_name: str = "__call__"
+    is_streaming: bool = False
+    """Whether the response is a stream."""
     multiplexed_model_id: str = ""
     session_id: str = ""
     tenant: str = ""
@@ -49,12 +53,19 @@ class RequestMetadata:
     invocation_metadata: Sequence[tuple[str, str | bytes]] = ()
     """gRPC metadata."""
 
+    @property
+    def call_method(self) -> str:
+        """The method by its name in Ray Serve."""
+        return self.method_name
+
 
 @dataclass(eq=False)
 class PendingRequest:
     """A call that waits for a replica."""
 
     metadata: RequestMetadata
+    created_at: float = 0.0
+    """When the call was made, in Unix time."""
     _payload: Payload | None = field(default=None, repr=False)
     _arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = field(default=None, repr=False)
 

@@ -156,6 +156,8 @@ class LeastThroughput(FIFOMixin, MultiplexMixin, LocalityMixin, RequestRouter):
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
+        if pending_request is not None:
+            ASKED_FOR.append(pending_request)
         best: dict[ReplicaID, RunningReplica] = {}
         if pending_request is not None and pending_request.metadata.multiplexed_model_id:
             holders = self.rank_replicas_via_multiplex(
@@ -173,5 +175,7 @@ class LeastThroughput(FIFOMixin, MultiplexMixin, LocalityMixin, RequestRouter):
 
 CHOSEN_FROM: list[tuple[set[RunningReplica], list[RunningReplica]]] = []
 """What LeastThroughput chose from, and all free replicas."""
+ASKED_FOR: list[PendingRequest] = []
+"""The calls that LeastThroughput was asked for."""
 ROUTED_TO: list[tuple[str, str, str]] = []
 """What LeastThroughput has heard of."""

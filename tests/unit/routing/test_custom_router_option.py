@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from mesh.config import DeploymentConfig, RequestRouterConfig
 from mesh.request_router import LocalityMixin, MultiplexMixin, ReplicaID, RunningReplica
 from mesh.routing.custom.router_thread import read_ranking
-from mesh.routing.snapshot import RouterSpec, Snapshot
+from mesh.routing.snapshot import RouterSpec, Snapshot, read_router
+from mesh.v1 import control_pb2
 from tests.unit.fakes import request_routers
 from tests.unit.fakes.small_mesh import KEY
 
@@ -89,7 +90,7 @@ def test_a_class_or_its_import_path_names_the_router(given_class: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({}, "needs"),
+        ({"request_router_kwargs": {"offset": 1}}, "for a request_router_class"),
         ({"request_router_class": "ByShard"}, "import path"),
         ({"request_router_class": 7}, "class or its import path"),
         ({"request_router_class": int}, "no choose_replicas"),
@@ -100,6 +101,14 @@ def test_a_class_or_its_import_path_names_the_router(given_class: Any) -> None:
 def test_wrong_configurations_are_refused(wrong: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         DeploymentConfig(request_router_config=wrong)
+
+
+def test_without_a_class_the_usual_rules_apply_and_the_period_of_stats_holds() -> None:
+    """As for the class that is the default of Ray Serve (items 155, 171)."""
+    config = DeploymentConfig(request_router_config={"request_routing_stats_period_s": 2})  # type: ignore[arg-type]
+    message = config.to_message().request_router
+    assert (message.stats_period_s, read_router(message)) == (2, None)
+    assert read_router(control_pb2.RequestRouter()) is None
 
 
 def test_a_class_without_an_import_path_is_refused() -> None:

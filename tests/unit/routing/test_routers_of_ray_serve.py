@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.unit.fakes.request_routers import CHOSEN_FROM, ROUTED_TO
+import time
+
+import pytest
+
+from tests.unit.fakes.request_routers import ASKED_FOR, CHOSEN_FROM, ROUTED_TO
 from tests.unit.fakes.small_mesh import until
 from tests.unit.routing.test_custom_routers import result, routed_by
 
@@ -23,3 +27,18 @@ def test_a_router_finds_the_names_and_helpers_that_it_uses() -> None:
     assert {each.replica_id for each in free} == {each.replica_id for each in replicas.values()} - {busy.replica_id}
     assert chosen_from == set(free)
     assert [(each.replica_id, "Store", "shop") for each in (busy, replicas[served])] == ROUTED_TO
+
+
+def test_a_router_reads_what_a_call_is_by_the_names_of_ray_serve() -> None:
+    """Its method, whether it streams, its application, and when it was made (items 171–175)."""
+    ASKED_FOR.clear()
+    began_at_s = time.time()
+    with routed_by("LeastThroughput") as mesh:
+        result(mesh.handle("who").remote(0))
+        handle = mesh.handle("who", stream=True)
+        with pytest.raises(TypeError):
+            next(handle.remote(0))
+    unary, stream = ASKED_FOR
+    assert (unary.metadata.call_method, unary.metadata.is_streaming, unary.metadata.app_name) == ("who", False, "")
+    assert stream.metadata.is_streaming
+    assert began_at_s - 1 <= unary.created_at <= stream.created_at <= time.time() + 1
