@@ -24,6 +24,7 @@ from tests.documents import DOCUMENTS, OPERATIONS, ROOT
 
 STALE = "write the tables again: python -m tests.documents"
 _LINK = re.compile(r"\]\(([^)#:]+)\)")
+_ANCHOR = re.compile(r"\]\(([^)#:]*)#([^)]+)\)")
 _SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!\.\.)(?<=\w)[.!?] +(?=[A-Z0-9])")
 _PATH = re.compile(r"`((?:mesh|gateway|protos|examples|benchmarks|tests|docs)/[\w./]*)`")
 
@@ -112,6 +113,20 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
     links = [document.parent / target for target in _LINK.findall(text)]
     paths = [ROOT / path for path in _PATH.findall(text)]
     assert [str(path) for path in (*links, *paths) if not path.exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_into_pages_lead_to_headings(document: Path) -> None:
+    links = _ANCHOR.findall(document.read_text())
+    pages = [(document.parent / path if path else document, anchor) for path, anchor in links]
+    assert [anchor for page, anchor in pages if page.suffix == ".md" and anchor not in anchors_of(page)] == []
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Those of its headings: words in lower case, with hyphens between them."""
+    outside = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", outside, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
