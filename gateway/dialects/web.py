@@ -19,7 +19,6 @@ from gateway.dialects.web_bodies import HeldBody, WebDownload, WebUpload
 from gateway.dialects.web_target import RoutedHead, WebTarget, WebTargets, body_max_bytes
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
-from gateway.requests.mesh_headers import tenant_of
 from gateway.requests.web_encoding import WebAnswer, read_response
 from gateway.requests.web_status import (
     CLIENT_LEFT,
@@ -38,7 +37,6 @@ from mesh.link.outgoing_call import CallRequest, OutgoingCall, nested_lead_s
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
-from mesh.wire.request_context import RequestContext, new_request_id
 from mesh.wire.web_messages import REQUEST, WEB_METHOD
 
 logger = logging.getLogger("mesh.gateway")
@@ -95,18 +93,7 @@ class WebCall:
         self._exchange = exchange
         self._target = target
         self._routed = routed
-        headers = routed.headers
-        self._context = RequestContext(
-            headers.request_id or new_request_id(),
-            target.route_prefix,
-            target.application,
-            routed.model_id,
-            headers.traceparent,
-            headers.tracestate,
-            target.identity,
-            tenant_of(headers.tenant, target.identity),
-            target.track_of(exchange.head),
-        )
+        self._context = target.context_of(exchange.head, routed.headers, routed.model_id)
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None
         self._body: HeldBody | None = None

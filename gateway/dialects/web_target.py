@@ -13,7 +13,7 @@ from gateway.ops.grpc_metrics import OTHER
 from gateway.ops.http_metrics import WEBSOCKET, ApplicationWebStats, HttpMetrics
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import Exchange, HttpHead
-from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers, timeout_of
+from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers, tenant_of, timeout_of
 from gateway.requests.model_ids import model_id_of_path
 from gateway.requests.route_prefixes import RoutePrefixes, below, decoded_path
 from gateway.requests.routes import Refusal, RoutedApplication, Routes
@@ -24,7 +24,7 @@ from mesh.routing.choice.traffic_split import TrafficRule
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.wire.identity import Identity
-from mesh.wire.request_context import new_request_id
+from mesh.wire.request_context import RequestContext, new_request_id
 
 _PATTERNS_KEPT = 1_024
 _ECHO_MAX_CHARS = 100
@@ -93,6 +93,20 @@ class WebTarget:
         name = traffic.header.encode()
         values = (value.decode("latin-1") for each, value in head.fields if each == name)
         return traffic.canary_track if any(traffic.matches(traffic.header, value) for value in values) else ""
+
+    def context_of(self, head: HttpHead, headers: MeshHeaders, model_id: str) -> RequestContext:
+        """Of a request with that head; `model_id` empty: any."""
+        return RequestContext(
+            headers.request_id or new_request_id(),
+            self.route_prefix,
+            self.application,
+            model_id,
+            headers.traceparent,
+            headers.tracestate,
+            self.identity,
+            tenant_of(headers.tenant, self.identity),
+            self.track_of(head),
+        )
 
     def timeout_for(self, headers: MeshHeaders) -> float:
         """Seconds that a request may take; infinite if there is no limit. Raises ValueError for a wrong header."""

@@ -19,7 +19,7 @@ from gateway.ops.http_metrics import WEBSOCKET
 from gateway.ops.web_access_log import log_web_access
 from gateway.requests.end_to_end_fields import checked
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
-from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers, tenant_of
+from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers
 from gateway.requests.web_encoding import encode_request, read_answer
 from gateway.requests.web_status import CLIENT_LEFT, INTERNAL, WebFailure, failure_of, send_failure
 from gateway.websockets.websocket_connection import (
@@ -37,7 +37,6 @@ from mesh.settings import settings
 from mesh.v1 import web_pb2
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
-from mesh.wire.request_context import RequestContext, new_request_id
 from mesh.wire.web_messages import WEB_METHOD, decode_websocket_event, encode_close, encode_message, header_pairs
 
 logger = logging.getLogger("mesh.gateway")
@@ -121,17 +120,7 @@ class WebSocketCall:
         self._exchange = exchange
         self._target = target
         self._keeper = keeper
-        self._context = RequestContext(
-            headers.request_id or new_request_id(),
-            target.route_prefix,
-            target.application,
-            headers.multiplexed_model_id,
-            headers.traceparent,
-            headers.tracestate,
-            target.identity,
-            tenant_of(headers.tenant, target.identity),
-            target.track_of(exchange.head),
-        )
+        self._context = target.context_of(exchange.head, headers, headers.multiplexed_model_id)
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None
         self._first = b""

@@ -16,6 +16,7 @@ import ray
 
 import mesh
 from tests.e2e import leftovers
+from tests.e2e.ray_docs import URL, Run
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2_grpc
 
@@ -118,6 +119,21 @@ def deploy(gateway: Gateway) -> Iterator[Deploy]:
         def run(target: mesh.Application, name: str) -> mesh.DeploymentHandle[Any]:
             stack.callback(mesh.delete, name)
             return mesh.run(target, name=name, route_prefix=f"/{name}")
+
+        yield run
+
+
+@pytest.fixture
+def run(gateway: Gateway) -> Iterator[Run]:
+    """`mesh.run` for one test; gives the handle, and the URL of the route prefix."""
+    with ExitStack() as stack:
+
+        def run(
+            target: mesh.Application, name: str = "documented", **options: Any
+        ) -> tuple[mesh.DeploymentHandle, URL]:
+            stack.callback(mesh.delete, name)
+            handle = mesh.run(target, name=name, route_prefix=f"/{name}", **options)
+            return handle, f"{gateway.http_url}/{name}"
 
         yield run
 

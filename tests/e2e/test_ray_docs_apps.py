@@ -11,8 +11,7 @@ import contextlib
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +22,7 @@ from starlette.requests import Request as StarletteRequest
 import mesh as serve
 from mesh.exceptions import BackPressureError, RayServeException, RequestCancelledError
 from mesh.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
-from tests.e2e.conftest import Gateway
-from tests.e2e.ray_docs import DEADLINE_S, URL, Run, get, post
-
-
-@pytest.fixture
-def run(gateway: Gateway) -> Iterator[Run]:
-    """`serve.run` for one test; gives the handle, and the URL of the route prefix."""
-    with ExitStack() as stack:
-
-        def run(target: serve.Application, name: str = "documented", **options: Any) -> tuple[DeploymentHandle, URL]:
-            stack.callback(serve.delete, name)
-            handle = serve.run(target, name=name, route_prefix=f"/{name}", **options)
-            return handle, f"{gateway.http_url}/{name}"
-
-        yield run
-
+from tests.e2e.ray_docs import DEADLINE_S, Run, get, post
 
 # ---- Getting started: a translator behind a summarizer ---------------------------------------------------------------
 

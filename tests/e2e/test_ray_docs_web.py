@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import httpx
@@ -20,24 +19,8 @@ from starlette.responses import StreamingResponse
 from websockets.sync.client import connect
 
 import mesh as serve
-from mesh.handle import DeploymentHandle
-from tests.e2e.conftest import Gateway
-from tests.e2e.ray_docs import DEADLINE_S, URL, Run, get, post
+from tests.e2e.ray_docs import DEADLINE_S, Run, get, post
 from tests.e2e.waiting import until
-
-
-@pytest.fixture
-def run(gateway: Gateway) -> Iterator[Run]:
-    """`serve.run` for one test; gives the handle, and the URL of the route prefix."""
-    with ExitStack() as stack:
-
-        def run(target: serve.Application, name: str = "documented", **options: Any) -> tuple[DeploymentHandle, URL]:
-            stack.callback(serve.delete, name)
-            handle = serve.run(target, name=name, route_prefix=f"/{name}", **options)
-            return handle, f"{gateway.http_url}/{name}"
-
-        yield run
-
 
 # ---- Quick start of the index page: FastAPI and a message ------------------------------------------------------------
 

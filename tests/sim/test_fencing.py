@@ -1,5 +1,7 @@
 """Two drivers, two controllers and lost keys, in fake time: none undoes the work of another."""
 
+from __future__ import annotations
+
 import asyncio
 import functools
 
@@ -76,14 +78,20 @@ async def test_of_two_people_who_change_what_both_have_read_one_is_refused() -> 
     await mesh.crash()
 
 
-async def test_a_number_a_pause_and_a_shutdown_of_what_was_changed_meanwhile_are_refused() -> None:
-    """Each was decided on what is there no more. What was decided on the present state is done."""
+async def changed_by_bob() -> tuple[Mesh, Drivers, int]:
+    """Bob has deployed v2 over the v1 of Ann: requests, and the revision that was read between the two."""
     mesh = Mesh(seed=1)
     await mesh.boot()
     drivers = Drivers(mesh)
     await drivers.deploy("ann@host", "v1")
     read = mesh.revision()
     await drivers.deploy("bob@host", "v2")
+    return mesh, drivers, read
+
+
+async def test_a_number_a_pause_and_a_shutdown_of_what_was_changed_meanwhile_are_refused() -> None:
+    """Each was decided on what is there no more. What was decided on the present state is done."""
+    mesh, drivers, read = await changed_by_bob()
     stored = mesh.stored()
     for late in (
         drivers.scale("ann@host", num_replicas=5, expected=read),
@@ -154,12 +162,7 @@ async def test_what_no_one_asked_for_is_no_conflict() -> None:
 
 
 async def test_who_repeats_what_is_there_already_is_not_refused() -> None:
-    mesh = Mesh(seed=1)
-    await mesh.boot()
-    drivers = Drivers(mesh)
-    await drivers.deploy("ann@host", "v1")
-    read = mesh.revision()
-    await drivers.deploy("bob@host", "v2")
+    mesh, drivers, read = await changed_by_bob()
     await drivers.deploy("ann@host", "v2", expected=read)
     assert mesh.stored().applications[0].deployments[0].version == "v2-of options"
     await drivers.delete(expected=mesh.revision())

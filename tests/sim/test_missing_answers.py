@@ -163,8 +163,8 @@ async def test_a_recovery_of_many_replicas_kills_none(count: int, per_second: fl
     await mesh.crash()
 
 
-async def test_a_gateway_that_drains_goes_on_draining_under_a_new_controller() -> None:
-    """It refuses calls: the node gets another one when it has ended."""
+async def with_draining_gateway() -> tuple[Mesh, Actor]:
+    """Nothing runs on its node any more, and it has a call."""
     cluster = FakeCluster(1, cpus={"head": 0.0, "n2": 10.0})
     mesh = Mesh(1, cluster=cluster)
     await mesh.boot()
@@ -174,6 +174,12 @@ async def test_a_gateway_that_drains_goes_on_draining_under_a_new_controller() -
     await mesh.delete()
     old.ongoing = 1
     await mesh.until(lambda: old.is_draining)
+    return mesh, old
+
+
+async def test_a_gateway_that_drains_goes_on_draining_under_a_new_controller() -> None:
+    """It refuses calls: the node gets another one when it has ended."""
+    mesh, old = await with_draining_gateway()
     await mesh.crash()
     # Deployed just before the controller died.
     app = application("app", "v1", 1)
@@ -182,7 +188,7 @@ async def test_a_gateway_that_drains_goes_on_draining_under_a_new_controller() -
     store.put_code(app)
     store.save(with_application(mesh.stored(), app, 0.0))
     await mesh.boot()
-    await mesh.until(lambda: len(cluster.serving("v1")) == 1)
+    await mesh.until(lambda: len(mesh.cluster.serving("v1")) == 1)
     assert [each.status for each in mesh.loop.status().gateways if each.node_id == "n2"] == [GatewayStatus.DRAINING]
     old.ongoing = 0
     await mesh.until(
@@ -193,17 +199,9 @@ async def test_a_gateway_that_drains_goes_on_draining_under_a_new_controller() -
 
 
 async def test_a_gateway_that_drains_on_a_node_that_is_needed_again_is_not_taken_for_healthy() -> None:
-    cluster = FakeCluster(1, cpus={"head": 0.0, "n2": 10.0})
-    mesh = Mesh(1, cluster=cluster)
-    await mesh.boot()
+    mesh, _ = await with_draining_gateway()
     await mesh.deploy("v1", 1, actor=ONE_CPU)
-    await mesh.until(lambda: is_running(mesh, "v1", 1))
-    (old,) = [actor for actor in cluster.actors.values() if actor.name.endswith("::n2")]
-    await mesh.delete()
-    old.ongoing = 1
-    await mesh.until(lambda: old.is_draining)
-    await mesh.deploy("v1", 1, actor=ONE_CPU)
-    await mesh.until(lambda: len(cluster.serving("v1")) == 1)
+    await mesh.until(lambda: len(mesh.cluster.serving("v1")) == 1)
     await mesh.crash()
     await mesh.boot()
     assert [each.status for each in mesh.loop.status().gateways if each.node_id == "n2"] == [GatewayStatus.DRAINING]

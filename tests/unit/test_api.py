@@ -27,14 +27,6 @@ class Model:
     def __call__(self) -> None: ...
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
-    api._handle.cache_clear()
-    return cluster
-
-
 # ---- start -----------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 import mesh
-from mesh import api
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
 from mesh.status import MeshStatus
@@ -18,14 +17,6 @@ class Model:
     def __init__(self, *args: Any) -> None: ...
 
     def __call__(self) -> None: ...
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
-    api._handle.cache_clear()
-    return cluster
 
 
 # ---- status, delete, shutdown ----------------------------------------------------------------------------------------

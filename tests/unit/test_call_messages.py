@@ -38,13 +38,6 @@ class Shop:
         return self.size
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
-    return cluster
-
-
 def test_an_unknown_http_option_is_ignored_with_a_warning(
     cluster: FakeCluster, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -34,13 +34,6 @@ def options(**given: object) -> object:
     return mesh.deployment(**given)(Plain)  # type: ignore[call-overload]
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
-    return cluster
-
-
 @mesh.deployment
 async def tax(price: float) -> float:
     return price

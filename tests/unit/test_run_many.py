@@ -5,20 +5,11 @@ import inspect
 import pytest
 
 import mesh
-from mesh import api
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
 
 @mesh.deployment
 def model() -> None: ...
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
-    api._handle.cache_clear()
-    return cluster
 
 
 def test_its_parameters_are_those_of_ray_serve(cluster: FakeCluster) -> None:

@@ -16,9 +16,7 @@ from tests.unit.fakes.mesh_fakes import FakeCluster
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
+def cluster(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCluster:
     monkeypatch.chdir(tmp_path)
     return cluster
 

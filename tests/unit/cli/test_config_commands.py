@@ -55,13 +55,6 @@ applications:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
-    return cluster
-
-
-@pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working directory: a module with applications, and a file that names them."""
     (tmp_path / "shop_for_deploy.py").write_text(SHOP)

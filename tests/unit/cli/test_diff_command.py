@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from mesh.cli.diff_command import _by_effect
-from tests.unit.cli.test_config_commands import FILE, cluster, invoke, shop
+from tests.unit.cli.test_config_commands import FILE, invoke, shop
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
-__all__ = ["cluster", "shop"]
+__all__ = ["shop"]
 
 
 def test_the_same_file_makes_no_difference(cluster: FakeCluster, shop: Path) -> None:

@@ -13,13 +13,6 @@ from mesh.v1 import control_pb2
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
-    return cluster
-
-
 def invoke(*arguments: str, answer: str = "") -> Result:
     return CliRunner().invoke(main.main, arguments, input=answer)
 

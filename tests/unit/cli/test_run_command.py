@@ -24,13 +24,6 @@ unbound = Front
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
-    return cluster
-
-
-@pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory with the application shop_for_cli:app."""
     (tmp_path / "shop_for_cli.py").write_text(SHOP)

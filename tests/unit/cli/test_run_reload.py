@@ -11,10 +11,10 @@ from click.testing import CliRunner, Result
 
 from mesh.cli import main, run_command
 from mesh.v1 import control_pb2
-from tests.unit.cli.test_run_command import cluster, shop
+from tests.unit.cli.test_run_command import shop
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
-__all__ = ["cluster", "shop"]
+__all__ = ["shop"]
 
 APP = """
 import mesh

@@ -22,14 +22,11 @@ class Model:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
+def cluster(cluster: FakeCluster) -> FakeCluster:
     controller = cluster.run_controller()
     controller.add("shop", "RUNNING", "", "Model", ["Model"])
     controller.reply.applications[0].revision = 41
     controller.expected.clear()
-    api._handle.cache_clear()
     return cluster
 
 

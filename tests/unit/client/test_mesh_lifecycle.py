@@ -17,13 +17,6 @@ from tests.unit.fakes.mesh_fakes import FakeActor, FakeCluster, client_settings
 from tests.unit.protos import shop_pb2_grpc
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.attach(monkeypatch)
-    return cluster
-
-
 def test_there_is_no_mesh_without_a_cluster(cluster: FakeCluster) -> None:
     cluster.is_there = False
     assert mesh_lifecycle.find() is None

@@ -120,3 +120,9 @@ def run(*command: str, data: bytes = b"", folder: Path | None = None) -> bytes:
     done = subprocess.run(command, input=data, capture_output=True, timeout=120, cwd=folder, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
     return done.stdout
+
+
+def curl(*arguments: str, stdin: bytes = b"") -> bytes:
+    """What it prints."""
+    done = subprocess.run(["curl", "-sS", "--max-time", "20", *arguments], input=stdin, capture_output=True, check=True)
+    return done.stdout

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mesh import api
 from mesh.client import mesh_lifecycle, port_check
 from mesh.client.control_client import ConfigText, RunOwner
 from mesh.client.ray_guard import RayGuard
@@ -242,7 +243,8 @@ class FakeCluster:
         return self.controller
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Take the place of Ray and of the control client."""
+        """Take the place of Ray and of the control client, of which handles that were looked up before know nothing."""
+        api._handle.cache_clear()
         stand_ins: dict[str, Callable[..., Any]] = {
             "attach_ray": self._attach,
             "ensure_ray": self._ensure,

@@ -14,6 +14,7 @@ from mesh.settings import settings
 from mesh.wire.web_messages import encode_response
 from tests.unit.fakes.shop_routes import LIST, PRICE, TOTAL, every_dialect
 from tests.unit.gateway.fakes import FakeRouter, allow, on_io_loop, until
+from tests.unit.gateway.producer import MESSAGE, Producer
 from tests.unit.gateway.raw_requests import (
     BINARY,
     CONNECT,
@@ -27,7 +28,6 @@ from tests.unit.gateway.raw_requests import (
     post,
     reset,
 )
-from tests.unit.gateway.test_web_rpc_flow import MESSAGE, Producer
 from tests.unit.protos.shop_pb2 import Item
 
 pytestmark = pytest.mark.usefixtures("eager_upkeep")

@@ -12,10 +12,10 @@ import pytest
 
 from mesh.tls.tls_context import server_context
 from tests.unit.fakes.certificates import Pki
+from tests.unit.fakes.client_programs import curl
 from tests.unit.fakes.http1_ends import answers, request
 from tests.unit.gateway.fakes import UNARY, FakeRouter, Gateway, echo, on_io_loop, routes_of, until
 from tests.unit.gateway.open_ports import Pages, hello
-from tests.unit.gateway.test_other_http_clients import curl
 
 
 @pytest.fixture(scope="module")

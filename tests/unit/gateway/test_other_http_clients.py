@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from gateway.requests.exchange import BrokenBy, Exchange
+from tests.unit.fakes.client_programs import curl
 from tests.unit.gateway.fakes import on_io_loop, until
 from tests.unit.gateway.open_ports import Pages, open_gateway
 
@@ -56,11 +56,6 @@ def at_a_gateway(talk: Any, opener: Any = Mirror) -> Any:
             return result
 
     return on_io_loop(scenario())
-
-
-def curl(*arguments: str, stdin: bytes = b"") -> bytes:
-    done = subprocess.run(["curl", "-sS", "--max-time", "20", *arguments], input=stdin, capture_output=True, check=True)
-    return done.stdout
 
 
 @needs_curl

@@ -1,4 +1,4 @@
-"""The store of these tests behind a real link, with the user loop isolated and inline."""
+"""The store of these tests, or another target, behind a real link, with the user loop isolated and inline."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,25 @@ import pytest
 
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of
 from tests.unit.handle.store import Store
+from tests.unit.handle.stream_reader import Reader, no_stream_threads
+
+
+@pytest.fixture
+def target() -> object:
+    return Store()
 
 
 @pytest.fixture(params=[True, False], ids=["isolated", "inline"])
-def mesh(request: pytest.FixtureRequest) -> Iterator[SmallMesh]:
-    with mesh_of(Store(), is_isolated=request.param) as mesh:
+def mesh(request: pytest.FixtureRequest, target: object) -> Iterator[SmallMesh]:
+    with mesh_of(target, is_isolated=request.param) as mesh:
         yield mesh
         mesh.assert_idle()
+        assert no_stream_threads()
+
+
+@pytest.fixture
+def reader() -> Reader:
+    return Reader()
 
 
 @pytest.fixture

@@ -10,23 +10,15 @@ import pytest
 from mesh.caller.request_source import _threads
 from mesh.exceptions import RequestCancelledError, UnserializableError
 from mesh.wire.io_thread import mailbox_of
-from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, until, until_async
-from tests.unit.handle.stream_reader import DEADLINE_S, Reader, no_stream_threads, result, stream_threads
+from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, until, until_async
+from tests.unit.handle.stream_reader import DEADLINE_S, Reader, result, stream_threads
 
 pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-def reader() -> Reader:
-    return Reader()
-
-
-@pytest.fixture(params=[True, False], ids=["isolated", "inline"])
-def mesh(request: pytest.FixtureRequest, reader: Reader) -> Iterator[SmallMesh]:
-    with mesh_of(reader, is_isolated=request.param) as mesh:
-        yield mesh
-        mesh.assert_idle()
-        assert no_stream_threads()
+def target(reader: Reader) -> Reader:
+    return reader
 
 
 def test_an_error_of_the_iterable_is_raised_as_it_is(mesh: SmallMesh) -> None:

@@ -18,16 +18,8 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-def reader() -> Reader:
-    return Reader()
-
-
-@pytest.fixture(params=[True, False], ids=["isolated", "inline"])
-def mesh(request: pytest.FixtureRequest, reader: Reader) -> Iterator[SmallMesh]:
-    with mesh_of(reader, is_isolated=request.param) as mesh:
-        yield mesh
-        mesh.assert_idle()
-        assert no_stream_threads()
+def target(reader: Reader) -> Reader:
+    return reader
 
 
 @pytest.mark.parametrize("items", [0, 1, 1000])

@@ -4,7 +4,9 @@
 
 import pytest
 
+from mesh.handle import DeploymentHandle
 from mesh.testing import RunMeshApp
+from tests.e2e.ray_docs import URL, Run
 from tests.e2e.test_ray_docs_apps import *
 from tests.e2e.test_ray_docs_web import *
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,54 +15,12 @@ from mesh.exceptions import BackPressureError, RequestCancelledError
 from mesh.request_router import RunningReplica
 from mesh.routing.choice.traffic_split import TrafficRule
 from mesh.routing.custom.router_thread import HostedRouter
-from mesh.routing.snapshot import RouterSpec
 from mesh.settings import settings
 from tests.unit.fakes import request_routers
-from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, until
+from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, until
+from tests.unit.routing.routed_mesh import DEADLINE_S, by_shard, publish, result, routed_by
 
-DEADLINE_S = 20.0
 pytestmark = pytest.mark.timeout(60)
-
-
-class Shard:
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.started = 0
-
-    async def who(self, number: int) -> int:
-        return id(self)
-
-    async def hold(self, number: int) -> int:
-        self.started += 1
-        await asyncio.to_thread(self.gate.wait, DEADLINE_S)
-        return id(self)
-
-
-@contextmanager
-def routed_by(name: str, *, limit: int = 10, replicas: int = 3, queued_max: int = -1) -> Iterator[SmallMesh]:
-    """A mesh whose snapshots name a router of `request_routers`."""
-    with mesh_of(*(Shard() for _ in range(replicas)), limit=limit, queued_max=queued_max) as mesh:
-        publish(mesh, name)
-        yield mesh
-        for each in mesh.replicas:
-            each.target.gate.set()  # type: ignore[attr-defined]
-        mesh.assert_idle()
-
-
-def publish(mesh: SmallMesh, name: str | None, kwargs: str = "{}") -> None:
-    spec = None if name is None else RouterSpec(f"tests.unit.fakes.request_routers:{name}", kwargs)
-    published = mesh.router.listing.snapshot
-    assert published is not None
-    infos = tuple(each.info for each in mesh.replicas)
-    do_on_io(mesh.router.update, replace(published, replicas=infos, request_router=spec))
-
-
-def by_shard(mesh: SmallMesh) -> list[int]:
-    return [id(each.target) for each in sorted(mesh.replicas, key=lambda each: each.replica_id)]
-
-
-def result(response: Any) -> Any:
-    return response.result(timeout_s=DEADLINE_S)
 
 
 def test_the_class_chooses_by_what_the_call_says() -> None:

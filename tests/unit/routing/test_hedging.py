@@ -53,6 +53,16 @@ def stick(mesh: SmallMesh) -> tuple[Worker, Worker]:
     return workers[0], workers[1]
 
 
+def two_copies(mesh: SmallMesh) -> tuple[Any, Worker, Worker]:
+    """A call that is stuck, and so is its twin: the response, the worker of the call itself, and that of the twin."""
+    workers = stick(mesh)
+    response = call(mesh, hedge_after_s=0.2)
+    until(lambda: any(worker.began for worker in workers), "the call to run")
+    original, other = sorted(workers, key=lambda worker: -worker.began)
+    until(lambda: other.began, "the twin to run")
+    return response, original, other
+
+
 def test_the_answer_of_another_replica_ends_a_call_that_is_stuck() -> None:
     with mesh_of(Worker("a"), Worker("b")) as mesh:
         mesh.connected()
@@ -69,11 +79,7 @@ def test_the_answer_of_another_replica_ends_a_call_that_is_stuck() -> None:
 def test_the_call_itself_may_answer_first_and_its_twin_is_cancelled() -> None:
     with mesh_of(Worker("a"), Worker("b")) as mesh:
         mesh.connected()
-        workers = stick(mesh)
-        response = call(mesh, hedge_after_s=0.2)
-        until(lambda: any(worker.began for worker in workers), "the call to run")
-        original, other = sorted(workers, key=lambda worker: -worker.began)
-        until(lambda: other.began, "the twin to run")
+        response, original, other = two_copies(mesh)
         original.is_stuck = False
         assert response.result(timeout_s=DEADLINE_S) == original.name
         until(lambda: other.cancelled, "the twin to be cancelled")
@@ -132,11 +138,7 @@ def test_a_cancel_ends_both_copies() -> None:
 def test_a_failure_of_user_code_is_the_answer() -> None:
     with mesh_of(Worker("a"), Worker("b")) as mesh:
         mesh.connected()
-        workers = stick(mesh)
-        response = call(mesh, hedge_after_s=0.2)
-        until(lambda: any(worker.began for worker in workers), "the call to run")
-        original, other = sorted(workers, key=lambda worker: -worker.began)
-        until(lambda: other.began, "the twin to run")
+        response, original, _ = two_copies(mesh)
         original.error = OSError("disk full")
         original.is_stuck = False
         with pytest.raises(OSError, match="disk full"):
@@ -147,11 +149,7 @@ def test_a_failure_of_user_code_is_the_answer() -> None:
 def test_a_twin_that_fails_is_forgotten() -> None:
     with mesh_of(Worker("a"), Worker("b")) as mesh:
         mesh.connected()
-        workers = stick(mesh)
-        response = call(mesh, hedge_after_s=0.2)
-        until(lambda: any(worker.began for worker in workers), "the call to run")
-        original, other = sorted(workers, key=lambda worker: -worker.began)
-        until(lambda: other.began, "the twin to run")
+        response, original, other = two_copies(mesh)
         other.error = OSError("disk full")
         other.is_stuck = False
         until(lambda: sum(replica.ongoing for replica in mesh.replicas) == 1, "the twin to end")
@@ -164,11 +162,7 @@ def test_a_twin_that_fails_is_forgotten() -> None:
 def test_a_call_that_is_unavailable_waits_for_its_twin(is_twin_well: bool) -> None:
     with mesh_of(Worker("a"), Worker("b")) as mesh:
         mesh.connected()
-        workers = stick(mesh)
-        response = call(mesh, hedge_after_s=0.2)
-        until(lambda: any(worker.began for worker in workers), "the call to run")
-        original, other = sorted(workers, key=lambda worker: -worker.began)
-        until(lambda: other.began, "the twin to run")
+        response, original, other = two_copies(mesh)
         original.error = GrpcStatusError(grpc.StatusCode.UNAVAILABLE, "the database is away")
         original.is_stuck = False
         until(lambda: sum(replica.ongoing for replica in mesh.replicas) == 1, "the original to end")

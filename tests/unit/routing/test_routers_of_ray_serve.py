@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.fakes.request_routers import ASKED_FOR, CHOSEN_FROM, ROUTED_TO
 from tests.unit.fakes.small_mesh import until
-from tests.unit.routing.test_custom_routers import result, routed_by
+from tests.unit.routing.routed_mesh import result, routed_by
 
 
 def test_a_router_finds_the_names_and_helpers_that_it_uses() -> None:
