@@ -222,6 +222,8 @@ class WatchedCluster(FakeCluster):
         self.mesh: Mesh | None = None
         self.blamed: set[str] = set()
         """Actors about which the controller has bad news, if only a lost message."""
+        self.began_as_canary: set[str] = set()
+        """Ids of replicas. They count beside their application, also once they are promoted."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         self.note(f"spawn {name} {spec.spec.version}")
@@ -268,7 +270,10 @@ class WatchedCluster(FakeCluster):
         return target.pace.surge_max if target is not None else 0
 
     def _check_surge(self, started: common_pb2.DeploymentId) -> None:
-        """Both versions together are never started beyond the target and the surge, a canary's own aside."""
+        """Both versions together are never started beyond the target and the surge, those that began as a canary aside.
+
+        Such replicas stay when their version is promoted, and until another canary has taken the place of theirs.
+        """
         assert self.mesh is not None
         if DeploymentKey(started.app, started.name) not in self.mesh.loop._wanted.desired.deployments:
             return  # deleted since the start was decided
@@ -277,9 +282,12 @@ class WatchedCluster(FakeCluster):
             for deployment in app.deployments:
                 if (app.name, deployment.name) != (started.app, started.name):
                     continue
+                self.began_as_canary |= {
+                    each.replica_id for each in deployment.replicas if each.version == canary.get(deployment.name)
+                }
                 staying = sum(
                     replica.state not in ("STOPPING", "PENDING_MIGRATION")
-                    and replica.version != canary.get(deployment.name)
+                    and replica.replica_id not in self.began_as_canary
                     for replica in deployment.replicas
                 )
                 wanted = deployment.target_replicas
