@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import grpc
 
 from mesh.cluster.keys import DESCRIPTORS_PREFIX
+from mesh.controller.desired.canaries import own_deployments
 from mesh.controller.desired.change_text import changes_by_application
 from mesh.controller.desired.deploy_history import recorded
 from mesh.controller.desired.desired_change import with_applications
@@ -67,7 +68,7 @@ class Restoration:
         """`present` with the applications of the backup; others stay. Raises InvalidChangeError."""
         running = {app.name for app in present.applications}
         changed = self._with_predecessors(present, running)
-        wanted = [*self.state.applications, *self.state.canaries]
+        wanted = [*self.state.applications, *self._canaries_beside(present)]
         changed = with_applications(changed, wanted, self.unix_time_s)
         self._check_replaced(present, changed, running)
         self._take_over(changed, running)
@@ -103,6 +104,20 @@ class Restoration:
             for spec in app.deployments:
                 spec.has_run, spec.is_proven = proofs[spec.name].has_run, proofs[spec.name].is_proven
         return changed
+
+    def _canaries_beside(self, present: control_pb2.DesiredState) -> Iterator[control_pb2.ApplicationSpec]:
+        """Without those that were promoted since: the restoration replaces their versions, which then serve until the
+        wanted ones do, and a rollback goes back to them."""
+        served = {
+            (app.name, spec.name, spec.version)
+            for app in (*present.applications, *present.predecessors)
+            for spec in app.deployments
+        }
+        beside = {app.name: app for app in self.state.applications}
+        for canary in self.state.canaries:
+            own = own_deployments(beside[canary.name], canary) if canary.name in beside else {}
+            if not any((canary.name, name, spec.version) in served for name, spec in own.items()):
+                yield canary
 
     def _check_replaced(
         self, present: control_pb2.DesiredState, changed: control_pb2.DesiredState, running: set[str]

@@ -24,6 +24,7 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_time import run_in_fake_time
 from tests.sim.gale import APPS, CALM_WITHIN_S, REPLICAS_MAX, Gale
 from tests.sim.mortal import ControllerCrashed
+from tests.sim.storm import CALLS_PER_REPLICA
 from tests.unit.controller.builders import application
 
 FILES = ("a.yaml", "b.yaml")
@@ -32,6 +33,23 @@ AWAITED = 0.7
 """Share of the events that end before the next one begins."""
 PRUNING = 0.15
 """Share of the files that are deployed with `--prune`."""
+
+EXTERNAL = 0.3
+"""Share of the deployments that autoscale whose number another program sets."""
+REPORT_EVERY_S = 2.0
+RULES = control_pb2.AutoscalingOptions(
+    min_replicas=1,
+    max_replicas=REPLICAS_MAX,
+    target_ongoing_requests=CALLS_PER_REPLICA,
+    metrics_interval_s=REPORT_EVERY_S,
+    look_back_period_s=4.0,
+    upscaling_factor=1.0,
+    downscaling_factor=1.0,
+    upscale_delay_s=1.0,
+    downscale_delay_s=5.0,
+    downscale_to_zero_delay_s=5.0,
+    aggregation=control_pb2.AGGREGATION_MEAN,
+)
 
 Request = tuple[Edit, Sequence[control_pb2.ApplicationSpec]]
 
@@ -52,15 +70,19 @@ class Crowd(Gale):
     def __init__(self, seed: int) -> None:
         super().__init__(seed, EVENTS, PAUSE_S)
         self._saved: control_pb2.MeshBackup | None = None
+        self._loads = dict.fromkeys(APPS, 0.0)
+        """Calls in progress."""
 
     async def throng(self) -> None:
         mesh, dice = self.mesh, self.cluster.random
         await self._begin()
+        reporting = asyncio.create_task(self._keep_reporting())
         happenings = [
             *(self._new_version, self._new_config, self._same_again, self._two_drivers, self._file, self._file),
             *(self._canary, self._promote, self._roll_back, self._pause, self._resume, self._scale, self._scale),
             *(self._drain, self._drain, self._cordon, self._uncordon, self._other_gateways, self._delete),
             *(self._save, self._restore, self._restore, self._crash, self._die_soon),
+            *(self._follow_load, self._follow_load, self._other_load, self._other_load, self._other_load),
         ]
         for event in range(EVENTS):
             name, happening = dice.choice(APPS), dice.choice(happenings)
@@ -74,6 +96,7 @@ class Crowd(Gale):
         await self._calm_down()
         await self._uncordon("", EVENTS)
         await mesh.until(lambda: not self.missing() and self._gateways_serve(), within_s=CALM_WITHIN_S)
+        reporting.cancel()
         await self._end()
 
     def _gateways_serve(self) -> bool:
@@ -93,6 +116,30 @@ class Crowd(Gale):
     async def _scale(self, name: str, event: int) -> None:
         number = self.cluster.random.randint(1, REPLICAS_MAX)
         await self._change(functools.partial(scaled, key=DeploymentKey(name, "Model"), num_replicas=number))
+
+    async def _follow_load(self, name: str, event: int) -> None:
+        """Or what an external scaler says."""
+        dice = self.cluster.random
+        rules = control_pb2.AutoscalingOptions()
+        rules.CopyFrom(RULES)
+        rules.is_external = dice.random() < EXTERNAL
+        version = dice.choice([f"l{event}", self._wishes[name].deployments[0].version])
+        self._wishes[name] = application(name, version, 1, autoscaling=rules)
+        await self._deploy(name)
+
+    async def _other_load(self, name: str, event: int) -> None:
+        self._loads[name] = self.cluster.random.uniform(0.0, REPLICAS_MAX * CALLS_PER_REPLICA)
+
+    async def _keep_reporting(self) -> None:
+        """As one caller of all applications."""
+        stream = object()
+        while True:
+            loads = [
+                control_pb2.DeploymentLoad(deployment={"app": name, "name": "Model"}, ongoing=ongoing)
+                for name, ongoing in self._loads.items()
+            ]
+            self.mesh.loop.autoscaler.report_load("caller", stream, loads)
+            await asyncio.sleep(REPORT_EVERY_S)
 
     # ---- Nodes -----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from mesh.stored.backup_file import from_file, to_file
 from mesh.stored.schema_version import SCHEMA_VERSION
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.goals import is_running
+from tests.sim.goals import counts, fewest, is_running
 from tests.unit.controller.builders import application
 from tests.unit.controller.servicer_context import IDENTITY, Aborted, Context
 
@@ -167,6 +167,28 @@ async def test_a_canary_and_what_follows_its_load_come_back_with_their_numbers()
     ((restored,), (canary,)) = other.stored().applications, other.stored().canaries
     assert (restored.deployments[0].options.num_replicas, canary.traffic.percent) == (5, 20.0)
     await other.crash()
+
+
+async def test_a_canary_that_was_promoted_since_does_not_keep_its_application_from_being_restored() -> None:
+    """The version that it was beside replaces it, without a gap, and a rollback goes back to it."""
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await deploy(mesh, application())
+    await mesh.until(lambda: is_running(mesh, "v1", 2))
+    canary = application(version="c1")
+    canary.traffic.percent = 50.0
+    await deploy(mesh, canary)
+    await mesh.until(lambda: counts(mesh) == {"v1": 2, "c1": 1})
+    saved = await saved_by(mesh)
+    await servicer(mesh).Promote(control_pb2.PromoteRequest(application="app"), Context())
+    await mesh.until(lambda: is_running(mesh, "c1", 2) and not mesh.stored().predecessors)
+    await restore(mesh, saved, may_replace=True)
+    assert await fewest(lambda: len(mesh.cluster.serving()), for_s=30.0) >= 2
+    await mesh.until(lambda: is_running(mesh, "v1", 2) and not mesh.stored().predecessors)
+    assert not mesh.stored().canaries
+    await servicer(mesh).Rollback(control_pb2.RollbackRequest(application="app"), Context())
+    await mesh.until(lambda: is_running(mesh, "c1", 2))
+    await mesh.crash()
 
 
 async def test_a_restore_leaves_cordons_as_they_are() -> None:
