@@ -66,7 +66,7 @@ class OperatorsDialect:
         answer_json(exchange, 200, dict(self._operations.routes()))
 
     def _metrics(self, exchange: Exchange) -> ExchangeReceiver:
-        accept = exchange.head.by_name.get(b"accept", b"").decode("latin-1")
+        accept = exchange.head.all_of(b"accept").decode("latin-1")
 
         async def scrape() -> tuple[bytes, str]:
             return await asyncio.to_thread(render, await self._operations.scrape(), accept)

@@ -58,8 +58,12 @@ class HttpHead:
 
     @cached_property
     def content_type(self) -> str:
-        """The media type in lower case, without parameters; empty if there is none."""
-        return self.by_name.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+        """The media type in lower case, without parameters; empty if there is none.
+
+        Two different fields are no type that is served: what is between us and the client may have read the other one.
+        """
+        values = {value for name, value in self.fields if name == b"content-type"}
+        return b", ".join(sorted(values)).partition(b";")[0].strip().lower().decode("latin-1")
 
     @property
     def is_websocket(self) -> bool:

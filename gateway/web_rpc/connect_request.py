@@ -23,6 +23,8 @@ OWN_FIELDS = frozenset(
         b"connect-accept-encoding",
     }
 )
+_PARAMETERS = frozenset({b"connect", b"encoding", b"message", b"base64", b"compression"})
+"""Of a GET."""
 _STREAM_PREFIX = "application/connect+"
 _TIMEOUT = re.compile(rb"[0-9]{1,10}").fullmatch
 _BASE64 = re.compile(rb"[A-Za-z0-9_-]*={0,2}").fullmatch
@@ -97,15 +99,19 @@ def read_request(head: HttpHead) -> ConnectRequest:
     codec = (STREAM_TYPES if form is RequestForm.STREAM else UNARY_TYPES).get(head.content_type, "")
     prefix = b"connect-" if form is RequestForm.STREAM else b""
     encoding = _read_encoding(head.all_of(prefix + b"content-encoding"))
-    accepted = _read_accepted(head.by_name.get(prefix + b"accept-encoding"), encoding)
+    accepted = _read_accepted(head, prefix + b"accept-encoding", encoding)
     return ConnectRequest(form, codec, encoding, accepted, _read_timeout(head))
 
 
 def _read_get(head: HttpHead) -> ConnectRequest:
     query: dict[bytes, bytes] = {}
     for pair in head.query.split(b"&"):
-        name, _, value = pair.partition(b"=")
-        query[unquote_to_bytes(name)] = unquote_to_bytes(value.replace(b"+", b" "))
+        quoted, _, value = pair.partition(b"=")
+        name = unquote_to_bytes(quoted)
+        if name in query and name in _PARAMETERS:
+            # Of two, some servers and caches take the first and others the last.
+            raise WrongRequestError(f"The query has parameter {name.decode()!r} twice.")
+        query[name] = unquote_to_bytes(value.replace(b"+", b" "))
     if query.get(b"connect", b"v1") != b"v1":
         raise WrongRequestError(f"connect={_shown(query[b'connect'])}: this gateway speaks version v1.")
     for name in (b"encoding", b"message"):
@@ -116,7 +122,7 @@ def _read_get(head: HttpHead) -> ConnectRequest:
     if query.get(b"base64") == b"1":
         message = _decode_base64(message)
     encoding = _read_encoding(query.get(b"compression", b""))
-    accepted = _read_accepted(head.by_name.get(b"accept-encoding"), encoding)
+    accepted = _read_accepted(head, b"accept-encoding", encoding)
     known = codec if codec in UNARY_TYPES.values() else ""
     return ConnectRequest(RequestForm.GET, known, encoding, accepted, _read_timeout(head), message)
 
@@ -151,12 +157,12 @@ def _read_encoding(value: bytes) -> str:
     return name
 
 
-def _read_accepted(value: bytes | None, encoding: str) -> tuple[str, ...]:
+def _read_accepted(head: HttpHead, field: bytes, encoding: str) -> tuple[str, ...]:
     """A client that says nothing reads what it writes."""
-    if value is None:
+    if field not in head.by_name:
         return (encoding,) if encoding else ()
     names = []
-    for each in value.lower().decode("latin-1").split(","):
+    for each in head.all_of(field).lower().decode("latin-1").split(","):
         name, _, weight = each.partition(";")
         if weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
             names.append(name.strip())

@@ -105,7 +105,7 @@ class _GrpcWebCall:
         is_text: bool,
     ) -> None:
         head = exchange.head
-        accepted = head.by_name.get(b"grpc-accept-encoding", b"").decode("latin-1").replace(" ", "").split(",")
+        accepted = head.all_of(b"grpc-accept-encoding").decode("latin-1").replace(" ", "").split(",")
         self._exchange = exchange
         self._is_text = is_text
         self._initial: tuple[Entry, ...] = ()

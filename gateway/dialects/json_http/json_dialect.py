@@ -113,7 +113,7 @@ class JsonDialect:
             return None
         form = JSON_ARRAY
         if method.streams_response:
-            form = stream_form(head.by_name.get(b"accept", b"").decode("latin-1")) or JSON_ARRAY
+            form = stream_form(head.all_of(b"accept").decode("latin-1")) or JSON_ARRAY
         is_gzip = _encoding(head).endswith("gzip")
         if method.streams_request:
             call = JsonStreamCall(exchange, target, method, json_head, form)

@@ -260,6 +260,16 @@ def test_a_body_of_another_type_is_unsupported(field: tuple[str, str]) -> None:
     gateway.assert_counted_once(3)
 
 
+def test_a_body_of_two_types_is_unsupported() -> None:
+    """A proxy may have read the other one. The same type twice is one."""
+    json_type, other = ("content-type", "application/json"), ("content-type", "text/plain")
+    for fields, status in (((json_type, other), 415), ((other, json_type), 415), ((json_type, json_type), 404)):
+        answer = JsonGateway(lambda call: finish(call, Outcome(5, "none"))).ask(
+            "POST", f"{SERVICE}GetBook", b"{}", *fields
+        )
+        assert answer.status == status
+
+
 def test_a_body_that_was_compressed_twice_is_unsupported_also_if_two_fields_say_so() -> None:
     """Fields of one name are one list (RFC 9110 §5.3)."""
     body = gzip.compress(gzip.compress(b"{}"))

@@ -48,6 +48,12 @@ def test_a_stream_is_lines_for_who_accepts_them(code: int) -> None:
     assert len(answer.pieces) == 2 + (code > 0)
 
 
+def test_two_fields_of_what_a_client_accepts_are_one_list() -> None:
+    fields = ("accept", "application/x-ndjson"), ("accept", "text/event-stream;q=0.1")
+    answer = JsonGateway(stream_of(2)).ask("GET", "/v1/books", b"", *fields)
+    assert answer.by_name[b"content-type"] == b"application/x-ndjson"
+
+
 @pytest.mark.parametrize("code", [0, 13])
 def test_a_stream_is_events_for_who_accepts_them(code: int) -> None:
     answer = JsonGateway(stream_of(2, code)).ask("GET", "/v1/books", b"", ("accept", "text/event-stream"))

@@ -224,6 +224,8 @@ def test_a_get_has_its_timeout_in_a_field() -> None:
         ("connect=v1&message=", STOCK_PRICE, 400),
         ("connect=v1&base64=1&encoding=proto&message=%2F%2F%2F%2F", STOCK_PRICE, 400),
         ("connect=v1&base64=1&encoding=proto&message=A", STOCK_PRICE, 400),
+        ("connect=v1&encoding=proto&message=&message=x", STOCK_PRICE, 400),
+        ("connect=v1&encoding=proto&message=&%65ncoding=json", STOCK_PRICE, 400),
         ("connect=v1&compression=br&encoding=proto&message=", STOCK_PRICE, 501),
         ("connect=v1&compression=gzip&encoding=proto&message=x", STOCK_PRICE, 500),
         (f"connect=v1&encoding=proto&message={'x' * (MESSAGE_MAX_BYTES + 1)}", STOCK_PRICE, 429),

@@ -137,6 +137,7 @@ def test_compressed_messages_have_a_limit_of_their_own(monkeypatch: pytest.Monke
     [
         ([("accept-encoding", "br, gzip")], "gzip"),
         ([("accept-encoding", "gzip;q=0, deflate")], None),
+        ([("accept-encoding", "gzip"), ("accept-encoding", "br")], "gzip"),
         ([("accept-encoding", "identity")], None),
         ([("content-encoding", "gzip")], "gzip"),
         ([], None),
