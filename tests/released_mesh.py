@@ -26,7 +26,7 @@ from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
 from tests.unit.controller.builders import application
-from tests.unit.controller.test_control_servicer import IDENTITY, Context
+from tests.unit.controller.servicer_context import IDENTITY, Context
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "released"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
 import pytest
 
 
@@ -9,3 +13,10 @@ import pytest
 def eager_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections are looked at so often that a test need not wait for it."""
     monkeypatch.setattr("mesh.http2.transport._LOOK_INTERVAL_S", 0.01)
+
+
+@pytest.fixture(scope="session")
+def alone() -> Iterator[ProcessPoolExecutor]:
+    """A process in which nothing else takes memory. What runs there has no fixtures."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        yield process

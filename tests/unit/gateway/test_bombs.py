@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import grpc
@@ -11,7 +12,7 @@ import pytest
 
 from gateway.web_rpc.envelope_reader import envelope
 from mesh.settings import settings
-from tests.unit.fakes.memory_peak import peak_below
+from tests.unit.fakes.memory_peak import memory_peak
 from tests.unit.fakes.shop_routes import PRICE, TOTAL, every_dialect
 from tests.unit.gateway.fakes import FakeRouter, allow, on_io_loop, until
 from tests.unit.gateway.raw_requests import CONNECT, CONNECT_STREAM, GRPC_WEB, JSON, LINES, answer_to, post
@@ -23,6 +24,7 @@ MIB = 1024 * 1024
 
 BOMB_BYTES = 64 * MIB
 LIMIT_BYTES = 1 * MIB
+SIZE = 4 * MIB
 
 
 def bomb(window_bits: int, size: int = BOMB_BYTES) -> bytes:
@@ -56,34 +58,42 @@ BOMBS = {
 }
 
 
-@pytest.fixture
-def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def set_small_limits(patch: pytest.MonkeyPatch) -> None:
     """Of what may come out of a compressed message."""
     known = settings()
     limits = replace(known.gateway, decompressed_max_bytes=LIMIT_BYTES, json_max_bytes=LIMIT_BYTES)
-    monkeypatch.setattr("gateway.dialects.served_method.settings", lambda: replace(known, gateway=limits))
+    patch.setattr("gateway.dialects.served_method.settings", lambda: replace(known, gateway=limits))
 
 
-@pytest.mark.usefixtures("small_limits")
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_before_it_takes_memory(name: str) -> None:
-    data, status, text = BOMBS[name]
+def test_a_bomb_is_refused_before_it_takes_memory(alone: ProcessPoolExecutor, name: str) -> None:
+    _, status, text = BOMBS[name]
+    answered, body, peak_bytes = alone.submit(bombed, name).result(60)
+    assert answered == status
+    assert text in body
+    assert peak_bytes < 6 * LIMIT_BYTES
+
+
+def bombed(name: str) -> tuple[int, bytes, int]:
+    """Status and body of the answer to a bomb, and what memory it has taken."""
     router = FakeRouter(lambda call: allow(call, 100))
 
-    async def scenario() -> None:
+    async def scenario() -> tuple[int, bytes, int]:
         async with every_dialect(router) as gateway:
-            with peak_below(6 * LIMIT_BYTES):
-                answered, body = await answer_to(gateway, data)
-            assert answered == status
-            assert text in body
+            with memory_peak() as peak:
+                answered, body = await answer_to(gateway, BOMBS[name][0])
             assert gateway.listener.buffered_bytes == 0
             assert router.link.items == []
+            return answered, body, peak.bytes
 
-    on_io_loop(scenario())
+    with pytest.MonkeyPatch.context() as patch:
+        set_small_limits(patch)
+        return on_io_loop(scenario())
 
 
-@pytest.mark.usefixtures("small_limits")
-def test_a_bomb_of_grpc_is_refused() -> None:
+def test_a_bomb_of_grpc_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_small_limits(monkeypatch)
+
     async def scenario() -> None:
         async with every_dialect(FakeRouter()) as gateway:
             address = f"127.0.0.1:{gateway.port}"
@@ -95,22 +105,29 @@ def test_a_bomb_of_grpc_is_refused() -> None:
     on_io_loop(scenario())
 
 
-def test_bombs_are_decompressed_only_as_the_replica_takes_them() -> None:
+def test_bombs_are_decompressed_only_as_the_replica_takes_them(alone: ProcessPoolExecutor) -> None:
     """Each of them is within the limit; together they would be a gibibyte."""
-    size = 4 * MIB
-    router = FakeRouter(lambda call: allow(call, 2))
-    body = envelope(bomb(31, size), 1) * 256
+    peak_bytes, items = alone.submit(bombed_by_many).result(60)
+    assert peak_bytes < 5 * SIZE
+    # The size of one takes the credit of many small messages.
+    assert items == 1
 
-    async def scenario() -> None:
+
+def bombed_by_many() -> tuple[int, int]:
+    """What memory they have taken, and how many the replica got."""
+    router = FakeRouter(lambda call: allow(call, 2))
+    body = envelope(bomb(31, SIZE), 1) * 256
+
+    async def scenario() -> tuple[int, int]:
         async with every_dialect(router) as gateway:
             _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-            with peak_below(5 * size):
+            with memory_peak() as peak:
                 writer.write(post(TOTAL, body, CONNECT_STREAM, "connect-content-encoding: gzip"))
                 await until(lambda: router.link.items, "the first bomb")
                 await until(lambda: gateway.listener.buffered_bytes > 100_000, "the others wait")
-            # Its size takes the credit of many small messages.
-            assert len(router.link.items) == 1
+            items = len(router.link.items)
             writer.transport.abort()
             await until(lambda: router.cancelled, "the call ends with its client")
+            return peak.bytes, items
 
-    on_io_loop(scenario())
+    return on_io_loop(scenario())

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import multiprocessing
 import socket
-import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -18,6 +15,7 @@ from gateway.http1.http1_limits import Http1Limits
 from gateway.requests.exchange import Exchange
 from mesh.http2.upkeep import UpkeepPolicy
 from tests.unit.fakes.http1_ends import answers, request
+from tests.unit.fakes.memory_peak import memory_peak
 from tests.unit.gateway.fakes import FakeRouter, Gateway, on_io_loop, until
 from tests.unit.gateway.open_ports import Pages
 
@@ -128,13 +126,6 @@ FLOODS: dict[str, tuple[list[bytes], int]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def alone() -> Iterator[ProcessPoolExecutor]:
-    """A process in which nothing else takes memory: Python counts that of all threads."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        yield process
-
-
 @pytest.mark.parametrize(("name", "status"), [(name, status) for name, (_, status) in FLOODS.items()], ids=FLOODS)
 def test_floods_are_answered_and_take_no_memory(alone: ProcessPoolExecutor, name: str, status: int) -> None:
     statuses, peak_bytes = alone.submit(flooded, name).result(60)
@@ -162,14 +153,9 @@ def flooded(name: str) -> tuple[list[int], int]:
     async def scenario() -> tuple[list[int], int]:
         async with listening(None, Http1Limits(linger_timeout_s=5)) as (gateway, _):
             statuses = [await flood(gateway)]
-            gc.collect()
-            tracemalloc.start()
-            try:
+            with memory_peak() as peak:
                 statuses += [await flood(gateway) for _ in range(3)]
-                gc.collect()
-                return statuses, tracemalloc.get_traced_memory()[1]
-            finally:
-                tracemalloc.stop()
+            return statuses, peak.bytes
 
     return on_io_loop(scenario())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from gateway.web_rpc.envelope_reader import envelope
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.web_messages import decode_websocket_event
-from tests.unit.fakes.memory_peak import peak_below
+from tests.unit.fakes.memory_peak import memory_peak
 from tests.unit.fakes.shop_routes import HAGGLE, every_dialect
 from tests.unit.gateway.fakes import FakeRouter, allow, finish, on_io_loop, until
 from tests.unit.gateway.raw_requests import (
@@ -87,8 +88,16 @@ SOCKETS = {name: (b"", *case) for name, case in FRAMES.items()} | {
 
 
 @pytest.mark.parametrize("name", SOCKETS)
-def test_a_hostile_socket_is_closed_with_the_code_for_it(name: str) -> None:
-    fields, pieces, code = SOCKETS[name]
+def test_a_hostile_socket_is_closed_with_the_code_for_it(alone: ProcessPoolExecutor, name: str) -> None:
+    code = SOCKETS[name][-1]
+    client_heard, replica_heard, peak_bytes = alone.submit(besieged, name).result(60)
+    assert (client_heard, replica_heard) == (code, [code])
+    assert peak_bytes < 2 * settings().gateway.websocket_message_max_bytes
+
+
+def besieged(name: str) -> tuple[int, list[int], int]:
+    """The code of the close that the client gets, those that the replica gets, and what memory it has taken."""
+    fields, pieces, _ = SOCKETS[name]
     router = FakeRouter(lambda call: allow(call, 100))
     router.link.on_half_close = lambda call: finish(call, Outcome())
 
@@ -100,41 +109,52 @@ def test_a_hostile_socket_is_closed_with_the_code_for_it(name: str) -> None:
                 data = (data + piece)[-1_000:]
         return data[data.rindex(bytes((0x80 | CLOSE,))) :][2:4]
 
-    async def scenario() -> None:
+    async def scenario() -> tuple[int, list[int], int]:
         async with every_dialect(router) as gateway:
             client = await open_socket(gateway, router, fields)
-            with peak_below(2 * settings().gateway.websocket_message_max_bytes):
+            with memory_peak() as peak:
                 client.writer.writelines(pieces)
                 close = await read_close(client.reader)
             client.writer.transport.abort()
-            assert int.from_bytes(close, "big") == code
             await until(lambda: not gateway.listener.connections, "the connection is closed")
             await until(lambda: gateway.listener.buffered_bytes == 0, "nothing waits")
         events = [decode_websocket_event(each) for each in router.link.items[1:]]
-        assert [each.close.code for each in events] == [code]
+        return int.from_bytes(close, "big"), [each.close.code for each in events], peak.bytes
 
-    on_io_loop(scenario())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mesh.http2.transport._LOOK_INTERVAL_S", 0.01)
+        return on_io_loop(scenario())
 
 
-def test_large_compressed_messages_wait_for_the_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_compressed_messages_wait_for_the_replica(alone: ProcessPoolExecutor) -> None:
+    peak_bytes, buffered_bytes, items = alone.submit(sent_large_ones).result(60)
+    assert peak_bytes < 10 * MIB
+    assert buffered_bytes < 5 * MIB
+    assert items == 1
+
+
+def sent_large_ones() -> tuple[int, int, int]:
+    """What memory they take at most, what of them waits, and how many the replica got."""
     quick = replace(settings(), gateway=replace(settings().gateway, websocket_close_timeout_s=0.1))
-    for module in ("websocket_connection", "websocket_keeper"):
-        monkeypatch.setattr(f"gateway.websockets.{module}.settings", lambda: quick)
     router = FakeRouter(lambda call: allow(call, 1))
     message = frame(BINARY, packed(bytes(2 * MIB)), is_compressed=True)
 
-    async def scenario() -> None:
+    async def scenario() -> tuple[int, int, int]:
         async with every_dialect(router) as gateway:
             client = await open_socket(gateway, router, DEFLATED)
-            with peak_below(10 * MIB):
+            with memory_peak() as peak:
                 client.writer.write(message * 500)
                 await until(lambda: gateway.listener.buffered_bytes > 2 * MIB, "a message waits")
-            assert gateway.listener.buffered_bytes < 5 * MIB
-            assert len(router.link.items) == 1
+            found = peak.bytes, gateway.listener.buffered_bytes, len(router.link.items)
             reset(client.writer)
             await until(lambda: router.cancelled, "the call ends with its client")
+            return found
 
-    on_io_loop(scenario())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mesh.http2.transport._LOOK_INTERVAL_S", 0.01)
+        for module in ("websocket_connection", "websocket_keeper"):
+            patch.setattr(f"gateway.websockets.{module}.settings", lambda: quick)
+        return on_io_loop(scenario())
 
 
 @pytest.mark.parametrize("stays", [True, False], ids=["waits for the answer", "does not wait"])
