@@ -109,7 +109,7 @@ class WebSocketConnection:
             return None
         message = self._messages.popleft()
         if self.has_closed:
-            self._count(self._kept_bytes - len(message))
+            self._count(self._kept_bytes - _kept_bytes(message))
         if not self._messages and not self._is_reading:
             self._read_later()
         return message
@@ -258,7 +258,7 @@ class WebSocketConnection:
 
     def _keep(self) -> bool:
         """Count what is kept. False if there is no room for it."""
-        kept_bytes = len(self._unread) + self._frames.begun_bytes + sum(map(len, self._messages))
+        kept_bytes = len(self._unread) + self._frames.begun_bytes + sum(map(_kept_bytes, self._messages))
         more_bytes = kept_bytes - self._kept_bytes
         if more_bytes > 0 and not self._exchange.share.has_room(more_bytes):
             return False
@@ -287,8 +287,13 @@ class WebSocketConnection:
             self._unread = b""
             if not self._owner.takes_rest:
                 self._messages.clear()
-            self._count(sum(map(len, self._messages)))
+            self._count(sum(map(_kept_bytes, self._messages)))
             self._owner.on_closed(code, reason)
+
+
+def _kept_bytes(message: Message) -> int:
+    """A single emoji makes each character of a text take four bytes."""
+    return len(message) if isinstance(message, bytes) or message.isascii() else message.__sizeof__()
 
 
 class _ClientLife:

@@ -172,6 +172,17 @@ def test_messages_that_wait_for_the_replica_count_until_it_has_taken_them() -> N
     assert [event.WhichOneof("kind") for event in socket.replica_events] == ["text", "text", "close"]
 
 
+def test_a_text_counts_as_the_memory_that_it_takes() -> None:
+    share = BufferShare(BufferBudget(256 * KIB))
+    socket = Socket(credit=1, share=share).accept()
+    socket.client_sends(text("a" * 10_000 + "\N{GRINNING FACE}"))
+    assert 40_000 < share.used_bytes < 41_000
+    allow(socket.ends.call, 1)
+    assert share.used_bytes == 0
+    socket.client_sends(lambda client: client.send_close(1000))
+    assert share.used_bytes == 0
+
+
 def test_messages_that_no_replica_takes_any_more_do_not_count() -> None:
     share = BufferShare(BufferBudget(64 * KIB))
     socket = Socket(credit=1, share=share).accept()
