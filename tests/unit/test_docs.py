@@ -102,7 +102,7 @@ def test_the_container_image_installs_as_the_readme_says_and_runs_a_command_that
     compile(check[2], "health check", "exec")
     ports = {rest for instruction, rest in lines if instruction == "EXPOSE"}
     assert ports == {str(gateway_options.gRPCOptions().port)}
-    assert f"localhost:{gateway_options.HTTPOptions().port}/" in check[2]
+    assert f"127.0.0.1:{gateway_options.HTTPOptions().port}/" in check[2]
     versions = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert versions.removeprefix(">=") in block.text.splitlines()[0]
 
