@@ -82,6 +82,7 @@ class Crowd(Gale):
             *(self._canary, self._promote, self._roll_back, self._pause, self._resume, self._scale, self._scale),
             *(self._drain, self._drain, self._cordon, self._uncordon, self._other_gateways, self._delete),
             *(self._save, self._restore, self._restore, self._crash, self._die_soon),
+            *(self._graph, self._graph, self._graph, self._graph_canary, self._graph_canary),
             *(self._follow_load, self._follow_load, self._other_load, self._other_load, self._other_load),
         ]
         for event in range(EVENTS):
@@ -116,6 +117,35 @@ class Crowd(Gale):
     async def _scale(self, name: str, event: int) -> None:
         number = self.cluster.random.randint(1, REPLICAS_MAX)
         await self._change(functools.partial(scaled, key=DeploymentKey(name, "Model"), num_replicas=number))
+
+    async def _graph(self, name: str, event: int) -> None:
+        """With a second deployment, perhaps of another name than before; some versions do not start."""
+        dice = self.cluster.random
+        old = self._wishes[name].deployments[0]
+        self._wishes[name] = application(name, dice.choice([old.version, f"g{event}"]), dice.randint(1, REPLICAS_MAX))
+        self._add_second(self._wishes[name])
+        await self._deploy(name)
+
+    async def _graph_canary(self, name: str, event: int) -> None:
+        dice = self.cluster.random
+        canary = application(name, dice.choice([self._wishes[name].deployments[0].version, f"gc{event}"]), 2)
+        self._add_second(canary)
+        canary.traffic.percent = dice.choice([10.0, 50.0])
+
+        def make() -> Request:
+            asked = control_pb2.DesiredState(applications=[canary]).applications
+            return functools.partial(with_applications, applications=asked, unix_time_s=0.0), asked
+
+        await self._ask(make)
+
+    def _add_second(self, app: control_pb2.ApplicationSpec) -> None:
+        dice = self.cluster.random
+        second = application("", f"s{dice.randint(1, 4)}", dice.randint(1, REPLICAS_MAX // 2)).deployments[0]
+        second.name = dice.choice(["Side", "Other"])
+        if second.version == "s4":
+            self.cluster.broken_versions.add("s4")
+        second.options.rollback_on_failure = dice.random() < 0.3
+        app.deployments.add().CopyFrom(second)
 
     async def _follow_load(self, name: str, event: int) -> None:
         """Or what an external scaler says."""

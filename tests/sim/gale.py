@@ -123,7 +123,9 @@ class Gale:
         wrong: list[str] = []
         for name in APPS:
             known = [versions.get(each, "") for each in told[DeploymentKey(name, "Model")]]
-            canary = next((app.deployments[0] for app in state.canaries if app.name == name), None)
+            beside = {app.deployments[0].version for app in state.applications if app.name == name}
+            canaries = (app.deployments[0] for app in state.canaries if app.name == name)
+            canary = next((each for each in canaries if each.version not in beside), None)
             of_canary = sum(canary is not None and each == canary.version for each in known)
             if not _serves_again(state, name, len(known) - of_canary):
                 wrong.append(f"{name} has {len(known) - of_canary} replicas, and {of_canary} of its canary")

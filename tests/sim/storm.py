@@ -15,7 +15,7 @@ from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.controller.report.publisher import Publisher
 from mesh.routing.snapshot import DeploymentKey
-from mesh.v1 import common_pb2, control_pb2
+from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor, Faults
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
@@ -227,7 +227,7 @@ class WatchedCluster(FakeCluster):
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         self.note(f"spawn {name} {spec.spec.version}")
-        self._check_surge(spec.deployment)
+        self._check_surge(spec)
         await super().spawn_replica(name, spec, assignment)
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
@@ -269,18 +269,19 @@ class WatchedCluster(FakeCluster):
         target = self.mesh.loop._wanted.desired.deployments.get(DeploymentKey(app, name))
         return target.pace.surge_max if target is not None else 0
 
-    def _check_surge(self, started: common_pb2.DeploymentId) -> None:
+    def _check_surge(self, started: control_pb2.ReplicaSpec) -> None:
         """Both versions together are never started beyond the target and the surge, those that began as a canary aside.
 
         Such replicas stay when their version is promoted, and until another canary has taken the place of theirs.
         """
         assert self.mesh is not None
-        if DeploymentKey(started.app, started.name) not in self.mesh.loop._wanted.desired.deployments:
-            return  # deleted since the start was decided
+        key, desired = DeploymentKey(started.deployment.app, started.deployment.name), self.mesh.loop._wanted.desired
+        if key not in desired.deployments or _is_of_canary(desired, key, started.spec.version):
+            return  # deleted since the start was decided, or none of those that are counted
         for app in self.mesh.loop.status().applications:
             canary = {each.name: each.version for each in app.canary.deployments}
             for deployment in app.deployments:
-                if (app.name, deployment.name) != (started.app, started.name):
+                if (app.name, deployment.name) != (key.app, key.name):
                     continue
                 self.began_as_canary |= {
                     each.replica_id for each in deployment.replicas if each.version == canary.get(deployment.name)

@@ -8,7 +8,7 @@ import pytest
 from tests.sim import gale, storm
 from tests.sim.season import first_fault, pool
 
-STORMS, AFTERMATHS, GALES, CROWDS, HOURS = 2_304, 600, 92, 24, 4
+STORMS, AFTERMATHS, GALES, CROWDS, HOURS = 2_304, 600, 92, 16, 4
 CHUNK = 288
 
 
