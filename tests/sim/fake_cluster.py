@@ -38,8 +38,8 @@ class FakeCluster:
         """Versions whose replicas die after they came up, and after how many seconds."""
         self.cut_off: set[str] = set()
         """Nodes that no message reaches."""
-        self._lacking: set[str] = set()
-        """Nodes that the last list lacked."""
+        self._lacking: dict[object, set[str]] = {}
+        """Nodes that the last list left out, by who asked for it."""
         self.unready: set[str] = set()
         """Names of replicas whose `check_ready` says that they take no calls."""
         self.refused_configs: set[str] = set()
@@ -109,13 +109,13 @@ class FakeCluster:
         self._known_groups |= self.groups
         return sorted(self.groups)
 
-    async def nodes(self) -> list[Node]:
+    async def nodes(self, asker: object = None) -> list[Node]:
         if self.happens(self.faults.late_list):
             await asyncio.sleep(self.random.uniform(1.0, 20.0))
-        # Of two in a row that lack a node one is right: the controller believes them.
-        is_short = not self._lacking and self.happens(self.faults.short_list)
+        # Of two in a row that lack a node one is right: a controller believes them.
+        is_short = not self._lacking.get(asker) and self.happens(self.faults.short_list)
         number = self.random.randint(1, len(self.cpus)) if is_short else 0
-        lacking = self._lacking = set(self.random.sample(sorted(self.cpus), number))
+        lacking = self._lacking[asker] = set(self.random.sample(sorted(self.cpus), number))
         return [
             Node(
                 node_id=node_id,

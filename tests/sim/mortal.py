@@ -1,5 +1,6 @@
 """A controller's life, counted in steps: every call to the cluster and to the KV is one before and one after it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,8 @@ class MortalRuntime:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._cluster, name)
+        if name == "nodes":
+            method = functools.partial(method, self._life)
 
         async def call(*arguments: Any) -> Any:
             self._life.step()
