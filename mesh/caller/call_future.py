@@ -238,7 +238,8 @@ class ItemStream(CallFuture):
 
     def on_item(self, payload: Payload) -> None:
         self._items.append(payload)
-        self._wake_consumers()
+        if self._item_waiters:
+            self._wake_consumers()
         if self.initial_metadata is None:  # headers come with the first message at the latest
             self.on_initial_metadata(())
 

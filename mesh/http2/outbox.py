@@ -173,18 +173,16 @@ class Outbox:
 
     def fits(self, stream: Stream, size: int) -> bool:
         """Whether a message, its prefix and header blocks, together of this size, could leave now, a frame each."""
-        return (
-            size + MESSAGE_PREFIX_BYTES <= min(stream.send_window, self.window, self.frame_max_bytes)
-            and stream.pending is None
-            and not self.is_paused
-            and not self._next_block_prefix
-        )
+        size += MESSAGE_PREFIX_BYTES
+        is_within = size <= stream.send_window and size <= self.window and size <= self.frame_max_bytes
+        return is_within and stream.pending is None and not self.is_paused and not self._next_block_prefix
 
     def put_whole(self, stream: Stream, response: bytes, message: bytes | memoryview, trailers: bytes) -> None:
-        """A whole unary response: its headers frame as bytes, the message, and the block of trailers. See `fits`."""
+        """A whole unary response: its header block, the message, and the block of trailers. See `fits`."""
         size = len(message) + MESSAGE_PREFIX_BYTES
         self.window -= size
         self.output += (
+            FRAME_HEADER.pack(len(response) >> 8, len(response) & 0xFF, wire.HEADERS, wire.END_HEADERS, stream.id),
             response,
             _MESSAGE_HEADER.pack(size >> 8, size & 0xFF, wire.DATA, 0, stream.id, 0, size - MESSAGE_PREFIX_BYTES),
             message,

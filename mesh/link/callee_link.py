@@ -255,6 +255,11 @@ class CalleeLink:
     def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None, times: Times) -> None:
         raise MalformedFrameError("unexpected frame 'result' from a caller")
 
+    def on_item(self, call_id: int, payload: Payload) -> None:
+        call = self._calls.get(call_id)
+        if call is not None and call.running is not None:
+            call.running.on_item(payload)
+
     def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         call_id = frame.call_id
         kind = frame.WhichOneof("kind")
@@ -266,13 +271,13 @@ class CalleeLink:
         match kind:
             case "cancel":
                 self._on_cancel(call_id, call, CancelReason(frame.cancel.reason))
-            case "item" if running is not None:
-                running.on_item(frames.read_payload(frame.item.payload, body))
+            case "item":
+                self.on_item(call_id, frames.read_payload(frame.item.payload, body))
             case "half_close" if running is not None:
                 running.on_half_close()
             case "credit" if running is not None:
                 running.on_credit(frame.credit.credits)
-            case "item" | "half_close" | "credit":
+            case "half_close" | "credit":
                 pass  # the call ended while the frame was on its way
             case "part":
                 self.receive_part(read_part(call_id, frame.part))

@@ -198,19 +198,25 @@ class CallerLink:
         except Exception:
             _give_up(call, self._observer)
 
+    def on_item(self, call_id: int, payload: Payload) -> None:
+        call = self._calls.get(call_id)
+        if call is not None and call.state is SENT:
+            try:
+                call.sink.on_item(payload)
+            except Exception:
+                _give_up(call, self._observer)
+
     def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         match frame.WhichOneof("kind"):
             case "result":
                 self._on_result(frame.call_id, frame.result, body)
-            case "item" | "credit" | "initial_metadata" | "compression" as kind:
+            case "item":
+                self.on_item(frame.call_id, frames.read_payload(frame.item.payload, body))
+            case "credit" | "initial_metadata" | "compression":
                 call = self._calls.get(frame.call_id)
                 if call is not None and call.state is SENT:
-                    payload = frames.read_payload(frame.item.payload, body) if kind == "item" else None
                     try:
-                        if payload is not None:
-                            call.sink.on_item(payload)
-                        else:
-                            _pass_on(frame, call)
+                        _pass_on(frame, call)
                     except Exception:
                         _give_up(call, self._observer)
             case "load":

@@ -1,7 +1,8 @@
 """The frames of small calls, written and read without protobuf objects, which cost more than all else in a frame.
 
-Opens and Results of calls with one small payload are nearly all frames. The bytes are what protobuf would write, so any
-peer may send and read them in its own way: what does not have exactly the form that is written here goes to protobuf.
+Opens and Results of calls with one small payload, and small Items, are nearly all frames. The bytes are what protobuf
+would write, so any peer may send and read them in its own way: what does not have exactly the form that is written here
+goes to protobuf.
 What all calls of one caller and method share in their Open (method, route, application, metadata, peer, identity,
 tenant) is packed once and kept, and read once. It comes first, with its length in front; what differs follows it, and
 protobuf merges the two parts of the context.
@@ -152,6 +153,9 @@ class FrameReceiver(Protocol):
     def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None, times: Times) -> None:
         """A call has ended well. `ongoing`: the replica's load."""
 
+    def on_item(self, call_id: int, payload: Payload) -> None:
+        """One message of a stream, in either direction."""
+
     def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         """Any other frame."""
 
@@ -194,7 +198,7 @@ def receive_frames(message: bytes, receiver: FrameReceiver) -> None:
 
 
 def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceiver) -> bool:
-    """Pass on a small Open or Result; False for every other frame."""
+    """Pass on a small Open, Result or Item; False for every other frame."""
     try:
         if message[start] != 0x08:
             return False
@@ -207,6 +211,11 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
             request, credit = _read_open(message, position, stop)
         elif kind == 0x3A:
             payload, ongoing, times = _read_result(message, position, stop)
+        elif kind == 0x2A:
+            length, position = _number_at(message, position, 0x0A)
+            if position + length != stop:
+                return False
+            payload = _read_payload(message, position, stop)
         else:
             return False
     except (_OtherFormError, IndexError, UnicodeDecodeError):
@@ -214,8 +223,10 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
     # Outside of `try`: what the receiver raises is no fault of the bytes.
     if kind == 0x22:
         receiver.on_open(call_id, request, credit)
-    else:
+    elif kind == 0x3A:
         receiver.on_small_result(call_id, payload, ongoing, times)
+    else:
+        receiver.on_item(call_id, payload)
     return True
 
 

@@ -195,13 +195,17 @@ class Execution:
             raise
 
     async def _send_items(self, generator: AsyncIterator[Any]) -> None:
+        window = self.window
+        assert window is not None
         try:
             async for item in generator:
                 try:
-                    await self._send_item(item)
+                    if not window.take():
+                        await window.acquire()
                 except asyncio.CancelledError as error:
                     await _cancel_at_yield(generator, error)
                     raise
+                self._user.to_io(self.call.send_item, self._encode_item(item))
         finally:
             close = getattr(generator, "aclose", None)
             if close is not None:

@@ -28,31 +28,42 @@ class CreditWindow:
 
     def __init__(self, credit: int) -> None:
         self._credit = credit
-        self._condition = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._has_changed = threading.Condition(self._lock)
         self._waiters = Waiters()
         self._stopped: CancelReason | None = None
 
     async def acquire(self) -> None:
         """On the user loop. Raises RequestCancelledError when the consumer is gone."""
-        if not self._take():
-            await self._waiters.until(self._take)
+        if not self.take():
+            await self._waiters.until(self.take)
+
+    def take(self) -> bool:
+        """What `acquire` does if it need not wait; False if it would have to."""
+        with self._lock:
+            if self._stopped is not None:
+                raise RequestCancelledError(reason=self._stopped)
+            if self._credit <= 0:
+                return False
+            self._credit -= 1
+            return True
 
     def acquire_blocking(self) -> None:
         """In a thread. Raises RequestCancelledError when the consumer is gone."""
-        with self._condition:
-            self._condition.wait_for(self._has_news)
-        self._take()
+        with self._has_changed:
+            self._has_changed.wait_for(self._has_news)
+        self.take()
 
     def charge(self, credits: int) -> None:
         """Take `credits` more for the item just acquired for. It may overdraw: the next item then waits longer."""
-        with self._condition:
+        with self._lock:
             self._credit -= credits
 
     def add(self, credits: int) -> None:
         """From any thread; `wake` on the user loop has to follow."""
-        with self._condition:
+        with self._lock:
             self._credit += credits
-            self._condition.notify_all()
+            self._has_changed.notify_all()
 
     def wake(self) -> None:
         """On the user loop, after `add` and `stop`."""
@@ -60,18 +71,9 @@ class CreditWindow:
 
     def stop(self, reason: CancelReason) -> None:
         """The consumer is gone: `acquire` raises from now on. From any thread; `wake` has to follow as after `add`."""
-        with self._condition:
+        with self._lock:
             self._stopped = reason
-            self._condition.notify_all()
-
-    def _take(self) -> bool:
-        with self._condition:
-            if self._stopped is not None:
-                raise RequestCancelledError(reason=self._stopped)
-            if self._credit <= 0:
-                return False
-            self._credit -= 1
-            return True
+            self._has_changed.notify_all()
 
     def _has_news(self) -> bool:
         return self._credit > 0 or self._stopped is not None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from struct import Struct
 
 from mesh.memory.buffer_pool import buffer_pool
 
 PREFIX_BYTES = 5
+_PREFIX = Struct(">BL")
 _LARGE_MIN_BYTES = 64 * 1024
 ENCODINGS = ("gzip", "deflate")
 """What we decompress, besides identity."""
@@ -31,10 +33,9 @@ class MessageError(Exception):
 
 def whole_message(data: bytes, start: int, stop: int, max_bytes: int) -> bytes | None:
     """The message that `data[start:stop]` is, if it is exactly one, not compressed and not too long: as most are."""
-    if PREFIX_BYTES <= stop - start <= max_bytes + PREFIX_BYTES and not data[start]:
-        first = start + PREFIX_BYTES
-        if int.from_bytes(data[start + 1 : first], "big") == stop - first:
-            return data[first:stop]
+    size = stop - start - PREFIX_BYTES
+    if 0 <= size <= max_bytes and _PREFIX.unpack_from(data, start) == (0, size):
+        return data[start + PREFIX_BYTES : stop]
     return None
 
 

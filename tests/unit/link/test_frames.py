@@ -70,6 +70,9 @@ class Received:
     def on_small_result(self, call_id: int, payload: Payload, ongoing: int | None, times: Times) -> None:
         self.calls.append(("result", call_id, payload, ongoing, times))
 
+    def on_item(self, call_id: int, payload: Payload) -> None:
+        self.calls.append(("item", call_id, payload))
+
     def on_frame(self, frame: replica_pb2.Frame, body: memoryview | None) -> None:
         assert body is None
         self.calls.append(("frame", frame))
@@ -238,6 +241,15 @@ def test_small_results_are_read_as_protobuf_reads_them(
     assert frame.call_id == call_id
     assert frames.read_payload(frame.result.payload, None) == payload
     assert (frame.result.load.ongoing if frame.result.HasField("load") else None) == ongoing
+
+
+@given(st.integers(1, 2**40), small_payloads)
+def test_small_items_are_read_as_protobuf_reads_them(call_id: int, payload: Payload) -> None:
+    packed = frames.pack_item(call_id, payload)
+    (frame,) = replica_pb2.Frames.FromString(packed).frames
+    assert Received(packed).calls == [("item", call_id, payload)]
+    assert frame.call_id == call_id
+    assert frames.read_payload(frame.item.payload, None) == payload
 
 
 @given(identities, identities)
