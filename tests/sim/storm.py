@@ -276,23 +276,27 @@ class WatchedCluster(FakeCluster):
         """
         assert self.mesh is not None
         key, desired = DeploymentKey(started.deployment.app, started.deployment.name), self.mesh.loop._wanted.desired
-        if key not in desired.deployments or _is_of_canary(desired, key, started.spec.version):
-            return  # deleted since the start was decided, or none of those that are counted
+        if _is_of_canary(desired, key, started.spec.version):
+            self.began_as_canary.add(started.replica_id)
         for app in self.mesh.loop.status().applications:
             canary = {each.name: each.version for each in app.canary.deployments}
             for deployment in app.deployments:
-                if (app.name, deployment.name) != (key.app, key.name):
-                    continue
                 self.began_as_canary |= {
                     each.replica_id for each in deployment.replicas if each.version == canary.get(deployment.name)
                 }
+                if (app.name, deployment.name) != (key.app, key.name) or started.replica_id in self.began_as_canary:
+                    continue  # what was scaled down since, and is about to stop, is no fault of this start
                 staying = sum(
                     replica.state not in ("STOPPING", "PENDING_MIGRATION")
                     and replica.replica_id not in self.began_as_canary
                     for replica in deployment.replicas
                 )
                 wanted = deployment.target_replicas
-                if staying > wanted + self._surge_of(app.name, deployment.name) and not self.mesh.ghosts:
+                if (
+                    key in desired.deployments  # not deleted since the start was decided
+                    and staying > wanted + self._surge_of(app.name, deployment.name)
+                    and not self.mesh.ghosts
+                ):
                     self.wrong(f"{app.name} has {staying} replicas where {wanted} are wanted")
 
 
