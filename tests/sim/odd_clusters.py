@@ -42,6 +42,6 @@ class LateLists(FakeCluster):
         self.delay_s = 0.0
         self.lacks = ""
 
-    async def nodes(self) -> list[Node]:
+    async def nodes(self, asker: object = None) -> list[Node]:
         await asyncio.sleep(self.delay_s)
-        return [node for node in await super().nodes() if node.node_id != self.lacks]
+        return [node for node in await super().nodes(asker) if node.node_id != self.lacks]

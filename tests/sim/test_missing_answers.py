@@ -130,7 +130,7 @@ class Slow:
     async def spawn_replica(self, name: str, spec: object, assignment: object) -> None:
         self.others.append(("spawn", name))
 
-    async def nodes(self) -> list[Node]:
+    async def nodes(self, asker: object = None) -> list[Node]:
         return [Node(node_id="n1", is_head=True)]
 
     async def release(self, name: str) -> None: ...
@@ -238,9 +238,9 @@ class Forgetful(FakeCluster):
         self.hidden: set[str] = set()
         self.readings = 0
 
-    async def nodes(self) -> list[Node]:
+    async def nodes(self, asker: object = None) -> list[Node]:
         self.readings += 1
-        return [node for node in await super().nodes() if node.node_id not in self.hidden]
+        return [node for node in await super().nodes(asker) if node.node_id not in self.hidden]
 
 
 async def twenty_on(cluster: Forgetful) -> Mesh:
