@@ -47,6 +47,12 @@ REPLICA = control_pb2.PROCESS_KIND_REPLICA
 GATEWAY = control_pb2.PROCESS_KIND_GATEWAY
 
 
+RAY_LEFT = (
+    "Ray was shut down in this process, which has left the mesh, before the call was sent. If the mesh has ended with "
+    "its Ray, deploy the application again with mesh.run(); if not, connect with ray.init(). Then make the call again."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Listeners:
     """What follows the updates of the controller."""
@@ -176,6 +182,20 @@ class MeshProcess:
         for router in self.routers():
             router.identify(self.identity)
 
+    def leave_ray(self) -> None:
+        """Ray was shut down in this process: fail the calls that wait, and let the next one join the mesh of a new Ray.
+
+        Not while a replica is connected, because that of a cluster which goes on still answers. Nor do replicas and
+        gateways leave: they end with their Ray.
+        """
+        if self.kind != CALLER or any(router.link_count or router.ongoing for router in self.routers()):
+            return
+        logger.info("leaving the mesh: Ray was shut down in this process")
+        _forget(self)
+        for router in self.routers():
+            router.listing.why_closed = RAY_LEFT
+        io_thread().spawn(self.stop(), "leave the mesh")
+
     async def stop(self) -> None:
         """Leave the mesh: close the stream, all links and the server."""
         await self._sync.stop()
@@ -203,6 +223,9 @@ class MeshProcess:
 
     def _introduce(self, router: Router) -> None:
         """Give a new router the latest snapshot, and subscribe to its deployment."""
+        if self._sync.has_ended:  # a thread has taken the membership just before it ended
+            io_thread().spawn(router.close(), f"close router of {router.key}")
+            return
         router.identify(self.identity)
         snapshot = self._snapshots.get(router.key)
         if snapshot is not None:

@@ -36,6 +36,10 @@ logger = logging.getLogger("mesh")
 _SYNC_METHOD = "/mesh.v1.Control/Sync"
 
 
+class RayLeftError(LookupError):
+    """This process has shut its Ray down, so it cannot look for the controller any more."""
+
+
 class Member(Protocol):
     """What the stream needs of its process; implemented by mesh.membership.mesh_process.MeshProcess."""
 
@@ -54,6 +58,8 @@ class Member(Protocol):
     def apply(self, update: control_pb2.Update) -> None: ...
 
     async def renew_token(self) -> None: ...
+
+    def leave_ray(self) -> None: ...
 
 
 class SyncStream:
@@ -74,7 +80,7 @@ class SyncStream:
         self._last_failure = ""
 
     def __repr__(self) -> str:
-        phase = "stopped" if self._task is None or self._task.done() else "open" if self.has_answered else "connecting"
+        phase = "stopped" if self._task is None or self.has_ended else "open" if self.has_answered else "connecting"
         return f"<SyncStream of {self._process.process_id}, {phase}, subscribed: {len(self._subscribed)}>"
 
     def start(self, process_address: str) -> None:
@@ -85,6 +91,11 @@ class SyncStream:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was stopped, so that no subscription is answered any more."""
+        return self._task is not None and self._task.done()
 
     def wake(self) -> None:
         """Read and report now instead of at the end of the interval."""
@@ -106,6 +117,9 @@ class SyncStream:
             self.has_answered = False
             try:
                 await self._attempt()
+            except RayLeftError as error:
+                self._log_failure(error)
+                self._process.leave_ray()
             except Exception as error:  # Ray raises various errors while its GCS restarts; the next attempt may work
                 self._log_failure(error)
             if self.has_answered:
@@ -202,10 +216,10 @@ def _name_of(key: DeploymentKey) -> common_pb2.DeploymentId:
 
 
 def _controller_address() -> bytes | None:
-    """None where no controller has started. Raises LookupError once this process has shut its Ray down."""
+    """None where no controller has started."""
     try:
         return ray_core.kv_get(CONTROLLER_ADDRESS_KEY)
     except Exception as error:  # Ray's own code fails in various ways
         if ray_core.is_connected():
             raise
-        raise LookupError("this process is not connected to Ray any more") from error
+        raise RayLeftError("this process is not connected to Ray any more") from error

@@ -24,6 +24,8 @@ class Listing:
         self._key = key
         self.snapshot: Snapshot | None = None
         self._is_closed = False
+        self.why_closed = ""
+        """In words, for the calls that end with the router; empty: the router's user has closed it."""
         self._waiting: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -95,6 +97,8 @@ class Listing:
 
     def closed(self) -> MeshException:
         """For a call to a router that was closed."""
+        if self.why_closed:
+            return DisconnectedError(self.why_closed)
         # It may have been on its way here when the router of a deleted deployment was dropped.
         if self.is_missing:
             return self.unavailable()

@@ -13,15 +13,18 @@ import pytest
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_ADDRESS_KEY
 from mesh.context import ReplicaContext, set_replica_context
+from mesh.exceptions import DisconnectedError, MeshException
 from mesh.handle import DeploymentHandle
+from mesh.membership import mesh_process
 from mesh.membership.mesh_process import CALLER, REPLICA, MeshProcess
 from mesh.routing.link_pool import CallingReplica
 from mesh.routing.load_reports import Reading
+from mesh.routing.router import Router
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import common_pb2, control_pb2
 from mesh.wire.endpoints import start_server
 from mesh.wire.mesh_token import TOKEN_METADATA, forget_token
-from tests.unit.fakes.small_mesh import KEY, do_on_io, on_io, router_of, until
+from tests.unit.fakes.small_mesh import DEADLINE_S, KEY, do_on_io, on_io, router_of, until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -79,6 +82,7 @@ def kv(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     monkeypatch.setattr(ray_core, "node_id", lambda: "node")
     monkeypatch.setattr(ray_core, "node_ip", lambda: "127.0.0.1")
     monkeypatch.setattr(ray_core, "node_zone", lambda: "")
+    monkeypatch.setattr(ray_core, "is_connected", lambda: True)
     forget_token()
     yield entries
     forget_token()
@@ -300,6 +304,47 @@ def test_a_call_that_waits_for_the_first_replica_is_reported_at_once(
     until(lambda: bool(controller.loads), "the report")
     assert controller.loads[0].queued == 1.0
     call.cancel()
+
+
+def test_once_ray_is_shut_down_waiting_calls_fail_and_later_ones_say_what_to_do(
+    process: MeshProcess, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller has ended with the Ray that this program had started."""
+    controller.unavailable = ""
+    monkeypatch.setattr(mesh_process, "_instance", process)
+    handle: DeploymentHandle[Any] = DeploymentHandle(KEY.name, KEY.app)
+    waiting = handle.remote()
+    until(lambda: controller.subscriptions, "the subscription")
+    shut_ray_down(monkeypatch)
+    controller.stop()
+    with pytest.raises(DisconnectedError, match=r"Ray was shut down .* mesh\.run\(\)"):
+        waiting.result(timeout_s=DEADLINE_S)
+    with pytest.raises(MeshException, match=r"call mesh\.start\(\) or ray\.init\(\) first"):
+        handle.remote()
+    until(lambda: process._sync.has_ended, "the end of the membership")
+    late = process.use(KEY, handle)  # by a thread that had asked for the membership before
+    until(lambda: late.is_closed, "the end of the router")
+
+
+@pytest.mark.parametrize(("kind", "link_count"), [(CALLER, 1), (REPLICA, 0)])
+def test_who_has_a_replica_or_ends_with_its_ray_stays_when_ray_is_shut_down(
+    process: MeshProcess, monkeypatch: pytest.MonkeyPatch, kind: control_pb2.ProcessKind, link_count: int
+) -> None:
+    """The cluster may go on without this program, and then its replicas answer."""
+    router = router_of(process, KEY)
+    monkeypatch.setattr(process, "kind", kind)
+    monkeypatch.setattr(Router, "link_count", link_count)
+    do_on_io(process.leave_ray)
+    assert not do_on_io(lambda: router.listing.why_closed)
+    assert not router.is_closed
+
+
+def shut_ray_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kv_get(key: str) -> bytes:
+        raise AttributeError("'NoneType' object has no attribute 'internal_kv_get'")
+
+    monkeypatch.setattr(ray_core, "kv_get", kv_get)
+    monkeypatch.setattr(ray_core, "is_connected", lambda: False)
 
 
 def test_the_process_leaves_nothing_running(kv: dict[str, bytes]) -> None:

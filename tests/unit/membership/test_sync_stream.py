@@ -60,17 +60,19 @@ def test_a_program_that_has_shut_ray_down_is_not_warned(
         return function()
 
     async def main() -> None:
-        task = asyncio.create_task(SyncStream(cast(Any, object()))._keep())
+        task = asyncio.create_task(SyncStream(process)._keep())
         await asyncio.sleep(60.0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
+    process = MagicMock()
     monkeypatch.setattr(sync_stream, "run_blocking", run_here)
     monkeypatch.setattr(ray_core, "kv_get", kv_get)
     monkeypatch.setattr(ray_core, "is_connected", lambda: is_connected)
     with caplog.at_level(logging.WARNING, "mesh"):
         run_in_fake_time(main())
     assert len(caplog.records) == int(is_connected)
+    assert process.leave_ray.called is not is_connected
 
 
 def test_the_health_of_a_replica_is_reported_once_and_not_that_of_before_the_stream() -> None:
