@@ -33,7 +33,7 @@ def scale(
 
     It holds until the next deploy of the application, which brings back the num_replicas of its file or code: write it
     there too. Other replicas are not restarted, and those above the number finish their calls. A `target_capacity`
-    applies to the number as to that of a file.
+    applies to the number as to that of a file. Ctrl-C ends the command, not the change.
 
     A deployment that autoscales is refused, because its load would change the number again: deploy it with other
     min_replicas and max_replicas. With `external_scaler` in its autoscaling_config this command sets the number within

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from mesh.controller.desired.autoscaling_targets import load_interval_s
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
@@ -123,16 +123,22 @@ def _copy(app: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
 def _wanted_snapshot(
     target: DeploymentTarget,
     canary: DeploymentTarget | None,
-    replicas: Iterable[Replica],
+    replicas: Sequence[Replica],
     verdict: Verdict | None,
 ) -> control_pb2.DeploymentSnapshot:
     serving = _without_surplus(target, canary, _serving(replicas))
     snapshot = _snapshot(target.key, target.spec.options, serving)
     is_hopeless = verdict and (verdict.status == DeploymentStatus.DEPLOY_FAILED or verdict.is_given_up)
-    if verdict and not serving and is_hopeless:
+    if verdict and not serving and is_hopeless and not _returns_to_predecessor(target, replicas):
         # Callers and clients get the reason without its traceback, which only `mesh status` shows.
         snapshot.unavailable = verdict.message.partition("\n")[0]
     return snapshot
+
+
+def _returns_to_predecessor(target: DeploymentTarget, replicas: Iterable[Replica]) -> bool:
+    """Where there was no room beside them, replicas of the version before start again after a failed update."""
+    before = target.predecessor if target.has_other_version_before else None
+    return before is not None and any(each.stays_as(before.version) for each in replicas)
 
 
 def _without_surplus(

@@ -80,6 +80,22 @@ def test_routes_carry_the_methods_of_the_ingress() -> None:
     assert [method.full_name for method in route.grpc_methods] == ["/shop.Cart/Add"]
 
 
+def test_calls_wait_for_the_version_before_that_returns_after_a_failed_update() -> None:
+    """Its replicas made room for the new version; once they start again, no call is refused for its failure."""
+    state = control_pb2.DesiredState(applications=[application(version="v2")], predecessors=[application(version="v1")])
+    desired = read_desired(state)
+    failures = Failures(version="v2", count=6, message="ValueError: no model")
+    verdict = next_verdict(None, desired.deployments[KEY], (), failures, ClusterResources(observed(), 0.0))
+
+    def refusal_beside(*replicas: Replica) -> str:
+        return build_snapshots(desired, observed(*replicas), {KEY: verdict})[KEY].unavailable
+
+    assert refusal_beside(replica(ReplicaState.STARTING, version="v1")) == ""
+    for hopeless in (replica(ReplicaState.STARTING, version="v2"), replica(ReplicaState.STOPPING, version="v1")):
+        assert "no model" in refusal_beside(hopeless)
+    assert "no model" in refusal_beside()
+
+
 def test_routes_say_whether_the_ingress_takes_web_requests() -> None:
     app = application()
     app.deployments.add(name="Child", serves_web=True, docs_path="/child")
