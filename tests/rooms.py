@@ -52,7 +52,7 @@ ROOMS: dict[str, str] = {
     "mesh.tracing": "context link routing settings v1 wire",
     "mesh.request_router": "context routing",
     "mesh.membership": "cluster context exceptions routing settings tracing v1 wire",
-    "mesh.multiplex": "context options tracing usercode wire",
+    "mesh.multiplex": "context options settings tracing usercode wire",
     "mesh.batching": "context exceptions multiplex options tracing usercode wire",
     "mesh.caller": "cluster context exceptions link membership options options.calls routing settings wire",
     "mesh.handle": "caller cluster options routing",

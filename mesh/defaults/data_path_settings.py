@@ -136,5 +136,7 @@ class ReplicaSettings:
     """How long the user's `record_autoscaling_stats` may take."""
     websocket_grace_s: float = 5.0
     """How long the code of a WebSocket may go on after its client has left before it is cancelled."""
+    abandoned_load_timeout_s: float = 60.0
+    """How long the load of a multiplexed model goes on when no call waits for it any more; then it is cancelled."""
     inference_body_max_bytes: int = 256 * 1024 * 1024
     """Body of one REST request for inference, also once it is decompressed: a replica needs it whole."""

@@ -1,14 +1,15 @@
 """The models of one multiplexed loader: the least recently used is evicted first, one load per model at a time.
 
 Loads and unloads go one after the other under one lock, so the loader never has more than its limits in memory: old
-models are gone before the new one begins to load. A load is a task of the cache, not of the caller who asked first:
-callers wait for it behind a shield, and one that leaves takes nothing from the others.
+models are gone before the new one begins to load. A load is a task of the cache, not of the caller who asked first;
+mesh.multiplex.shared_load has what becomes of it when callers leave.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
@@ -16,8 +17,12 @@ from typing import Any
 
 from mesh.multiplex.model_limits import ModelLimits
 from mesh.multiplex.model_stats import ModelStats
+from mesh.multiplex.shared_load import SharedLoad
+from mesh.settings import settings
 from mesh.usercode.finalizer import finalize
 from mesh.usercode.shared_work import shared_context
+
+logger = logging.getLogger(__name__)
 
 
 class ModelCache:
@@ -46,7 +51,7 @@ class ModelCache:
         self._resident: OrderedDict[str, Any] = OrderedDict()
         self._sizes: OrderedDict[str, int] = OrderedDict()
         """The bytes of the same models, in the same order."""
-        self._loading: dict[str, asyncio.Task[Any]] = {}
+        self._loading: dict[str, SharedLoad] = {}
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
 
@@ -84,17 +89,17 @@ class ModelCache:
             self._resident.move_to_end(model_id)
             self._sizes.move_to_end(model_id)
             return self._resident[model_id]
-        if asyncio.current_task() in self._loading.values():
+        if any(load.task is asyncio.current_task() for load in self._loading.values()):
             raise RuntimeError(
                 f"While it loads a model, the loader asks itself for model {model_id!r}, and would never get it: loads "
                 "come one after the other. Give that model a loader of its own."
             )
-        loading = self._loading.get(model_id) or self._begin_load(model_id)
-        return await asyncio.shield(loading)
+        load = self._loading.get(model_id) or self._begin_load(model_id)
+        return await load.result()
 
     async def unload_all(self) -> list[Exception]:
         """Stop the loads, unload every model, and return what went wrong with any of them."""
-        loads = list(self._loading.values())
+        loads = [load.task for load in self._loading.values()]
         for load in loads:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
@@ -107,17 +112,19 @@ class ModelCache:
                     errors.append(error)
         return errors
 
-    def _begin_load(self, model_id: str) -> asyncio.Task[Any]:
-        load = asyncio.get_running_loop().create_task(
+    def _begin_load(self, model_id: str) -> SharedLoad:
+        task = asyncio.get_running_loop().create_task(
             self._make_room_and_load(model_id), name=f"load {model_id}", context=shared_context(copy_context())
         )
-        self._loading[model_id] = load
-        load.add_done_callback(functools.partial(self._on_load_done, model_id))
+        load = self._loading[model_id] = SharedLoad(task, functools.partial(self._abandon, model_id))
+        task.add_done_callback(functools.partial(self._on_load_done, model_id, load))
         self._on_change()
         return load
 
     async def _make_room_and_load(self, model_id: str) -> Any:
         async with self._lock:
+            if model_id in self._resident:  # by a load that was cancelled and has finished nevertheless
+                return self._resident[model_id]
             size = 0 if self._size_of is None else await self._size_of(model_id)
             refusal = self._limits.refusal(size)
             if refusal:
@@ -129,6 +136,15 @@ class ModelCache:
             self._resident[model_id], self._sizes[model_id] = model, size
             return model
 
+    def _abandon(self, model_id: str, load: SharedLoad) -> None:
+        """The load is about to be cancelled. The next call for the model begins another one."""
+        logger.warning(
+            "stopping the load of model %r: no call has waited for it for %g s, and other models cannot load meanwhile",
+            model_id,
+            settings().replica.abandoned_load_timeout_s,
+        )
+        self._forget(model_id, load)
+
     async def _evict(self) -> None:
         """Unload the least recently used model. Meanwhile others may be used and change the order, but none comes."""
         model_id, model = self._resident.popitem(last=False)
@@ -137,11 +153,15 @@ class ModelCache:
         with self._stats.timed_unload():
             await finalize(model)
 
-    def _on_load_done(self, model_id: str, load: asyncio.Task[Any]) -> None:
+    def _on_load_done(self, model_id: str, load: SharedLoad, task: asyncio.Task[Any]) -> None:
         # A callback and not the task's own `finally`: that of a task cancelled before its first step never runs.
-        del self._loading[model_id]
-        self._on_change()
-        if not load.cancelled():
+        self._forget(model_id, load)
+        if not task.cancelled():
             # A failure is counted and has reached every waiting call; retrieving it keeps asyncio from logging it
             # when none waited.
-            load.exception()
+            task.exception()
+
+    def _forget(self, model_id: str, load: SharedLoad) -> None:
+        if self._loading.get(model_id) is load:
+            del self._loading[model_id]
+        self._on_change()
