@@ -144,16 +144,15 @@ def run(
         RuntimeError: The deployment failed, or the application was deleted in the meantime.
         TimeoutError: The mesh had to be started and is not ready within 60 s.
     """
-    if blocking and _is_local(_local_testing_mode):
-        raise ValueError("blocking=True waits for clients, and a local test has no ports for any. Leave it out.")
+    is_local = _is_local(_local_testing_mode, blocking)
     asked = RunTarget(target, name, route_prefix, logging_config, autoscaling_policy)
     check_target(asked)
-    if _is_local(_local_testing_mode):
+    if is_local:
         return run_local(target, name, route_prefix).ingress
     ray_core.ensure_ray()
     if not blocking:
-        return _deployed(asked)
-    _program_end.serve(functools.partial(_deployed, asked))
+        return _deployed([asked])[0]
+    _program_end.serve(functools.partial(_deployed, [asked]))
 
 
 @with_keyword_advice
@@ -162,6 +161,8 @@ def run_many(
     wait_for_ingress_deployment_creation: bool = True,
     wait_for_applications_running: bool = True,
     _local_testing_mode: bool = False,
+    *,
+    blocking: bool = False,
 ) -> list[DeploymentHandle[Any]]:
     """Run several applications in one step: either all are stored or none is.
 
@@ -169,6 +170,7 @@ def run_many(
         targets: At least one; names must differ.
         wait_for_ingress_deployment_creation: As in Ray Serve; without effect, because what is stored can be called.
         wait_for_applications_running: Return when all deployments are healthy, instead of as soon as they are stored.
+        blocking: As in `run`: then wait until the program is asked to end.
 
     Returns:
         Handles of the ingresses in the order of `targets`.
@@ -177,27 +179,19 @@ def run_many(
         ValueError: There is no target or a name is given twice.
         Exception: The errors of `run`.
     """
+    is_local = _is_local(_local_testing_mode, blocking)
     if not targets:
         raise ValueError("run_many needs at least one RunTarget.")
     for each in targets:
         check_target(each)
     if len({each.name for each in targets}) < len(targets):
         raise ValueError(f"run_many got a name twice: {', '.join(each.name for each in targets)}. Names must differ.")
-    if _is_local(_local_testing_mode):
+    if is_local:
         return [run_local(each.target, each.name, each.route_prefix).ingress for each in targets]
     ray_core.ensure_ray()
-    names = [each.name for each in targets]
-    client, revisions = _running(*names)
-    client = client or _started()
-    rules = _rules()
-    specs = [spec_of(each, rules) for each in targets]
-    client.apply(specs, expected=revisions)
-    for spec in specs:
-        _program_end.deployed(spec.name)
-    if wait_for_applications_running:
-        for spec in specs:
-            rollout_wait.until_running(client, spec.name)
-    return [_handle(spec.ingress, spec.name) for spec in specs]
+    if not blocking:
+        return _deployed(targets, is_waiting=wait_for_applications_running)
+    _program_end.serve(functools.partial(_deployed, targets, is_waiting=wait_for_applications_running))
 
 
 @with_keyword_advice
@@ -323,22 +317,28 @@ def _run(
     if _is_local(_local_testing_mode):
         return run_local(target, asked.name, asked.route_prefix).ingress
     ray_core.ensure_ray()
-    return _deployed(asked, is_waiting=_blocking)
+    return _deployed([asked], is_waiting=_blocking)[0]
 
 
-def _is_local(local_testing_mode: bool) -> bool:
-    return local_testing_mode or bool(settings().process.force_local_testing_mode)
+def _is_local(local_testing_mode: bool, blocking: bool = False) -> bool:
+    is_local = local_testing_mode or bool(settings().process.force_local_testing_mode)
+    if is_local and blocking:
+        raise ValueError("blocking=True waits for clients, and a local test has no ports for any. Leave it out.")
+    return is_local
 
 
-def _deployed(asked: RunTarget, *, is_waiting: bool = True) -> DeploymentHandle[Any]:
-    client, revisions = _running(asked.name)
+def _deployed(targets: Sequence[RunTarget], *, is_waiting: bool = True) -> list[DeploymentHandle[Any]]:
+    client, revisions = _running(*(each.name for each in targets))
     client = client or _started()
-    spec = spec_of(asked, _rules())
-    client.apply([spec], expected=revisions)
-    _program_end.deployed(spec.name)
+    rules = _rules()
+    specs = [spec_of(each, rules) for each in targets]
+    client.apply(specs, expected=revisions)
+    for spec in specs:
+        _program_end.deployed(spec.name)
     if is_waiting:
-        rollout_wait.until_running(client, spec.name)
-    return _handle(spec.ingress, spec.name)
+        for spec in specs:
+            rollout_wait.until_running(client, spec.name)
+    return [_handle(spec.ingress, spec.name) for spec in specs]
 
 
 @functools.lru_cache(maxsize=_HANDLES_CACHED_MAX)
