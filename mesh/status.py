@@ -123,6 +123,20 @@ class ReplicaOverview:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeathOverview:
+    """A replica that failed."""
+
+    replica_id: str
+    age_s: float
+    """Since its process ended."""
+    reason: str
+    version: str = ""
+    """Of the deployment's code and options."""
+    node_id: str = ""
+    """As Ray names it, in hexadecimal; empty if it was not placed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerOverview:
     """The process of the controller."""
 
@@ -165,6 +179,8 @@ class DeploymentStatusOverview:
     """Replicas that failed since the controller started. Planned stops do not count."""
     replicas: Mapping[str, ReplicaOverview] = field(default_factory=dict)
     """By replica id."""
+    deaths: tuple[DeathOverview, ...] = ()
+    """The last five of the replicas in `restarts`, newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,6 +309,7 @@ def _deployment(deployment: control_pb2.DeploymentStatus) -> DeploymentStatusOve
         places=deployment.places,
         restarts=deployment.restarts,
         replicas={each.replica_id: _replica(each) for each in deployment.replicas},
+        deaths=tuple(_death(each) for each in deployment.deaths),
     )
 
 
@@ -305,6 +322,16 @@ def _replica(replica: control_pb2.ReplicaStatus) -> ReplicaOverview:
         pid=replica.pid,
         address=replica.address,
         stop_reason=replica.stop_reason,
+    )
+
+
+def _death(death: control_pb2.ReplicaDeath) -> DeathOverview:
+    return DeathOverview(
+        replica_id=death.replica_id,
+        age_s=death.age_s,
+        reason=death.reason,
+        version=death.version,
+        node_id=death.node_id,
     )
 
 

@@ -136,6 +136,7 @@ def start(
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
 @click.option("--name", help="Only this application.")
+@click.option("--replicas", "with_replicas", is_flag=True, help="List every replica, and the last deaths.")
 @click.option(
     "--wait",
     "wait_s",
@@ -147,14 +148,18 @@ def start(
 )
 @click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
-def status(as_json: bool, name: str | None, wait_s: float | None, address: str | None) -> None:
+def status(as_json: bool, name: str | None, with_replicas: bool, wait_s: float | None, address: str | None) -> None:
     """Show applications, their replicas and the gateways.
 
     \b
     mesh status                      everything in one table, with the reasons why something does not run
     mesh status --name shop          one application, with the tracebacks of failures
+    mesh status --replicas           every replica, and the last five deaths of each deployment
     mesh status --json               for programs: always all keys, null for unset values
     mesh status --wait 60            for scripts: waits until everything runs
+
+    Of a deployment with more than eight replicas the table lists eight, first those that do not run; --replicas and
+    --json have all.
 
     The exit status is 1 if something has failed: an application is DEPLOY_FAILED or UNHEALTHY, or a gateway is
     UNHEALTHY. With --wait it is also 1 if not everything runs when the time is over.
@@ -167,20 +172,16 @@ def status(as_json: bool, name: str | None, wait_s: float | None, address: str |
         client = mesh_lifecycle.require()
         is_in_time = rollout_wait.until_settled(client, name, wait_s)
         reply = client.status() if name is None else _only(client.status(), name)
-    _show(reply, as_json=as_json, in_full=name is not None)
+    if as_json:
+        click.echo(json.dumps(status_text.as_dict(reply), indent=2))
+    else:
+        click.echo(status_text.as_text(reply, with_replicas=with_replicas))
+        if name is not None and (failures := status_text.failures_in_full(reply)):
+            click.echo(failures)
     if not is_in_time:
         click.echo(f"Not everything runs after {wait_s:g} s.", err=True)
     if not is_in_time or _has_failed(reply):
         sys.exit(1)
-
-
-def _show(reply: control_pb2.StatusReply, *, as_json: bool, in_full: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(status_text.as_dict(reply), indent=2))
-    else:
-        click.echo(status_text.as_text(reply))
-        if in_full and (failures := status_text.failures_in_full(reply)):
-            click.echo(failures)
 
 
 def _has_failed(reply: control_pb2.StatusReply) -> bool:

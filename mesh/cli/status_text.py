@@ -18,6 +18,8 @@ _SIGN_OF_LIFE_S = 30
 _COUNTS = re.compile(r"(\d+ of \d+ replicas) are running\.")
 _SERVING = (ReplicaState.RUNNING, ReplicaState.UPDATING, ReplicaState.PENDING_MIGRATION)
 _ORIGINS = {control_pb2.DEPLOYER_FILE: "from a file", control_pb2.DEPLOYER_RUN: "by `mesh run`"}
+_REPLICAS_SHOWN = 8
+"""Of a deployment, where not all are asked for."""
 _Row: TypeAlias = tuple[str, str, str]
 
 
@@ -26,14 +28,17 @@ def as_dict(reply: Message) -> dict[str, Any]:
     return _as_dict(reply)
 
 
-def as_text(reply: control_pb2.StatusReply) -> str:
-    """A table: deployments are indented below applications, replicas below deployments."""
+def as_text(reply: control_pb2.StatusReply, *, with_replicas: bool = False) -> str:
+    """A table: deployments are indented below applications, replicas below deployments.
+
+    `with_replicas`: all of them, and the last deaths; otherwise a few of each deployment, first those that do not run.
+    """
     rows = [
         ("NAME", "STATUS", "DETAILS"),
         *_controller_rows(reply),
         *(_node_row(each) for each in reply.nodes if each.status != NodeStatus.READY),
         *_gateway_rows(reply),
-        *_application_rows(reply.applications),
+        *_application_rows(reply.applications, with_replicas),
     ]
     return _table(rows)
 
@@ -147,7 +152,7 @@ def _gateway_rows(reply: control_pb2.StatusReply) -> Iterator[_Row]:
         yield "no gateways", "", ""
 
 
-def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> Iterator[_Row]:
+def _application_rows(applications: Sequence[control_pb2.ApplicationStatus], with_replicas: bool) -> Iterator[_Row]:
     for application in applications:
         route = f"at {application.route_prefix}" if application.route_prefix else ""
         origin = _ORIGINS.get(application.deployer, "")
@@ -158,7 +163,12 @@ def _application_rows(applications: Sequence[control_pb2.ApplicationStatus]) -> 
         if application.HasField("canary"):
             yield from _canary_rows(application.canary)
         for deployment in application.deployments:
-            yield from _deployment_rows(deployment)
+            yield _deployment_row(deployment)
+            if with_replicas:
+                yield from map(_death_row, deployment.deaths)
+                yield from map(_replica_row, deployment.replicas)
+            else:
+                yield from _rows_of_few(deployment.replicas)
     if not applications:
         yield "no applications", "", ""
 
@@ -175,16 +185,34 @@ def _canary_rows(canary: control_pb2.CanaryStatus) -> Iterator[_Row]:
         yield f"    {each.name}", "", _joined(f"version {_short_version(each.version)}", replicas, each.message)
 
 
-def _deployment_rows(deployment: control_pb2.DeploymentStatus) -> Iterator[_Row]:
+def _deployment_row(deployment: control_pb2.DeploymentStatus) -> _Row:
     details = _joined(_replicas(deployment), _load(deployment), _autoscaling(deployment), _news(deployment))
     ended = f"last ended: {deployment.last_ended}" if deployment.last_ended else ""
     paused = "rollouts are paused" if deployment.is_paused else ""
-    yield f"  {deployment.name}", deployment.status, _joined(details, paused, _restarts(deployment.restarts), ended)
-    for replica in deployment.replicas:
-        process = f"version {_short_version(replica.version)}, age {_age(replica.age_s)}"
-        if replica.address:
-            process += f", node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}"
-        yield f"    {replica.replica_id}", replica.state, _joined(process, _not_ready(replica), replica.stop_reason)
+    return f"  {deployment.name}", deployment.status, _joined(details, paused, _restarts(deployment.restarts), ended)
+
+
+def _death_row(death: control_pb2.ReplicaDeath) -> _Row:
+    node = f", node {death.node_id[:8]}" if death.node_id else ""
+    what = f"version {_short_version(death.version)}, {_age(death.age_s)} ago{node}"
+    return f"    {death.replica_id}", "DIED", _joined(what, death.reason)
+
+
+def _rows_of_few(replicas: Sequence[control_pb2.ReplicaStatus]) -> Iterator[_Row]:
+    """Where there are more than a few, those that do not run or take no calls come first."""
+    if len(replicas) <= _REPLICAS_SHOWN:
+        yield from map(_replica_row, replicas)
+        return
+    first = sorted(replicas, key=lambda each: each.state == ReplicaState.RUNNING and not each.not_ready)
+    yield from map(_replica_row, first[:_REPLICAS_SHOWN])
+    yield f"    and {len(replicas) - _REPLICAS_SHOWN} more", "", "--replicas lists them"
+
+
+def _replica_row(replica: control_pb2.ReplicaStatus) -> _Row:
+    process = f"version {_short_version(replica.version)}, age {_age(replica.age_s)}"
+    if replica.address:
+        process += f", node {replica.node_id[:8]}, pid {replica.pid}, {replica.address}"
+    return f"    {replica.replica_id}", replica.state, _joined(process, _not_ready(replica), replica.stop_reason)
 
 
 def _not_ready(replica: control_pb2.ReplicaStatus) -> str:

@@ -1054,8 +1054,22 @@ class AutoscalingStatus(_message.Message):
     problem: str
     def __init__(self, min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., average_requests: _Optional[float] = ..., current_requests: _Optional[float] = ..., decision: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
+class ReplicaDeath(_message.Message):
+    __slots__ = ("replica_id", "age_s", "reason", "version", "node_id")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    age_s: float
+    reason: str
+    version: str
+    node_id: str
+    def __init__(self, replica_id: _Optional[str] = ..., age_s: _Optional[float] = ..., reason: _Optional[str] = ..., version: _Optional[str] = ..., node_id: _Optional[str] = ...) -> None: ...
+
 class DeploymentStatus(_message.Message):
-    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas", "autoscaling", "last_ended", "busy", "waiting", "places", "restarts", "is_paused")
+    __slots__ = ("name", "status", "trigger", "message", "replicas", "target_replicas", "autoscaling", "last_ended", "busy", "waiting", "places", "restarts", "is_paused", "deaths")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     TRIGGER_FIELD_NUMBER: _ClassVar[int]
@@ -1069,6 +1083,7 @@ class DeploymentStatus(_message.Message):
     PLACES_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
     IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
+    DEATHS_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     trigger: str
@@ -1082,7 +1097,8 @@ class DeploymentStatus(_message.Message):
     places: int
     restarts: int
     is_paused: bool
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ..., busy: _Optional[float] = ..., waiting: _Optional[float] = ..., places: _Optional[int] = ..., restarts: _Optional[int] = ..., is_paused: bool = ...) -> None: ...
+    deaths: _containers.RepeatedCompositeFieldContainer[ReplicaDeath]
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., trigger: _Optional[str] = ..., message: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., target_replicas: _Optional[int] = ..., autoscaling: _Optional[_Union[AutoscalingStatus, _Mapping]] = ..., last_ended: _Optional[str] = ..., busy: _Optional[float] = ..., waiting: _Optional[float] = ..., places: _Optional[int] = ..., restarts: _Optional[int] = ..., is_paused: bool = ..., deaths: _Optional[_Iterable[_Union[ReplicaDeath, _Mapping]]] = ...) -> None: ...
 
 class ApplicationStatus(_message.Message):
     __slots__ = ("name", "status", "message", "route_prefix", "ingress", "last_deployed_time_s", "deployments", "deployer", "run_id", "docs_path", "config_name", "rolled_back_because", "canary", "revision")

@@ -278,9 +278,9 @@ def test_a_replica_that_crashes_is_found_after_its_replacement(shop: Shop) -> No
     assert code is grpc.StatusCode.UNAVAILABLE
     assert "may have been executed" in details
     until(lambda: shop.metric("mesh_replica_restarts_total", reason="died") == 1)
-    shown = shop.project.mesh("status", "--wait", "30")
+    shown = shop.project.mesh("status", "--wait", "30", "--replicas")
     assert "1 restart; last ended: " in shown
-    assert crashed in shown.partition("last ended: ")[2]
+    assert re.search(rf"{crashed} +DIED +version .* ago, node \w+; Its process exited", shown)
     logs = shop.project.mesh("logs", "shop", "--replica", crashed)
     assert "root: asked for pompeii" in logs
     assert f"replica shop/Weather#{crashed} ended: Its process exited" in logs

@@ -55,6 +55,7 @@ async def test_a_death_is_logged_and_stays_in_the_status(caplog: pytest.LogCaptu
     mesh.cluster.end(actor)
     await _serving(mesh, 1)
     assert deployment(mesh).last_ended.startswith("replica r")
+    assert [(each.replica_id, each.version) for each in deployment(mesh).deaths] == [(actor.spec.replica_id, "v1")]
     await mesh.crash()
     (death,) = lines(caplog, "replica app/Model#")
     assert " ended: " in death

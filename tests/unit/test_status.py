@@ -8,6 +8,7 @@ from mesh.status import (
     ApplicationStatus,
     AutoscalingStatus,
     ControllerOverview,
+    DeathOverview,
     DeploymentStatus,
     DeploymentStatusTrigger,
     GatewayOverview,
@@ -162,3 +163,13 @@ def test_a_stopping_replica_shows_its_reason() -> None:
     overview = from_reply(reply).applications["default"].deployments["Model"]
     assert overview.stop_reasons == {"0": "more than wanted"}
     assert overview.last_ended == "replica 7: unhealthy"
+
+
+def test_deaths_are_shown_with_when_where_and_why() -> None:
+    reply = _reply()
+    reply.applications[0].deployments[0].deaths.add(
+        replica_id="7", age_s=60.0, reason="killed", version="v1", node_id="n1"
+    )
+    assert from_reply(reply).applications["default"].deployments["Model"].deaths == (
+        DeathOverview(replica_id="7", age_s=60.0, reason="killed", version="v1", node_id="n1"),
+    )

@@ -1,4 +1,4 @@
-"""What happened to the replicas of each deployment: failures of versions and configurations, restarts, the last end."""
+"""What happened to the replicas of each deployment: failures of versions and configurations, restarts, ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Set
 from dataclasses import replace
 
 from mesh.controller.actors.disruptions import Disruptions
-from mesh.controller.plan.cluster_picture import NO_FAILURES, NO_TALLY, Failures, Replica, RestartReason, Tally
+from mesh.controller.plan.cluster_picture import NO_FAILURES, NO_TALLY, Death, Failures, Replica, RestartReason, Tally
 from mesh.options.rollout_policy import stable_after_s
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ReplicaState
@@ -15,6 +15,7 @@ from mesh.status import ReplicaState
 logger = logging.getLogger("mesh")
 
 MESSAGE_MAX_CHARS = 8192
+_REASON_MAX_CHARS = 500
 
 
 class DeploymentRecords:
@@ -76,7 +77,10 @@ class DeploymentRecords:
         if replica.unhealthy:
             headline = replica.unhealthy.partition("\n")[0]
             reason += f" ({headline})"
+        reason = reason[:_REASON_MAX_CHARS]
         self.last_ended[replica.deployment] = f"replica {replica.replica_id}: {reason}"
+        if replica.unhealthy or not replica.is_leaving:
+            self._count_death(replica, reason)
         if not replica.stop_reasons:
             logger.warning("replica %s ended: %s", replica.title, message)
 
@@ -95,6 +99,16 @@ class DeploymentRecords:
         for records in (self.last_ended, self.tallies):
             for key in records.keys() - keys:
                 del records[key]
+
+    def _count_death(self, replica: Replica, reason: str) -> None:
+        death = Death(
+            replica_id=replica.replica_id,
+            version=replica.version,
+            node_id=replica.node_id,
+            at_s=self._clock(),
+            reason=reason,
+        )
+        self.tallies[replica.deployment] = self._tally_of(replica).with_death(death)
 
     def _failures_of(self, replica: Replica) -> Failures:
         return self.failures.get(_version_of(replica)) or Failures(version=replica.version)

@@ -28,7 +28,7 @@ from mesh.controller.desired.generations import (
     take_over_proofs,
 )
 from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.desired.state_edits import application_of, keep_only, next_version
+from mesh.controller.desired.state_edits import application_of, keep_only, next_version, present_application
 from mesh.controller.store.descriptor_sets import digest_of
 from mesh.options.option_checks import REPLICAS_MAX
 from mesh.routing.snapshot import DeploymentKey
@@ -139,13 +139,12 @@ def _stored(
 
 def with_promoted(state: control_pb2.DesiredState, name: str, unix_time_s: float) -> control_pb2.DesiredState:
     """The state in which the canary of that application is deployed in its place. Who deployed that stays."""
-    canary = canary_of(state, name)
+    present, canary = present_application(state, name), canary_of(state, name)
     if canary is None:
         raise InvalidChangeError(
             grpc.StatusCode.FAILED_PRECONDITION,
             f"Application {name!r} has no canary. Deploy one with `mesh deploy ... --traffic-percent 10`.",
         )
-    present = next(app for app in state.applications if app.name == name)
     changed = with_applications(without_canary(state, name), [promoted(canary, present.route_prefix)], unix_time_s)
     _keep_deployer(changed, present)
     return changed
@@ -158,9 +157,7 @@ def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) 
 
     That version has to prove itself again: until it has, the present one is kept if it was proven.
     """
-    present = application_of(state, name)
-    if present is None:
-        raise InvalidChangeError(grpc.StatusCode.NOT_FOUND, f"There is no application {name!r}.")
+    present = present_application(state, name)
     if canary_of(state, name) is not None:
         changed = without_canary(state, name)
         _forget_rollback(changed, name)
@@ -225,7 +222,7 @@ def with_pause(
 ) -> control_pb2.DesiredState:
     """The state in which rollouts of a deployment stand still, or go on; of all of the application if it is empty."""
     changed = next_version(state)
-    specs = [spec for app in changed.applications if app.name == application for spec in app.deployments]
+    specs = present_application(changed, application).deployments
     chosen = [spec for spec in specs if deployment in ("", spec.name)]
     if not chosen:
         raise _no_deployment(DeploymentKey(application, deployment), [spec.name for spec in specs])
@@ -244,7 +241,7 @@ def scaled(
     number too, so that an update that is undone takes none of it away.
     """
     changed = next_version(state)
-    names = [spec.name for app in state.applications if app.name == key.app for spec in app.deployments]
+    names = [spec.name for spec in present_application(state, key.app).deployments]
     if key.name not in names:
         raise _no_deployment(key, names)
     (spec,) = _specs_of(key, changed.applications)
@@ -359,7 +356,7 @@ def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[
 
 
 def _no_deployment(key: DeploymentKey, names: Iterable[str]) -> InvalidChangeError:
-    known = ", ".join(sorted(names)) or "none: there is no such application"
+    known = ", ".join(sorted(names))
     return InvalidChangeError(
         grpc.StatusCode.NOT_FOUND, f"Application {key.app!r} has no deployment {key.name!r}. Its deployments: {known}."
     )

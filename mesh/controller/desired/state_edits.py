@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+import grpc
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.message import Message
 
+from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.options.option_checks import did_you_mean
 from mesh.v1 import control_pb2
 
 Edit = Callable[[control_pb2.DesiredState], control_pb2.DesiredState]
@@ -40,3 +43,15 @@ def keep_only(field: RepeatedCompositeFieldContainer[M], kept: Iterable[M]) -> N
 def application_of(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
     """The wanted generation of that application."""
     return next((app for app in state.applications if app.name == name), None)
+
+
+def present_application(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec:
+    """That application. Raises InvalidChangeError with the names of all if there is none of that name."""
+    present = application_of(state, name)
+    if present is None:
+        names = [app.name for app in state.applications]
+        raise InvalidChangeError(
+            grpc.StatusCode.NOT_FOUND,
+            f"There is no application {name!r}. There are: {', '.join(names) or 'none'}.{did_you_mean(name, names)}",
+        )
+    return present

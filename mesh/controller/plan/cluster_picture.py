@@ -191,18 +191,40 @@ class RestartReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """The end of a replica that failed."""
+
+    replica_id: str
+    version: str
+    node_id: str
+    """Empty: it was not placed."""
+    at_s: float
+    reason: str
+    """In words, one line."""
+
+
+DEATHS_MAX = 5
+"""How many of a deployment are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
     """What happened to the replicas of one deployment since the controller started."""
 
     restarts: Mapping[RestartReason, int] = field(default_factory=dict)
     failed_checks: int = 0
     """Health checks."""
+    deaths: tuple[Death, ...] = ()
+    """The last ones, newest first."""
 
     def with_restart(self, reason: RestartReason) -> Tally:
         return replace(self, restarts={**self.restarts, reason: self.restarts.get(reason, 0) + 1})
 
     def with_failed_check(self) -> Tally:
         return replace(self, failed_checks=self.failed_checks + 1)
+
+    def with_death(self, death: Death) -> Tally:
+        return replace(self, deaths=(death, *self.deaths)[:DEATHS_MAX])
 
 
 NO_TALLY = Tally()

@@ -125,7 +125,7 @@ def _deployment(key: DeploymentKey, replicas: Sequence[Replica], picture: MeshPi
     verdict, fault = picture.verdicts[key], picture.faults.get(key)
     if fault is not None:
         verdict = faulty_verdict(verdict, fault)
-    load = picture.loads.get(key, _NO_LOAD)
+    load, tally = picture.loads.get(key, _NO_LOAD), picture.observed.tallies.get(key, NO_TALLY)
     return control_pb2.DeploymentStatus(
         name=key.name,
         status=verdict.status,
@@ -137,7 +137,17 @@ def _deployment(key: DeploymentKey, replicas: Sequence[Replica], picture: MeshPi
         busy=load.ongoing,
         waiting=load.queued,
         places=sum(_options(replica, verdict).max_ongoing_requests for replica in replicas if replica.is_serving),
-        restarts=sum(picture.observed.tallies.get(key, NO_TALLY).restarts.values()),
+        restarts=sum(tally.restarts.values()),
+        deaths=[
+            control_pb2.ReplicaDeath(
+                replica_id=death.replica_id,
+                age_s=picture.now_s - death.at_s,
+                reason=death.reason,
+                version=death.version,
+                node_id=death.node_id,
+            )
+            for death in tally.deaths
+        ],
         replicas=[
             control_pb2.ReplicaStatus(
                 replica_id=replica.replica_id,

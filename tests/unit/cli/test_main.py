@@ -23,6 +23,22 @@ def test_status_is_text_or_json(cluster: FakeCluster) -> None:
     assert json.loads(invoke("status", "--json").output)["applications"][0]["name"] == "shop"
 
 
+def test_all_replicas_are_listed_only_when_they_are_asked_for(cluster: FakeCluster) -> None:
+    """Programs get all of them in any case (item 251)."""
+    controller = cluster.run_controller()
+    controller.add("shop", "RUNNING", deployments=["Front"])
+    deployment = controller.reply.applications[0].deployments[0]
+    for number in range(100):
+        deployment.replicas.add(replica_id=f"r{number}", state="RUNNING")
+    deployment.deaths.add(replica_id="gone", reason="killed")
+    few, full = (invoke("status", *flags).output for flags in ((), ("--replicas",)))
+    assert ("r7 " in few, "r8 " in few, "and 92 more" in few, "gone" in few) == (True, False, True, False)
+    assert ("r99 " in full, "more" in full, "gone" in full) == (True, False, True)
+    plain, asked = (json.loads(invoke("status", "--json", *flags).output) for flags in ((), ("--replicas",)))
+    (shown,) = plain["applications"][0]["deployments"]
+    assert (len(shown["replicas"]), shown["deaths"][0]["replica_id"], plain) == (100, "gone", asked)
+
+
 def test_status_of_one_application(cluster: FakeCluster) -> None:
     """`--name` shows one application; an unknown one is refused with those there are (item 244)."""
     controller = cluster.run_controller()

@@ -86,6 +86,43 @@ def test_the_table_counts_restarts() -> None:
     assert "ValueError: bad; 3 restarts; last ended: replica r0: it died" in as_text(shown)
 
 
+def replica_rows(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines() if line.startswith("    ")]
+
+
+def test_few_of_many_replicas_are_listed_and_first_those_that_need_attention() -> None:
+    shown = reply()
+    deployment = shown.applications[0].deployments[0]
+    del deployment.replicas[:]
+    for number in range(8):
+        deployment.replicas.add(replica_id=f"r{number}", state="RUNNING")
+    deployment.replicas[6].state, deployment.replicas[7].not_ready = "STOPPING", "no model"
+    in_order = [f"r{number}" for number in range(8)]
+    assert replica_rows(as_text(shown)) == in_order
+    deployment.replicas.add(replica_id="r8", state="STARTING")
+    assert replica_rows(as_text(shown)) == ["r6", "r7", "r8", "r0", "r1", "r2", "r3", "r4", "and"]
+    assert as_text(shown).splitlines()[-1] == "    and 1 more                       --replicas lists them"
+    assert replica_rows(as_text(shown, with_replicas=True)) == [*in_order, "r8"]
+
+
+def test_the_last_deaths_stand_above_all_replicas() -> None:
+    shown = reply()
+    shown.applications[0].deployments[0].deaths.extend(
+        [
+            control_pb2.ReplicaDeath(
+                replica_id="r9", age_s=300, reason="unhealthy (slow)", version="0123456789-7654", node_id="abcdef0123"
+            ),
+            control_pb2.ReplicaDeath(replica_id="r8", age_s=7200, reason="ValueError: no model.", version="mine-7654"),
+        ]
+    )
+    assert "DIED" not in as_text(shown)
+    assert as_text(shown, with_replicas=True).splitlines()[5:8] == [
+        "    r9                    DIED       version 01234567-7654, 5 min ago, node abcdef01; unhealthy (slow)",
+        "    r8                    DIED       version mine-7654, 2 h ago; ValueError: no model",
+        "    r1                    RUNNING    version 01234567-76543210, age 3 h, node abcdef01, pid 7, 10.0.0.1:5000",
+    ]
+
+
 @pytest.mark.parametrize(
     ("age_s", "shown"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (5 * 86400, "5 d")]
 )

@@ -11,6 +11,8 @@ from mesh.controller.desired.desired_change import (
     scaled,
     shutting_down,
     with_applications,
+    with_pause,
+    with_promoted,
     without_application,
 )
 from mesh.controller.desired.desired_state import read_desired
@@ -223,7 +225,7 @@ def test_scaling_changes_the_number_until_the_next_deploy() -> None:
     ("key", "num_replicas", "complaint"),
     [
         (DeploymentKey("app", "Modle"), 2, "Its deployments: Model"),
-        (DeploymentKey("ap", "Model"), 2, "there is no such application"),
+        (DeploymentKey("ap", "Model"), 2, "no application 'ap'. There are: app, auto. Did you mean 'app'"),
         (KEY, 0, "at least one replica"),
         (DeploymentKey("auto", "Model"), 2, "auto/Model autoscales: .* min_replicas and max_replicas"),
     ],
@@ -236,6 +238,18 @@ def test_what_cannot_be_scaled_is_refused_with_the_way_out(
     state = with_application(state, application("auto", autoscaling=rules), 1.0)
     with pytest.raises(InvalidChangeError, match=complaint):
         scaled(state, key, num_replicas)
+
+
+def test_an_unknown_application_is_neither_paused_nor_promoted() -> None:
+    state = with_application(EMPTY, application(), 1.0)
+    with pytest.raises(InvalidChangeError, match=r"^There is no application 'shop'. There are: app.$"):
+        with_pause(state, "shop", "", is_paused=True)
+    with pytest.raises(InvalidChangeError, match=r"^There is no application 'ap'. .* Did you mean 'app'\?$"):
+        with_promoted(state, "ap", 2.0)
+    with pytest.raises(InvalidChangeError, match=r"^There is no application 'app'. There are: none.$"):
+        with_pause(EMPTY, "app", "Model", is_paused=True)
+    with pytest.raises(InvalidChangeError, match=r"'app' has no deployment 'Modle'. Its deployments: Model.$"):
+        with_pause(state, "app", "Modle", is_paused=True)
 
 
 def test_a_file_may_ask_for_a_share_of_all_replicas() -> None:

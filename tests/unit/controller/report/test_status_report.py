@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.cluster_picture import Failures, GatewaySlot, Observed, RestartReason, Tally
+from mesh.controller.plan.cluster_picture import Death, Failures, GatewaySlot, Observed, RestartReason, Tally
 from mesh.controller.report.status_judge import StatusJudge
 from mesh.controller.report.status_report import build_status
 from mesh.controller.scaling.scaling_rule import Load
@@ -47,6 +47,15 @@ def test_restarts_and_the_age_and_version_of_replicas_are_shown() -> None:
     (deployment,) = status(desired_of(application()), seen, now_s=100.0).applications[0].deployments
     assert deployment.restarts == 2
     assert [(each.version, each.age_s) for each in deployment.replicas] == [("v2", 60.0)]
+
+
+def test_the_last_deaths_are_shown_with_their_age() -> None:
+    death = Death(replica_id="r7", version="v1", node_id="n1", at_s=70.0, reason="killed by the kernel")
+    seen = replace(observed(replica()), tallies={KEY: Tally().with_death(death)})
+    (deployment,) = status(desired_of(application()), seen, now_s=100.0).applications[0].deployments
+    assert list(deployment.deaths) == [
+        control_pb2.ReplicaDeath(replica_id="r7", age_s=30.0, reason="killed by the kernel", version="v1", node_id="n1")
+    ]
 
 
 def test_a_deployment_that_the_controller_fails_at_is_unhealthy_by_an_internal_error() -> None:
