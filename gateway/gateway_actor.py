@@ -66,13 +66,16 @@ class GatewayActor:
         return (await _on_io_loop(_called(self._gateway.offer_ports))).encode()
 
     async def drain(self) -> None:
-        """Refuse new calls, finish those in progress, then end this process."""
+        """Refuse new calls and finish those in progress; the controller then ends the process.
+
+        The process does not end itself: Ray would let it answer no controller any more, also not the next one, and wait
+        for `wait_closed`.
+        """
         if self._gateway is not None:
             if self._drained is None:
                 self._drained = io_thread().submit(self._gateway.drain())
             # Shielded: the drain outlives the controller that began it, and the next one waits for the same.
             await asyncio.shield(asyncio.wrap_future(self._drained))
-        ray_core.exit_this_actor()
 
     async def wait_closed(self) -> None:
         """Never returns: callers learn from Ray when this process ends."""

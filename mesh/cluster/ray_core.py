@@ -45,7 +45,6 @@ __all__ = [
     "cloudpickle",
     "died_with_node",
     "ensure_ray",
-    "exit_this_actor",
     "find_actor",
     "get_object",
     "is_connected",
@@ -350,11 +349,6 @@ def name_this_actor(actor: object, name: str) -> None:
     """Show the calling actor's process under this name in `ps` and `top`; Ray titles processes after classes."""
     type(actor).__name__ = name
     ray._raylet.setproctitle(f"ray::{name}")
-
-
-def exit_this_actor() -> None:
-    """End the calling actor's process after its running methods; call it inside an actor method."""
-    ray.actor.exit_actor()
 
 
 # ---- Tasks -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from mesh.cli import main
 from mesh.cluster import ray_core
 from mesh.cluster.keys import EVENTS_KEY
 from mesh.v1 import control_pb2
-from tests.e2e.test_recovery import controller_pid, kill_controller
+from tests.e2e.controller_deaths import controller_pid, kill_controller
 from tests.e2e.waiting import until
 
 

@@ -1,12 +1,12 @@
 """Each operation under load, and the controller is killed at a random moment of it: no call fails.
 
-That it may die between any two steps is shown in tests/sim/test_crashes.py; here it is a real process.
+That it may die between any two steps is shown in tests/sim; here it is a real process. Twenty updates of one replica
+are in tests/e2e/test_rollout.py, and gateways of several nodes in tests/nodes/test_gateway_rolls.py.
 """
 
-import random
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
@@ -16,17 +16,19 @@ from click.testing import CliRunner
 import mesh
 from mesh.cli import main
 from tests.e2e.conftest import Deploy, Gateway
+from tests.e2e.controller_deaths import killed_controller
 from tests.e2e.gate import small
 from tests.e2e.load import Load
+from tests.e2e.replicas import running
 from tests.e2e.test_canary import Project, callers, project, versions
-from tests.e2e.test_recovery import kill_controller
+from tests.e2e.test_rollout import CALL_S, Doomed, names_another
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 _ = project
 """A fixture of this module too."""
-WITHIN_S = 1.0
-"""Of the beginning of an operation, which takes longer."""
+CLIENTS = 12
+"""Enough that each of two gateways has some of them."""
 
 
 class Answering(shop_pb2_grpc.ShopServicer):
@@ -37,6 +39,7 @@ class Answering(shop_pb2_grpc.ShopServicer):
         self._limit = int(config["limit"])
 
     async def Price(self, request: Any, context: Any) -> Any:
+        await asyncio.sleep(CALL_S)
         return shop_pb2.Item(name=self._version)
 
 
@@ -50,20 +53,14 @@ class After(Answering):
     pass
 
 
-@contextmanager
-def killed_controller() -> Iterator[None]:
-    """It is killed at some moment of the block, or soon after it began; another one is there at its end."""
-    killer = threading.Timer(random.uniform(0.0, WITHIN_S), kill_controller)
-    killer.start()
-    yield
-    killer.join(timeout=40)
-    assert not killer.is_alive()
-
-
 @pytest.fixture
 def price(channel: grpc.Channel) -> Callable[[], str]:
+    return pricing("killed", channel)
+
+
+def pricing(app: str, channel: grpc.Channel) -> Callable[[], str]:
     stub = shop_pb2_grpc.ShopStub(channel)
-    return lambda: str(stub.Price(shop_pb2.Item(), metadata=(("application", "killed"),), timeout=30).name)
+    return lambda: str(stub.Price(shop_pb2.Item(), metadata=(("application", app),), timeout=30).name)
 
 
 @pytest.mark.timeout(180)
@@ -89,6 +86,45 @@ def test_updates_renames_and_rollbacks_end_as_asked_for_without_a_failed_call(
     assert load.errors == []
     assert set(load.answers) == {"one", "two", "three"}
     until(lambda: mesh.status().applications["killed"].status == "RUNNING")
+
+
+@pytest.mark.timeout(180)
+def test_a_version_that_crashes_late_replaces_nothing(deploy: Deploy, channel: grpc.Channel) -> None:
+    """Only calls that its dying processes execute may fail, under both controllers (items 189, 190)."""
+    doomed = Doomed.options(num_replicas=1)
+    handle: Any = deploy(doomed.bind("one", lives=True), "doomed")
+    before = running("doomed", "Doomed").keys()
+    with Load(lambda: handle.remote().result(timeout_s=20), pricing("doomed", channel)) as load:
+        load.until_answered(50)
+        with killed_controller(within_s=4.0), pytest.raises(RuntimeError, match="came up and failed"):
+            deploy(doomed.bind("two", lives=False), "doomed")
+        # A controller that was killed when the version had failed has left it to the next one to find that out.
+        until(lambda: mesh.status().applications["doomed"].status == "DEPLOY_FAILED")
+        until(lambda: running("doomed", "Doomed").keys() == before)
+        errors = load.errors[:]
+        del load.errors[:]
+        load.until_answered(50)
+        assert set(load.answers[-20:]) == {"one"}
+    assert load.errors == []
+    assert all(names_another(error, before) for error in errors), errors
+
+
+@pytest.mark.timeout(180)
+def test_gateways_drain_without_a_failed_call(deploy: Deploy, gateway: Gateway) -> None:
+    """One of two, and the one that gets its port for itself by another process (item 52)."""
+    deploy(Before.bind("one"), "drained")
+    mesh.start(grpc_options={"processes": 2})
+    with ExitStack() as stack:
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        channels = [stack.enter_context(grpc.insecure_channel(gateway.grpc_address, options)) for _ in range(CLIENTS)]
+        load = stack.enter_context(Load(*[pricing("drained", each) for each in channels]))
+        load.until_answered(100)
+        with killed_controller(within_s=4.0):
+            mesh.start(grpc_options={"processes": 1})
+            until(lambda: len(mesh.status().gateways) == 1, timeout_s=60)
+        load.until_answered(100)
+    assert load.errors == []
+    assert list(mesh.status().proxies.values()) == ["HEALTHY"]
 
 
 @pytest.mark.timeout(180)

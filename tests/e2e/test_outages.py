@@ -11,9 +11,9 @@ import pytest
 
 import mesh
 from tests.e2e.conftest import Deploy
+from tests.e2e.controller_deaths import controller_pid, kill_controller
 from tests.e2e.gate import small
 from tests.e2e.replicas import running
-from tests.e2e.test_recovery import controller_pid, kill_controller
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 

@@ -5,7 +5,6 @@ That it may die between any two steps is shown in tests/sim/test_crashes.py; her
 
 import gc
 import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -32,6 +31,7 @@ from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from tests.e2e import leftovers
 from tests.e2e.conftest import CPUS, Deploy, Gateway
+from tests.e2e.controller_deaths import controller_pid, kill_controller
 from tests.e2e.gate import Gate, small
 from tests.e2e.load import Load
 from tests.e2e.metrics import value
@@ -73,17 +73,6 @@ class Patient:
 
     async def __call__(self, label: str) -> str:
         return await self._gate.wait.remote(label)
-
-
-def controller_pid() -> int:
-    found = [command for command in leftovers.mesh_processes() if "mesh-controller" in command]
-    return int(found[0].partition(" ")[0]) if found else 0
-
-
-def kill_controller() -> None:
-    pid = controller_pid()
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: controller_pid() != pid)
 
 
 @contextmanager

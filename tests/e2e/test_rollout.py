@@ -4,8 +4,10 @@ How long the slowest call takes is measured by `make bench`; the bounds here onl
 """
 
 import asyncio
+import contextlib
 import functools
 import os
+import random
 import signal
 import threading
 from collections.abc import Collection
@@ -17,6 +19,7 @@ import pytest
 import mesh
 from mesh.exceptions import ReplicaUnavailableError
 from tests.e2e.conftest import Deploy
+from tests.e2e.controller_deaths import killed_controller
 from tests.e2e.gate import small
 from tests.e2e.load import Load
 from tests.e2e.replicas import running
@@ -48,11 +51,14 @@ def of_version(number: int) -> mesh.Application:
 
 @pytest.mark.timeout(180)
 def test_twenty_updates_of_one_replica_under_load_lose_and_stall_no_call() -> None:
+    """Also when the controller is killed at a random moment of one of them (items 183, 189)."""
+    deaths = {random.randint(1, UPDATES): killed_controller()}
     handle: Any = mesh.run(of_version(0), name="rolling", route_prefix="/rolling")
     with Load(*[lambda: handle.remote().result(timeout_s=20)] * 4) as load:
         load.until_answered(50)
         for number in range(1, UPDATES + 1):
-            mesh.run(of_version(number), name="rolling", route_prefix="/rolling")
+            with deaths.get(number, contextlib.nullcontext()):
+                mesh.run(of_version(number), name="rolling", route_prefix="/rolling")
             load.until_answered(1)
         until(lambda: load.answers[-1] == f"v{UPDATES}")
     assert load.errors == []
@@ -148,10 +154,10 @@ def test_a_version_that_crashes_late_replaces_nothing_under_load(deploy: Deploy,
         load.until_answered(100)
         assert set(load.answers[-50:]) == {"v1"}
     assert load.errors == []
-    assert all(_names_another(error, before) for error in errors), errors
+    assert all(names_another(error, before) for error in errors), errors
 
 
-def _names_another(error: BaseException, replica_ids: Collection[str]) -> bool:
+def names_another(error: BaseException, replica_ids: Collection[str]) -> bool:
     """The error is that of a call on a replica that died, and is none of these."""
     if isinstance(error, ReplicaUnavailableError):
         return error.replica_id not in replica_ids

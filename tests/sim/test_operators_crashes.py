@@ -123,6 +123,21 @@ def is_node_empty(mesh: Mesh) -> bool:
     return {actor.node_id for actor in mesh.cluster.actors.values()} == {"n1"} and is_running(mesh, "v1", SIZE)
 
 
+async def without_replicas_on_n2(mesh: Mesh) -> None:
+    await mesh.deploy("v1", 1)
+    await mesh.until(lambda: is_running(mesh, "v1", 1) and _nodes_of_gateways(mesh) == ["n1", "n2"])
+
+
+def is_gateway_gone(mesh: Mesh) -> bool:
+    return _nodes_of_gateways(mesh) == ["n1"] and is_running(mesh, "v1", 1)
+
+
+def _nodes_of_gateways(mesh: Mesh) -> list[str]:
+    """Of all that have a process, also those that drain."""
+    actors = mesh.cluster.actors.values()
+    return sorted(each.spec.node_id for each in actors if isinstance(each.spec, control_pb2.GatewaySpec))
+
+
 async def other_gateways(mesh: Mesh) -> None:
     expected = mesh.loop.status().gateway_options
     options = control_pb2.GatewayOptions(grpc_port=OTHER_PORT, processes=1)
@@ -167,6 +182,9 @@ OPERATIONS = {
     "promotion": replaced(promote, lambda mesh: is_running(mesh, "c1", SIZE), prepare=with_canary),
     "end of a canary": replaced(roll_back, lambda mesh: is_running(mesh, "v1", SIZE), prepare=with_canary),
     "drain of a node": replaced(empty_node, is_node_empty, most=SIZE + 1),
+    "drain of a gateway alone": Operation(
+        empty_node, is_gateway_gone, prepare=without_replicas_on_n2, keeps=True, never_below=1, most=1
+    ),
     "other gateways": kept(other_gateways, are_gateways_changed),
     "restore": replaced(restore, lambda mesh: is_running(mesh, "v1", SIZE), prepare=update_since_backup),
 }
