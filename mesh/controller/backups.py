@@ -102,7 +102,8 @@ class Restoration:
             app.route_prefix = known.route_prefix
             proofs = {spec.name: spec for spec in known.deployments}
             for spec in app.deployments:
-                spec.has_run, spec.is_proven = proofs[spec.name].has_run, proofs[spec.name].is_proven
+                proof = proofs[spec.name]
+                spec.has_run, spec.is_proven, spec.was_proven = proof.has_run, proof.is_proven, proof.was_proven
         return changed
 
     def _canaries_beside(self, present: control_pb2.DesiredState) -> Iterator[control_pb2.ApplicationSpec]:
@@ -189,5 +190,5 @@ def restoration(request: control_pb2.RestoreRequest, unix_time_s: float) -> Rest
     for app in (*state.applications, *state.canaries):
         app.ClearField("rolled_back_because")
         for spec in app.deployments:
-            spec.has_run = spec.is_proven = False
+            spec.has_run = spec.is_proven = spec.was_proven = False
     return Restoration(state, unix_time_s, request.may_replace)

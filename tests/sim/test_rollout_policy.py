@@ -7,6 +7,7 @@ import pytest
 
 from mesh.controller.desired.desired_change import rolled_back, scaled
 from mesh.status import ApplicationStatus
+from tests.sim.fake_actor import Faults
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import fewest, is_running, listed
@@ -167,6 +168,26 @@ async def test_an_update_that_fails_is_undone_once(is_late: bool) -> None:
     state = mesh.stored().version
     await asyncio.sleep(600.0)
     assert mesh.stored().version == state, "it is undone once"
+    await mesh.crash()
+
+
+async def test_a_version_that_was_gone_back_to_in_an_outage_comes_back_after_it() -> None:
+    """Replicas of the failed update serve meanwhile: they make no new version of the one that had proven itself."""
+    mesh = Mesh(1, cluster=(cluster := FakeCluster(seed=1)))
+    await mesh.boot()
+    await mesh.deploy("v1", 4, rollback_on_failure=True)
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+    await mesh.deploy("v2", 4, rollback_on_failure=True)
+    await mesh.until(lambda: len(cluster.serving("v2")) == 2)
+    cluster.faults = Faults(constructor=1.0)
+    for actor in (*cluster.serving("v1"), cluster.serving("v2")[0]):
+        cluster.end(actor)
+    await mesh.until(lambda: mesh.loop.status().applications[0].rolled_back_because != "")
+    await asyncio.sleep(120.0)
+    assert [actor.spec.spec.version for actor in cluster.serving()] == ["v2"]
+    cluster.faults = Faults()
+    await mesh.until(lambda: is_running(mesh, "v1", 4))
+    assert mesh.app_status() == ApplicationStatus.RUNNING
     await mesh.crash()
 
 

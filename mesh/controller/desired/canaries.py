@@ -156,7 +156,7 @@ def _following(
         if (spec.name, spec.version) in shared or _is_same_as_canary(now, spec):
             spec.CopyFrom(now)
             # Proofs and pauses are matters of the application.
-            spec.has_run = spec.is_proven = spec.is_paused = False
+            spec.has_run = spec.is_proven = spec.was_proven = spec.is_paused = False
     return made
 
 

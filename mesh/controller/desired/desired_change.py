@@ -184,7 +184,7 @@ def _gone_back(
     restored = control_pb2.ApplicationSpec()
     restored.CopyFrom(target)
     for spec in restored.deployments:
-        spec.is_proven = False
+        spec.is_proven, spec.was_proven = False, True
     if gives_way and _has_route_of_another(state, restored):
         restored.route_prefix = ""
     changed = with_applications(state, [restored], unix_time_s)

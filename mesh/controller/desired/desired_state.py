@@ -78,6 +78,11 @@ class DeploymentTarget:
         return self.spec.is_proven
 
     @property
+    def was_proven(self) -> bool:
+        """They did, now or before a version that it has replaced again."""
+        return self.spec.is_proven or self.spec.was_proven
+
+    @property
     def has_other_version_before(self) -> bool:
         return self.predecessor is not None and self.predecessor.version != self.version
 

@@ -64,7 +64,9 @@ def take_over_proofs(before: control_pb2.ApplicationSpec, after: control_pb2.App
         known = specs.get(spec.name)
         if known is not None and known.version == spec.version:
             spec.has_run |= known.has_run
-            spec.is_proven |= known.is_proven and config_version(known.options) == config_version(spec.options)
+            if config_version(known.options) == config_version(spec.options):
+                spec.is_proven |= known.is_proven
+                spec.was_proven |= known.was_proven
 
 
 def with_proofs(state: control_pb2.DesiredState, proofs: Proofs) -> control_pb2.DesiredState:

@@ -130,10 +130,12 @@ def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures:
     """The version failed so often that no more replicas of it are started. One that hangs needs to do so only once.
 
     Once one has come up, failures are taken for passing ones; but not while an old version serves, which a bad new one
-    must not replace, nor for a canary that has not proven itself beside one.
+    must not replace, nor for a canary that has not proven itself beside one. What proved itself before is no new one:
+    it comes back after an outage, also where a failed update has left replicas that serve.
     """
     is_on_trial = target.is_canary and not target.is_proven
-    if is_on_trial or target.has_other_version_before or has_old_serving(target, replicas):
+    is_beside_others = target.has_other_version_before or has_old_serving(target, replicas)
+    if is_on_trial or (is_beside_others and not target.was_proven):
         failures_max = min(target.update_failures_max, target.constructor_failures_max)
         return failures.has_hung or failures.count >= failures_max
     is_failed = failures.has_hung or failures.count >= target.constructor_failures_max
