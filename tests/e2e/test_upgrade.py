@@ -86,9 +86,9 @@ def program(installed: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]
 
 
 def said(program: subprocess.Popen[str]) -> Any:
-    """The next line of its output."""
+    """The next line of its output that is its own: Ray shows lines of actors there too."""
     assert program.stdout is not None
-    line = program.stdout.readline()
+    line = next((line for line in program.stdout if not line.lstrip().startswith("(")), "")
     assert line, f"it ended with {program.wait(timeout=10)}"
     return json.loads(line)
 
