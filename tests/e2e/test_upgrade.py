@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -85,10 +86,13 @@ def program(installed: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]
         started.wait(timeout=10)
 
 
+_OF_RAY = re.compile(r"(\x1b\[[\d;]*m)*\(")
+
+
 def said(program: subprocess.Popen[str]) -> Any:
     """The next line of its output that is its own: Ray shows lines of actors there too."""
     assert program.stdout is not None
-    line = next((line for line in program.stdout if not line.lstrip().startswith("(")), "")
+    line = next((line for line in program.stdout if not _OF_RAY.match(line)), "")
     assert line, f"it ended with {program.wait(timeout=10)}"
     return json.loads(line)
 
