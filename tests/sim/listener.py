@@ -84,6 +84,7 @@ class Listener:
                     await asyncio.sleep(_LOOK_S)
                 case Manner.AWAY:
                     publisher.close(subscriber)
+                    self.is_behind = True
                     return
                 case Manner.VANISHED:
                     await asyncio.Event().wait()
