@@ -144,7 +144,7 @@ class _Serving:
             click.echo()  # behind the terminal's ^C
         finally:
             click.echo("Stopping ...")
-            self._clean_up()
+            self._clean_up(guard)
 
     def has_changed(self) -> bool:
         """Whether a file has changed that is not deployed yet, and none was changed since the last look."""
@@ -228,9 +228,11 @@ class _Serving:
     def _is_own(self, application: control_pb2.ApplicationStatus) -> bool:
         return self.run_id in (application.run_id, application.canary.run_id)
 
-    def _clean_up(self) -> None:
+    def _clean_up(self, guard: RayGuard) -> None:
         client = mesh_lifecycle.find()
         if client is None:
+            if self.starts_ray:
+                guard.wait_for_end()
             return
         others = self._others(client) if self.starts_mesh else []
         if self.starts_mesh and (self.starts_ray or not others):

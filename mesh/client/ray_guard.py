@@ -30,6 +30,8 @@ PERIOD_S = 0.5
 
 _SIGNAL_DELAY_S = 0.5
 """Python may handle a signal later than the thread sees what the same signal did to Ray."""
+_RAY_ENDS_WITHIN_S = 3.0
+"""How long Ray's daemons take to end after a signal to them and to this process."""
 
 
 class Watch(Protocol):
@@ -62,6 +64,14 @@ class RayGuard:
     def expect_end(self) -> None:
         """This process was asked to end. From now on, a GCS that is silent counts as ended too."""
         self._expects_end.set()
+
+    def wait_for_end(self) -> None:
+        """Wait briefly for the end of Ray, if this process was asked to end: the same signal may have gone to Ray.
+
+        For who has found nothing left to end. Ray's own end would wait a minute for daemons that end meanwhile.
+        """
+        if self._expects_end.is_set():
+            self._thread.join(_RAY_ENDS_WITHIN_S)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -74,6 +74,18 @@ def test_a_ray_that_ends_while_the_process_is_ending_is_none(capsys: pytest.Capt
     assert capsys.readouterr().err.splitlines() == [RAY_ENDED_FIRST]
 
 
+def test_a_process_that_was_asked_to_end_and_has_nothing_left_to_end_gives_ray_time_to_end_first() -> None:
+    """One signal may have gone to both. Without it nothing is waited for."""
+    watch, end = FakeWatch(), Ending()
+    with RayGuard(watch, True, end) as guard:
+        guard.wait_for_end()
+        assert not end.has_ended
+        guard.expect_end()
+        watch.raylet_ended = True
+        guard.wait_for_end()
+        assert end.has_ended
+
+
 def test_a_process_whose_output_is_closed_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     watch, end = FakeWatch(), Ending()
     watch.raylet_ended = True
