@@ -37,7 +37,7 @@ def until_gateways_healthy(client: ControlClient) -> None:
     started_at_s = time.monotonic()
     wait = _GatewayWait(time.monotonic)
     poll(lambda: wait.is_over(client.status()), settings().client.gateways_timeout_s)
-    reply = client.status()
+    reply = wait.status
     if _are_healthy(reply):
         return
     states = "; ".join(
@@ -56,7 +56,7 @@ def until_gateways_changed(client: ControlClient) -> None:
     """
     wait = _GatewayWait(time.monotonic, _have_changed)
     poll(lambda: wait.is_over(client.status()), timeout_s=None)
-    reply = client.status()
+    reply = wait.status
     if not _have_changed(reply):
         reasons = "; ".join(
             f"node {each.node_id[:8]}: {_headline(each.message)}" for each in reply.gateways if each.message
@@ -146,8 +146,11 @@ class _GatewayWait:
         self._is_done = is_done or _are_healthy
         self._errors: set[str] = set()
         self._since_at_s = clock()
+        self.status = control_pb2.StatusReply()
+        """The last one: a later one may be of a turn of the control loop that has more to do."""
 
     def is_over(self, reply: control_pb2.StatusReply) -> bool:
+        self.status = reply
         errors = {_headline(each.message) for each in reply.gateways if each.message and not _leaves(each)}
         if errors != self._errors:
             self._errors, self._since_at_s = errors, self._clock()
@@ -184,9 +187,11 @@ class ProgressLogger:
 def _are_healthy(reply: control_pb2.StatusReply) -> bool:
     if reply.gateway_options.location == control_pb2.GATEWAY_LOCATION_DISABLED:
         return True
-    places = {(each.node_id, each.index) for each in reply.gateways}
-    serving = {(each.node_id, each.index) for each in reply.gateways if each.status == GatewayStatus.HEALTHY}
-    return bool(places) and places == serving
+    staying = [each for each in reply.gateways if not _leaves(each)]
+    places = {(each.node_id, each.index) for each in staying}
+    serving = {(each.node_id, each.index) for each in staying if each.status == GatewayStatus.HEALTHY}
+    # One that is wanted, and that nobody has begun to start, is not in the list.
+    return bool(places) and places == serving and len(serving) >= reply.gateways_wanted
 
 
 def _have_changed(reply: control_pb2.StatusReply) -> bool:

@@ -1219,7 +1219,7 @@ class ControllerStatus(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., node_id: _Optional[str] = ..., age_s: _Optional[float] = ..., restarts: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity", "controller", "nodes", "gateways_revision")
+    __slots__ = ("applications", "gateways", "gateway_options", "is_shutting_down", "target_capacity", "controller", "nodes", "gateways_revision", "gateways_wanted")
     APPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -1228,6 +1228,7 @@ class StatusReply(_message.Message):
     CONTROLLER_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_REVISION_FIELD_NUMBER: _ClassVar[int]
+    GATEWAYS_WANTED_FIELD_NUMBER: _ClassVar[int]
     applications: _containers.RepeatedCompositeFieldContainer[ApplicationStatus]
     gateways: _containers.RepeatedCompositeFieldContainer[GatewayStatus]
     gateway_options: GatewayOptions
@@ -1236,7 +1237,8 @@ class StatusReply(_message.Message):
     controller: ControllerStatus
     nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
     gateways_revision: int
-    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ..., controller: _Optional[_Union[ControllerStatus, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., gateways_revision: _Optional[int] = ...) -> None: ...
+    gateways_wanted: int
+    def __init__(self, applications: _Optional[_Iterable[_Union[ApplicationStatus, _Mapping]]] = ..., gateways: _Optional[_Iterable[_Union[GatewayStatus, _Mapping]]] = ..., gateway_options: _Optional[_Union[GatewayOptions, _Mapping]] = ..., is_shutting_down: bool = ..., target_capacity: _Optional[float] = ..., controller: _Optional[_Union[ControllerStatus, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., gateways_revision: _Optional[int] = ..., gateways_wanted: _Optional[int] = ...) -> None: ...
 
 class ProcessHello(_message.Message):
     __slots__ = ("process_id", "node_id", "kind", "address", "reads_changes")

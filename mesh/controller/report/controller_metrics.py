@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from mesh.controller.plan.cluster_picture import NO_TALLY, RestartReason
-from mesh.controller.plan.gateway_plan import wanted_slots
 from mesh.controller.plan.replica_state import SERVING
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
 from mesh.controller.report.status_report import build_status
@@ -66,7 +65,7 @@ def controller_samples(picture: MeshPicture, identity: ControllerIdentity) -> It
         ],
     )
     yield FAILED_CHECKS, [Sample(labels, tally.failed_checks) for labels, tally in tallies]
-    yield GATEWAYS_WANTED, [Sample((), len(wanted_slots(picture.desired, picture.observed, picture.now_s)))]
+    yield GATEWAYS_WANTED, [Sample((), status.gateways_wanted)]
     present = [gateway.status for gateway in status.gateways]
     yield GATEWAYS, [Sample((each,), present.count(each)) for each in GatewayStatus]
     nodes = [node.status for node in status.nodes]

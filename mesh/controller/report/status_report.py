@@ -32,6 +32,7 @@ def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> co
     reply = control_pb2.StatusReply(
         gateway_options=desired.gateways,
         gateways_revision=desired.gateways_revision,
+        gateways_wanted=len(wanted_slots(desired, picture.observed, picture.now_s)),
         is_shutting_down=desired.is_shutting_down,
         target_capacity=desired.target_capacity,
     )

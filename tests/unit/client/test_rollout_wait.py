@@ -80,6 +80,28 @@ def test_gateways_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
     rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
 
 
+def test_a_gateway_that_nobody_has_begun_to_start_is_waited_for() -> None:
+    """The wait for new options, `processes` among them, ends when all gateways have them."""
+    controller = FakeController()
+    reply = controller.reply
+    reply.gateways_revision, reply.gateways_wanted = 1, 2
+    reply.gateways.add(node_id="n1", revision=0, status="DRAINING", message="its options have changed")
+    reply.gateways.add(node_id="n1", revision=1, status="HEALTHY")
+    heard: list[int] = []
+
+    def go_on(reply: control_pb2.StatusReply) -> None:
+        heard.append(len(reply.gateways))
+        match len(heard):
+            case 2:
+                reply.gateways.add(node_id="n1", index=1, revision=1, status="STARTING")
+            case 3:
+                reply.gateways[2].status = "HEALTHY"
+
+    controller.on_status = go_on
+    rollout_wait.until_gateways_changed(controller)  # type: ignore[arg-type]
+    assert heard == [2, 2, 3]
+
+
 def test_gateways_that_keep_failing_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same failure for 10 s ends the wait (item 57)."""
     monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(gateways_failing_timeout_s=0.0))
