@@ -190,7 +190,7 @@ def _are_healthy(reply: control_pb2.StatusReply) -> bool:
     staying = [each for each in reply.gateways if not _leaves(each)]
     places = {(each.node_id, each.index) for each in staying}
     serving = {(each.node_id, each.index) for each in staying if each.status == GatewayStatus.HEALTHY}
-    # One that is wanted, and that nobody has begun to start, is not in the list.
+    # One that is wanted, and whose start has not begun, is not in the list.
     return bool(places) and places == serving and len(serving) >= reply.gateways_wanted
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.cluster_picture import Observed, Replica
+from mesh.controller.plan.cluster_picture import GatewaySlot, Observed, Replica
+from mesh.controller.plan.gateway_plan import wanted_slots
 from mesh.controller.report.deployment_status import Verdict
 from mesh.controller.scaling.scaling_rule import Load
 from mesh.routing.snapshot import DeploymentKey
@@ -59,6 +60,11 @@ class MeshPicture:
         for key in sorted(self.verdicts):
             by_app.setdefault(key.app, []).append(key)
         return by_app
+
+    @cached_property
+    def wanted_gateways(self) -> Set[GatewaySlot]:
+        """With the options that they are to have in the end."""
+        return wanted_slots(self.desired, self.observed, self.now_s)
 
 
 class SharedPicture:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.plan.cluster_picture import NO_TALLY, Observed, Replica
-from mesh.controller.plan.gateway_plan import wanted_slots
+from mesh.controller.plan.cluster_picture import NO_TALLY, Replica
 from mesh.controller.plan.rollout import is_given_up
 from mesh.controller.report.canary_traffic import closed_canaries
 from mesh.controller.report.deployment_status import (
@@ -32,7 +31,7 @@ def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> co
     reply = control_pb2.StatusReply(
         gateway_options=desired.gateways,
         gateways_revision=desired.gateways_revision,
-        gateways_wanted=len(wanted_slots(desired, picture.observed, picture.now_s)),
+        gateways_wanted=len(picture.wanted_gateways),
         is_shutting_down=desired.is_shutting_down,
         target_capacity=desired.target_capacity,
     )
@@ -48,7 +47,7 @@ def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> co
         if app in desired.canary_applications:
             status.canary.CopyFrom(_canary(app, picture.replicas, picture))
         reply.applications.append(status)
-    reply.gateways.extend(_gateways(desired, picture.observed, picture.now_s))
+    reply.gateways.extend(_gateways(picture))
     if not applications:
         reply.nodes.extend(node_statuses(picture))
     return reply
@@ -184,7 +183,8 @@ def _add_notes(deployment: control_pb2.DeploymentStatus, key: DeploymentKey, pic
     deployment.message = "\n".join(filter(None, notes))
 
 
-def _gateways(desired: Desired, observed: Observed, now_s: float) -> Iterable[control_pb2.GatewayStatus]:
+def _gateways(picture: MeshPicture) -> Iterable[control_pb2.GatewayStatus]:
+    observed = picture.observed
     for gateway in observed.gateways:
         failures = observed.gateway_failures.get(gateway.slot)
         yield control_pb2.GatewayStatus(
@@ -200,7 +200,7 @@ def _gateways(desired: Desired, observed: Observed, now_s: float) -> Iterable[co
     # Between two attempts to start a gateway there is none, but the status has to say why.
     if not observed.gateway_failures:
         return
-    missing = wanted_slots(desired, observed, now_s) - {gateway.slot for gateway in observed.gateways}
+    missing = picture.wanted_gateways - {gateway.slot for gateway in observed.gateways}
     for slot in sorted(missing & observed.gateway_failures.keys()):
         yield control_pb2.GatewayStatus(
             node_id=slot.node_id,

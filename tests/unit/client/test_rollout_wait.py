@@ -80,7 +80,7 @@ def test_gateways_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
     rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
 
 
-def test_a_gateway_that_nobody_has_begun_to_start_is_waited_for() -> None:
+def test_a_gateway_whose_start_has_not_begun_is_waited_for() -> None:
     """The wait for new options, `processes` among them, ends when all gateways have them."""
     controller = FakeController()
     reply = controller.reply
