@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from mesh.cli import status_text
-from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
+from mesh.cli.command_errors import ADDRESS_HELP, interruptible_wait, one_line_errors, require_ray
 from mesh.client import mesh_lifecycle, port_check, rollout_wait
 from mesh.client.control_client import ControlClient, revisions_of
 from mesh.options.gateway import gateway_options
@@ -96,11 +95,8 @@ def restore(file: str, replace: bool, no_wait: bool, dry_run: bool, address: str
     if no_wait:
         click.echo(f"Stored: {', '.join(names) or 'no application'}.")
         return
-    try:
+    with interruptible_wait("It goes on; see `mesh status`."):
         rollout_wait.until_all_running(client, names, status_text.Progress(click.echo))
-    except KeyboardInterrupt:
-        click.echo("\nIt goes on; see `mesh status`.")
-        sys.exit(INTERRUPTED)
 
 
 def _write(path: str, data: bytes) -> None:

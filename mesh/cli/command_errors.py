@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -44,6 +45,16 @@ def one_line_errors(command: F) -> F:
             raise click.ClickException(str(error).strip() or type(error).__name__) from error
 
     return guarded  # type: ignore[return-value]
+
+
+@contextmanager
+def interruptible_wait(text: str) -> Iterator[None]:
+    """In the block Ctrl-C ends the command only, not what it waits for: with this text, which says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\n{text}")  # behind the terminal's ^C
+        sys.exit(INTERRUPTED)
 
 
 def require_ray(address: str | None) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from mesh import api, application
 from mesh.cli import status_text
-from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, one_line_errors, require_ray
+from mesh.cli.command_errors import ADDRESS_HELP, interruptible_wait, one_line_errors, require_ray
 from mesh.cli.gateway_flags import port_option
 from mesh.cli.run_target import Target, expected_revisions, prune_option, read_target, target_options
 from mesh.client import mesh_lifecycle, port_check, rollout_wait, running_gateways
@@ -90,12 +90,9 @@ def deploy(target: str, pairs: tuple[str, ...], app_dir: str, no_wait: bool, dry
     if no_wait:
         click.echo(f"Stored: {', '.join(asked.names) or 'no application'}.")
         return
-    try:
+    with interruptible_wait("The deployment continues; see `mesh status`."):
         changed = {each.application for each in changes if each.lines}
         follow(asked, [name for name in asked.names if name not in changed])
-    except KeyboardInterrupt:
-        click.echo("\nThe deployment continues; see `mesh status`.")
-        sys.exit(INTERRUPTED)
 
 
 def not_running_text(asked: Target) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from mesh.cli import status_text
-from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, attached_status, one_line_errors, require_application
+from mesh.cli.command_errors import (
+    ADDRESS_HELP,
+    attached_status,
+    interruptible_wait,
+    one_line_errors,
+    require_application,
+)
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.options import option_checks
 
@@ -49,11 +53,8 @@ def scale(
     click.echo("\n".join(line for each in changes for line in each.lines) or "Nothing changes.")
     if no_wait:
         return
-    try:
+    with interruptible_wait("It goes on; see `mesh status`."):
         rollout_wait.until_all_running(client, [name], status_text.Progress(click.echo))
-    except KeyboardInterrupt:
-        click.echo("\nIt goes on; see `mesh status`.")
-        sys.exit(INTERRUPTED)
 
 
 @click.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +10,13 @@ from typing import Any
 import click
 
 from mesh.cli import status_text
-from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, attached_status, one_line_errors, require_application
+from mesh.cli.command_errors import (
+    ADDRESS_HELP,
+    attached_status,
+    interruptible_wait,
+    one_line_errors,
+    require_application,
+)
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.v1 import control_pb2
 
@@ -99,11 +104,8 @@ def _finish(name: str, changes: Sequence[control_pb2.ApplicationChange], *, no_w
     if no_wait:
         click.echo(f"Stored: {name}.")
         return
-    try:
+    with interruptible_wait("It continues; see `mesh status`."):
         rollout_wait.until_all_running(mesh_lifecycle.require(), [name], status_text.Progress(click.echo))
-    except KeyboardInterrupt:
-        click.echo("\nIt continues; see `mesh status`.")
-        sys.exit(INTERRUPTED)
 
 
 def _lines(name: str, reply: control_pb2.HistoryReply) -> Iterator[str]:

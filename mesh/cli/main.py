@@ -16,6 +16,7 @@ from mesh.cli.cert_command import certs, token
 from mesh.cli.command_errors import (
     ADDRESS_HELP,
     attached_status,
+    interruptible_wait,
     one_line_errors,
     require_application,
     require_ray,
@@ -217,7 +218,8 @@ def delete(name: str, address: str | None) -> None:
     revisions = {each.name: each.revision for each in _only(status, name).applications}
     client = mesh_lifecycle.require()
     client.delete(name, expected=revisions)
-    rollout_wait.until_deleted(client, name)
+    with interruptible_wait("The deletion continues; see `mesh status`."):
+        rollout_wait.until_deleted(client, name)
     click.echo(f"Deleted {name}.")
 
 
@@ -241,5 +243,6 @@ def shutdown(yes: bool, address: str | None) -> None:
     if seen is not None:
         names = ", ".join(application.name for application in seen.status.applications)
         click.confirm(f"This deletes {names or 'no application'} and the gateways. Continue?", abort=True)
-    mesh_lifecycle.destroy(client, seen)
+    with interruptible_wait("Applications and gateways still end; `mesh shutdown` again removes what is left then."):
+        mesh_lifecycle.destroy(client, seen)
     click.echo("The mesh is shut down.")

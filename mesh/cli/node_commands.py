@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import click
 
 from mesh.cli import status_text
-from mesh.cli.command_errors import ADDRESS_HELP, INTERRUPTED, attached_status, one_line_errors, require_ray
+from mesh.cli.command_errors import ADDRESS_HELP, attached_status, interruptible_wait, one_line_errors, require_ray
 from mesh.client import mesh_lifecycle
 from mesh.client.drain_wait import NotDrainedError, progress_text, until_drained
 from mesh.status import NodeStatus
@@ -112,10 +111,8 @@ def drain(node: str, no_wait: bool, timeout_s: float | None, address: str | None
     if no_wait:
         return
     try:
-        until_drained(client, status.node_id, _Progress(), timeout_s)
-    except KeyboardInterrupt:
-        click.echo(f"\nIt goes on; see `mesh nodes`. `mesh uncordon {short_id}` ends it.")
-        sys.exit(INTERRUPTED)
+        with interruptible_wait(f"It goes on; see `mesh nodes`. `mesh uncordon {short_id}` ends it."):
+            until_drained(client, status.node_id, _Progress(), timeout_s)
     except NotDrainedError as error:
         raise RuntimeError(f"{error}\nThe drain goes on by itself; `mesh uncordon {short_id}` ends it.") from error
     rest = " Its gateway and the controller stay, because the cluster ends with its head." if status.is_head else ""

@@ -143,7 +143,8 @@ class _Serving:
             guard.expect_end()
             click.echo()  # behind the terminal's ^C
         finally:
-            click.echo("Stopping ...")
+            if self._has_started():
+                click.echo("Stopping ...")
             self._clean_up(guard)
 
     def has_changed(self) -> bool:
@@ -177,13 +178,20 @@ class _Serving:
             for deployment in (each for spec in specs for each in spec.deployments):
                 if not deployment.options.HasField("min_ready_s"):
                     deployment.options.min_ready_s = 0.0  # who has changed a line wants to see it now
+        before = set(self.deployed)
         self.deployed.update(self.asked.names)
-        changes = client.apply(
-            specs,
-            target_capacity=config.target_capacity,
-            run=RunOwner(self.run_id, may_replace=self.may_replace),
-            expected=revisions_of(present),
-        )
+        try:
+            changes = client.apply(
+                specs,
+                target_capacity=config.target_capacity,
+                run=RunOwner(self.run_id, may_replace=self.may_replace),
+                expected=revisions_of(present),
+            )
+        except ControllerUnavailableError:  # it may be stored
+            raise
+        except MeshException:
+            self.deployed = before
+            raise
         changed = {each.application for each in changes if each.lines}
         follow(self.asked, [name for name in self.asked.names if name not in changed], self._check)
         click.echo("Running; Ctrl-C ends it.")
@@ -224,6 +232,10 @@ class _Serving:
             return True
         staying = (each for each in reply.applications if each.status != ApplicationStatus.DELETING)
         return reply.is_shutting_down or any(self.starts_ray or self._is_own(each) for each in staying)
+
+    def _has_started(self) -> bool:
+        """Whether there is something to stop. There is nothing where all that was asked for has been refused."""
+        return self.starts_ray or bool(self.deployed) or (self.starts_mesh and mesh_lifecycle.find() is not None)
 
     def _is_own(self, application: control_pb2.ApplicationStatus) -> bool:
         return self.run_id in (application.run_id, application.canary.run_id)

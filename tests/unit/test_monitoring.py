@@ -2,10 +2,11 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import combinations
 from typing import Any
 
+import grpc
 import promql_parser
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from mesh.status import DeploymentStatus, GatewayStatus
 from mesh.wire.telemetry import HISTOGRAM
 from tests import documents, monitoring
 
@@ -51,6 +53,26 @@ def test_queries_group_by_labels_that_their_series_have(expression: str) -> None
     grouped = set(tree.modifier.labels) if isinstance(tree, promql_parser.AggregateExpr) and tree.modifier else set()
     for selector in monitoring.selectors(expression):
         assert grouped <= series()[selector.name] | EXTERNAL_LABELS
+
+
+def test_queries_ask_for_values_that_their_labels_have() -> None:
+    """An alert on a misspelt status would never fire."""
+    known: dict[tuple[str, str], Container[str]] = {
+        ("mesh_deployment_status", "status"): list(DeploymentStatus),
+        ("mesh_gateways", "status"): list(GatewayStatus),
+        ("mesh_gateway_grpc_requests_total", "code"): [each.name for each in grpc.StatusCode],
+        ("mesh_gateway_http_requests_total", "status"): ["408", "5.."],
+    }
+    asked = [
+        ((selector.name, matcher.name), value)
+        for expression in monitoring.expressions()
+        for selector in monitoring.selectors(expression)
+        for matcher in selector.matchers.matchers
+        for value in matcher.value.split("|")
+        if value != ".*"
+    ]
+    assert {label for label, _ in asked} == known.keys()
+    assert [(label, value) for label, value in asked if value not in known[label]] == []
 
 
 def test_unknown_names_and_wrong_queries_are_found() -> None:

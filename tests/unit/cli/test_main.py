@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mesh.cli import main
+from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.v1 import control_pb2
 from tests.unit.fakes.mesh_fakes import FakeCluster
 
@@ -199,6 +200,40 @@ def test_an_interrupted_command_ends_like_one(cluster: FakeCluster) -> None:
     result = invoke("status")
     assert result.exit_code == 130
     assert "Interrupted." in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "waits", "text"),
+    [
+        (("scale", "shop", "Front", "2"), "until_all_running", "It goes on; see `mesh status`."),
+        (("rollback", "shop"), "until_all_running", "It continues; see `mesh status`."),
+        (("promote", "shop"), "until_all_running", "It continues; see `mesh status`."),
+        (("delete", "shop"), "until_deleted", "The deletion continues; see `mesh status`."),
+    ],
+)
+def test_ctrl_c_says_that_what_was_waited_for_goes_on(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], waits: str, text: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    controller = cluster.run_controller()
+    controller.add("shop", "RUNNING", "", "Front", ["Front"])
+    controller.history_reply.rollback_unix_time_s = 1.0
+    monkeypatch.setattr(rollout_wait, waits, interrupt)
+    result = invoke(*command)
+    assert (result.exit_code, result.output.splitlines()[-1]) == (130, text)
+
+
+def test_ctrl_c_in_a_shutdown_says_how_it_is_finished(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    cluster.run_controller()
+    monkeypatch.setattr(mesh_lifecycle, "destroy", interrupt)
+    result = invoke("shutdown", "--yes")
+    assert result.exit_code == 130
+    assert result.output.splitlines()[-1].endswith("`mesh shutdown` again removes what is left then.")
 
 
 def test_when_all_is_done_ctrl_c_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,15 @@
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from mesh.cli import main, run_command
 from mesh.client import port_check
-from tests.unit.fakes.mesh_fakes import FakeCluster
+from mesh.exceptions import ControllerUnavailableError, MeshException
+from tests.unit.fakes.mesh_fakes import FakeCluster, FakeController
 
 SHOP = """
 import mesh
@@ -135,6 +137,7 @@ def test_run_does_not_replace_an_application_that_something_else_deployed(
     controller.add("default", "RUNNING")
     result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
     assert (result.exit_code, "add --replace" in result.output) == (1, True)
+    assert "Stopping" not in result.output
     assert [each.name for each in controller.reply.applications] == ["default"]
     monkeypatch.setattr(run_command, "_pause", interrupting(lambda: None))
     assert invoke("run", "shop_for_cli:app", "--app-dir", str(shop), "--replace").exit_code == 0
@@ -230,6 +233,35 @@ def test_a_run_ends_when_the_mesh_is_shut_down(
     assert next(steps, None) is None
 
 
+def test_a_run_that_was_refused_on_a_mesh_that_it_started_stops_that(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MeshException("Route prefix '/' belongs to application 'other'.")
+
+    monkeypatch.setattr(FakeController, "apply", refuse)
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
+    assert result.exit_code == 1
+    assert "Stopping ...\nError: Route prefix '/' belongs to application 'other'.\n" in result.output
+    assert not cluster.actors
+
+
+def test_a_run_whose_deploy_was_not_answered_deletes_what_may_be_stored(
+    cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = cluster.run_controller()
+    store = controller.apply
+
+    def store_without_answer(*arguments: Any, **options: Any) -> None:
+        store(*arguments, **options)
+        raise ControllerUnavailableError.after(30, "it restarts")
+
+    monkeypatch.setattr(controller, "apply", store_without_answer)
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
+    assert (result.exit_code, "Stopping ..." in result.output) == (1, True)
+    assert not controller.reply.applications
+
+
 def test_a_failed_run_says_why_and_cleans_up(cluster: FakeCluster, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     controller = cluster.run_controller()
     controller.deploy_result = ("DEPLOY_FAILED", "Front: no such file")
@@ -309,7 +341,7 @@ def test_run_does_not_change_the_target_capacity_of_others(
 ) -> None:
     controller = cluster.run_controller()
     result = invoke("run", *half)
-    assert result.exit_code == 1
+    assert (result.exit_code, "Stopping" in result.output) == (1, False)
     assert "target_capacity is 50 in the file and not set in the running mesh." in result.output
     assert (controller.deployed, controller.target_capacity) == ([], None)
     controller.reply.target_capacity = 50.0
