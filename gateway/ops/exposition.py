@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from enum import Enum
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from gateway.ops.metric_sums import Families
 from mesh.wire.telemetry import COUNTER, GAUGE, Family, Sample
 
+_OPENMETRICS = "application/openmetrics-text"
 
-def render(families: Families, accept: str) -> tuple[bytes, str]:
-    """Body and content type: OpenMetrics if the Accept header asks for it, else the classic text format."""
+
+class TextForm(Enum):
+    """How the metrics are written; the values are content types."""
+
+    CLASSIC = CONTENT_TYPE_PLAIN_0_0_4
+    OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
+
+
+def accepted_form(accept: str) -> TextForm:
+    """OpenMetrics 1 if the Accept header names it, else the classic text format, which every scraper reads."""
+    for each in accept.lower().split(","):
+        media_type, *parameters = (part.strip() for part in each.split(";"))
+        if media_type == _OPENMETRICS and _has_version_1(parameters):
+            return TextForm.OPENMETRICS
+    return TextForm.CLASSIC
+
+
+def render(families: Families, form: TextForm) -> bytes:
+    """The body of a scrape."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Families(families))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    if form is TextForm.CLASSIC:
+        return generate_latest(registry)
+    body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+    return body
+
+
+def _has_version_1(parameters: list[str]) -> bool:
+    """Also where none is named."""
+    versions = [each.removeprefix("version=").strip('"') for each in parameters if each.startswith("version=")]
+    return all(each.split(".")[0] == "1" for each in versions)
 
 
 class _Families(Collector):

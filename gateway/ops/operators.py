@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.ops.connections_page import may_ask
-from gateway.ops.exposition import render
+from gateway.ops.exposition import TextForm, accepted_form
 from gateway.ops.metric_sums import Families
+from gateway.ops.metrics_page import MetricsPage
 from gateway.requests.dialect_list import answer_json, answer_text
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
 from mesh.wire.io_thread import io_thread
@@ -36,6 +37,7 @@ class OperatorsDialect:
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
+        self._metric_pages = {form: MetricsPage(form, operations.scrape) for form in TextForm}
         self._pages: dict[str, Callable[[Exchange], ExchangeReceiver | None]] = {
             "/-/healthz": self._healthz,
             "/-/routes": self._routes,
@@ -66,12 +68,12 @@ class OperatorsDialect:
         answer_json(exchange, 200, dict(self._operations.routes()))
 
     def _metrics(self, exchange: Exchange) -> ExchangeReceiver:
-        accept = exchange.head.all_of(b"accept").decode("latin-1")
+        form = accepted_form(exchange.head.all_of(b"accept").decode("latin-1"))
 
-        async def scrape() -> tuple[bytes, str]:
-            return await asyncio.to_thread(render, await self._operations.scrape(), accept)
+        async def read() -> tuple[bytes, str]:
+            return await self._metric_pages[form].read(), form.value
 
-        return _PageRequest(exchange, scrape)
+        return _PageRequest(exchange, read)
 
     def _connections(self, exchange: Exchange) -> ExchangeReceiver | None:
         if not may_ask(exchange.head.peer, exchange.head.fields):

@@ -6,6 +6,7 @@ of it. The types that proto3 JSON treats in a special way and that are rare are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
@@ -24,8 +25,16 @@ WRAPPERS = frozenset(
     f"google.protobuf.{each}Value"
     for each in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
-TEXT_TYPES = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"})
-"""Messages that are a string in JSON."""
+TEXT_TYPES: dict[str, tuple[re.Pattern[str], str]] = {
+    "google.protobuf.Duration": (re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?s"), '"1.5s"'),
+    "google.protobuf.FieldMask": (re.compile(r"[\s\S]*"), '"user.displayName,photo"'),
+    "google.protobuf.Timestamp": (
+        re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"),
+        '"1972-01-01T10:00:20.021Z"',
+    ),
+}
+"""Messages that are a string in JSON, with its form and an example; Python's readers of protobuf take more, such as
+"1_0s" and digits of other alphabets."""
 _FREE_TYPES = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})
 """Messages that are any JSON."""
 _ANY = "google.protobuf.Any"
@@ -230,6 +239,9 @@ def _read_text_type(message_class: type[Any], tree: Json) -> Message:
     if type(tree) is not str:
         raise FieldError(f"expected a string, found {echoed(tree)}")
     message: Any = message_class()
+    form, example = TEXT_TYPES[message.DESCRIPTOR.full_name]
+    if not form.fullmatch(tree):
+        raise FieldError(f"expected a {message.DESCRIPTOR.name}, such as {example}, found {echoed(tree)}")
     try:
         message.FromJsonString(tree)
     except ValueError as error:

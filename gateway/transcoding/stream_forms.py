@@ -6,7 +6,11 @@ and of server-sent events one called `error`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_WEIGHT = re.compile(r"[01]?\.[0-9]{1,9}|[01]\.?").fullmatch
+"""As RFC 9110 §12.4.2 has them, and as old clients write them: ".2"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +89,5 @@ def stream_form(accept: str) -> StreamForm | None:
 def _weight(parameters: list[str]) -> float:
     for each in parameters:
         if each.startswith("q="):
-            try:
-                return float(each[2:])
-            except ValueError:
-                return 0.0
+            return float(each[2:]) if _WEIGHT(each[2:]) else 0.0
     return 1.0

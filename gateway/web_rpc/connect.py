@@ -34,14 +34,12 @@ from gateway.web_rpc.connect_request import (
     ConnectRequest,
     RequestForm,
     UnsupportedEncodingError,
-    WrongRequestError,
     form_of,
     is_connect,
     read_request,
 )
 from gateway.web_rpc.envelope_reader import envelope, sent_envelope
 from gateway.web_rpc.message_codec import (
-    INVALID_ARGUMENT,
     ON_LOOP_MAX_BYTES,
     PROTO_CODEC,
     STREAMED_JSON_MAX_BYTES,
@@ -50,7 +48,7 @@ from gateway.web_rpc.message_codec import (
 )
 from gateway.web_rpc.request_readers import EncodedEnvelopeReader, WholeBodyReader
 from mesh.rpc.grpc_fields import Entry
-from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, MessageError
+from mesh.rpc.message_reader import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, MessageError
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.request_context import new_request_id
 
@@ -83,12 +81,10 @@ class ConnectDialect:
             return None
         try:
             request, invocation = _read_head(head) if form is RequestForm.GET else self._heads.read(head)
-        except WrongRequestError as error:
-            return self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error)))
         except UnsupportedEncodingError as error:
             return self._refuse(exchange, Refusal(UNIMPLEMENTED, str(error)), is_known=True)
-        except ValueError as error:  # metadata, as in gRPC
-            return self._refuse(exchange, Refusal(INTERNAL, str(error)))
+        except ValueError as error:  # of the request or its metadata
+            return self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error)))
         if not request.codec:
             _refuse_type(exchange, streams=form is RequestForm.STREAM)
             return None
@@ -342,7 +338,7 @@ class _StreamCall(_ConnectCall):
 
 
 def _read_head(head: HttpHead) -> tuple[ConnectRequest, Invocation]:
-    """Raises WrongRequestError, UnsupportedEncodingError or another ValueError."""
+    """Raises UnsupportedEncodingError or another ValueError."""
     return read_request(head), read_http_invocation(head.fields, OWN_FIELDS)
 
 

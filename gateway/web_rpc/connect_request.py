@@ -38,10 +38,6 @@ class RequestForm(Enum):
     STREAM = "the body is messages in envelopes"
 
 
-class WrongRequestError(ValueError):
-    """A request that its sender has to correct; the answer is INVALID_ARGUMENT with this text."""
-
-
 class UnsupportedEncodingError(ValueError):
     """A compression that cannot be read; the answer is UNIMPLEMENTED with this text."""
 
@@ -89,10 +85,10 @@ def form_of(head: HttpHead) -> RequestForm:
 
 
 def read_request(head: HttpHead) -> ConnectRequest:
-    """Raises WrongRequestError or UnsupportedEncodingError."""
+    """Raises UnsupportedEncodingError, or another ValueError for a request that its sender has to correct."""
     version = head.by_name.get(b"connect-protocol-version", b"1")
     if version != b"1":
-        raise WrongRequestError(f"This gateway speaks version 1 of the Connect protocol, not {_shown(version)}.")
+        raise ValueError(f"This gateway speaks version 1 of the Connect protocol, not {_shown(version)}.")
     form = form_of(head)
     if form is RequestForm.GET:
         return _read_get(head)
@@ -110,13 +106,13 @@ def _read_get(head: HttpHead) -> ConnectRequest:
         name = unquote_to_bytes(quoted)
         if name in query and name in _PARAMETERS:
             # Of two, some servers and caches take the first and others the last.
-            raise WrongRequestError(f"The query has parameter {name.decode()!r} twice.")
+            raise ValueError(f"The query has parameter {name.decode()!r} twice.")
         query[name] = unquote_to_bytes(value.replace(b"+", b" "))
     if query.get(b"connect", b"v1") != b"v1":
-        raise WrongRequestError(f"connect={_shown(query[b'connect'])}: this gateway speaks version v1.")
+        raise ValueError(f"connect={_shown(query[b'connect'])}: this gateway speaks version v1.")
     for name in (b"encoding", b"message"):
         if name not in query:
-            raise WrongRequestError(f"The query has no parameter '{name.decode()}'; a GET needs encoding and message.")
+            raise ValueError(f"The query has no parameter '{name.decode()}'; a GET needs encoding and message.")
     codec = query[b"encoding"].decode("latin-1")
     message = query[b"message"]
     if query.get(b"base64") == b"1":
@@ -130,11 +126,11 @@ def _read_get(head: HttpHead) -> ConnectRequest:
 def _decode_base64(text: bytes) -> bytes:
     stripped = text.rstrip(b"=")
     if not _BASE64(text):
-        raise WrongRequestError("The message of the query is no URL-safe base64.")
+        raise ValueError("The message of the query is no URL-safe base64.")
     try:
         return urlsafe_b64decode(stripped + b"=" * (-len(stripped) % 4))
     except Base64Error:
-        raise WrongRequestError("The message of the query is no URL-safe base64.") from None
+        raise ValueError("The message of the query is no URL-safe base64.") from None
 
 
 def _read_timeout(head: HttpHead) -> float | None:
@@ -142,7 +138,7 @@ def _read_timeout(head: HttpHead) -> float | None:
     if timeout is None:
         return None
     if not _TIMEOUT(timeout):
-        raise WrongRequestError(f"connect-timeout-ms is {_shown(timeout)}: it takes milliseconds, at most ten digits.")
+        raise ValueError(f"connect-timeout-ms is {_shown(timeout)}: it takes milliseconds, at most ten digits.")
     return int(timeout) / 1000
 
 

@@ -21,7 +21,7 @@ from gateway.requests.routes import Refusal
 from gateway.web_rpc.base64_pieces import Base64Pieces
 from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope, sent_envelope
 from mesh.rpc.grpc_fields import Entry, quote_message, read_encoding, read_timeout
-from mesh.rpc.message_reader import ACCEPTED_ENCODINGS, ENCODINGS, INTERNAL, UNIMPLEMENTED
+from mesh.rpc.message_reader import ACCEPTED_ENCODINGS, ENCODINGS, INVALID_ARGUMENT, UNIMPLEMENTED
 from mesh.wire.request_context import new_request_id
 
 _BINARY = "application/grpc-web"
@@ -58,7 +58,7 @@ class GrpcWebDialect:
         try:
             invocation, timeout_s = self._heads.read(head)
         except ValueError as error:
-            self._refuse(exchange, Refusal(INTERNAL, str(error)), "")
+            self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error)), "")
             return None
         method = self._find(exchange, invocation)
         if isinstance(method, Refusal):

@@ -12,9 +12,7 @@ from gateway.requests.descriptors import Descriptors, MethodMessages
 from gateway.transcoding.json_reader import JsonReaders, built
 from gateway.transcoding.json_writer import JsonWriters
 from gateway.transcoding.request_binding import parse_json
-from mesh.rpc.message_reader import INTERNAL, MessageError
-
-INVALID_ARGUMENT = 3
+from mesh.rpc.message_reader import INTERNAL, INVALID_ARGUMENT, MessageError
 
 ON_LOOP_MAX_BYTES = 64 * 1024
 """A longer message of a unary call is translated in a thread, which takes longer but holds nothing else up."""

@@ -27,7 +27,7 @@ class RequestHead:
     http_status: int = 200
     """Another one than 200 where this is an HTTP request, but not one of gRPC."""
     refusal: str = ""
-    """What makes this no valid gRPC request; the answer is INTERNAL with this text."""
+    """What makes this no valid gRPC request, by fault of its client; the answer is INVALID_ARGUMENT with this text."""
 
     def accepts(self, encoding: str) -> bool:
         """Whether responses may be compressed with it."""
@@ -50,8 +50,8 @@ def read_request_head(
         return make(fields=fields, malformed=problem)
     by_name = dict(fields)
     length = by_name.get(b"content-length")
-    if length is not None and not (length.isdigit() and len(length) < 20):
-        return make(fields=fields, malformed="a content-length that is no number")
+    if length is not None and not (length.isdigit() and len(length) < 20 and _is_once(fields, b"content-length")):
+        return make(fields=fields, malformed="a content-length that is not one number")
     content_length = None if length is None else int(length)
     path = by_name.get(b":path", b"").decode("ascii", "backslashreplace")
     if not is_grpc(by_name.get(b"content-type", b"")):
@@ -70,6 +70,10 @@ def read_request_head(
         )
     except ValueError as error:
         return make(fields=fields, content_length=content_length, http_status=http_status, refusal=str(error))
+
+
+def _is_once(fields: list[Field], name: bytes) -> bool:
+    return sum(each == name for each, _ in fields) == 1
 
 
 def is_grpc(content_type: bytes) -> bool:

@@ -13,7 +13,7 @@ from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.stream import Receiver, Stream
 from mesh.rpc.answers import answer_http_error, answer_status
-from mesh.rpc.message_reader import RESOURCE_EXHAUSTED
+from mesh.rpc.message_reader import INVALID_ARGUMENT, RESOURCE_EXHAUSTED
 from mesh.rpc.request_head import RequestHead, is_grpc
 
 H = TypeVar("H", bound=RequestHead)
@@ -70,7 +70,7 @@ class RpcRequests(Generic[H]):
             else:
                 answer_http_error(stream, head.http_status)
         elif head.refusal:
-            answer_status(stream, _INTERNAL, head.refusal)
+            answer_status(stream, INVALID_ARGUMENT, head.refusal)
         else:
             self._pass_on(self._accept, stream, head, peer)
 

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import mesh
-from gateway.ops.exposition import render
+from gateway.ops.exposition import TextForm, render
 from gateway.ops.metric_sums import NodeSums, read_reply
 from mesh.metrics import Counter, Gauge, Histogram
 from mesh.settings import settings
@@ -29,7 +29,7 @@ def metrics_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
 def scraped() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Samples of user metrics by name and tags, as Prometheus reads them from a gateway."""
     reply = telemetry.to_reply("p")
-    text, _ = render(NodeSums().update([], {"p": read_reply(reply)}), "text/plain")
+    text = render(NodeSums().update([], {"p": read_reply(reply)}), TextForm.CLASSIC)
     ours = tuple(mesh.metrics._metrics)
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value

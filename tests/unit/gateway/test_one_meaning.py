@@ -6,6 +6,7 @@ One random message, with random metadata, deadline and outcome, goes through all
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -235,6 +236,38 @@ def test_a_client_stream_means_the_same_in_every_dialect_that_has_them(call: Typ
 @given(calls(HAGGLE, streams_request=True, streams_response=True), SCRIPTS)
 def test_a_bidirectional_stream_means_the_same_in_every_dialect_that_has_them(call: TypedCall, script: Script) -> None:
     assert_one_meaning(call, script, STREAMING_CLIENTS)
+
+
+def wrong_heads() -> Iterator[tuple[str, Metadata]]:
+    """By client: fields whose sender is at fault. The stock client of gRPC cannot send them, connectrpc's can."""
+    for name in (CLIENTS | GET_CLIENTS).keys() - {"gRPC"}:
+        is_json = "JSON" in name or "WebSocket" in name
+        timeout = "connect-timeout-ms" if name.startswith("Connect") else "grpc-timeout"
+        unit = "" if name.startswith("Connect") else "S"
+        yield name, (("x-own-bin", "!"),)
+        yield name, (("x-own-bin", "YQ==,Y"),)
+        for number in ("1_0", "1e3", "+1", "1.5", "inf", ""):
+            yield name, ((timeout, number + unit),)
+        if is_json and not name.startswith("Connect"):
+            yield name, (("x-request-timeout-seconds", "1_0"),)
+            yield name, (("x-request-timeout-seconds", "inf"),)
+
+
+def test_wrong_metadata_and_timeouts_are_the_fault_of_the_client_in_every_dialect() -> None:
+    """INVALID_ARGUMENT, with the name of the field, and the method is not called."""
+
+    async def scenario() -> None:
+        router = FakeRouter()
+        async with every_dialect(router) as listener:
+            for name, fields in wrong_heads():
+                path = STOCK_PRICE if name in GET_CLIENTS else PRICE
+                call = TypedCall(path=path, requests=(Item(),), metadata=fields)
+                seen = await (CLIENTS | GET_CLIENTS)[name](listener.port, call)
+                assert seen.code == 3, (name, fields)
+                assert fields[0][0] in seen.message, (name, fields, seen.message)
+        assert not router.calls
+
+    on_io_loop(scenario())
 
 
 @pytest.mark.parametrize("name", CLIENTS)

@@ -80,6 +80,9 @@ def test_methods_of_http_that_grpc_does_not_use(method: bytes) -> None:
         request(content_length=b"-1"),
         request(content_length=b"1.5"),
         request(content_length=b"9" * 20),
+        request(content_length="\N{ARABIC-INDIC DIGIT ONE}".encode()),
+        request(content_length=b"1_0"),
+        [*request(content_length=b"1"), (b"content-length", b"1")],
         [*request(), (b":path", b"/late")],
         [*request(), (b"Upper", b"x")],
         [*request(), (b"x", b"a\r\nb")],
@@ -94,6 +97,8 @@ def test_what_is_no_http_request(fields: list[Field]) -> None:
     ("field", "text"),
     [
         ((b"grpc-timeout", b"soon"), "grpc-timeout"),
+        ((b"grpc-timeout", b"1_0S"), "grpc-timeout"),
+        ((b"grpc-timeout", "\N{ARABIC-INDIC DIGIT ONE}S".encode()), "grpc-timeout"),
         ((b"x-bin", b"!"), "x-bin"),
         ((b"grpc-timeout", b""), "grpc-timeout"),
     ],

@@ -59,16 +59,22 @@ def test_only_a_true_boolean_keeps_a_request_without_its_client(value: str) -> N
     assert not read_mesh_headers([(b"x-request-disconnect-disabled", value.encode())]).outlives_client
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon", "1e999", ""])
-def test_a_timeout_is_a_positive_number(text: str) -> None:
-    """A timeout is a positive number (item 205)."""
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", ".", "0", "-1", "soon", "nan", "inf", "1e999", "1" * 21],
+        *["1_0", " 1", "1 ", "1\n", "+1", "1e3", "0x10", "\N{ARABIC-INDIC DIGIT ONE}", "\N{FULLWIDTH DIGIT ONE}"],
+    ],
+)
+def test_a_timeout_is_a_positive_number_of_ascii_digits(text: str) -> None:
+    """A timeout is a positive number (item 205), and no other text that `float` takes."""
     with pytest.raises(ValueError, match="x-request-timeout-seconds must be a number of seconds above 0"):
         timeout_of(text)
 
 
 def test_a_timeout_may_be_a_fraction() -> None:
     """A timeout may be a fraction (item 205)."""
-    assert timeout_of("0.25") == 0.25
+    assert [timeout_of(text) for text in ("0.25", ".5", "2.", "007")] == [0.25, 0.5, 2.0, 7.0]
 
 
 @pytest.mark.parametrize(

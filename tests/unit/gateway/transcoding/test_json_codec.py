@@ -150,6 +150,37 @@ def test_an_error_names_the_field_and_what_was_expected(tree: Any, text: str) ->
     assert str(caught.value) == text
 
 
+@pytest.mark.parametrize(
+    "text", ["1_0s", " 1s", "1s\n", "+1s", "\N{ARABIC-INDIC DIGIT ONE}s", "1.s", "1e3s", "1", "s", "1.0000000001s"]
+)
+def test_a_duration_has_ascii_digits_and_nothing_else(text: str) -> None:
+    """Python's reader of protobuf takes some of these."""
+    with pytest.raises(FieldError, match=r'^durations\[\'x\'\]: expected a Duration, such as "1\.5s", found'):
+        read({"durations": {"x": text}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1972-1-01T10:00:20Z",
+        "1972-01-01T10:00:20.1_0Z",
+        "1972-01-01T10:00:20+1_0:00",
+        "\N{ARABIC-INDIC DIGIT ONE}972-01-01T10:00:20Z",
+        "1972-01-01T10:00:20",
+        "1972-01-01t10:00:20Z",
+    ],
+)
+def test_a_timestamp_has_two_digits_in_each_of_its_fields(text: str) -> None:
+    with pytest.raises(FieldError, match=r"^at: expected a Timestamp, such as "):
+        read({"at": text})
+
+
+def test_durations_and_timestamps_of_every_valid_form_are_read() -> None:
+    message = read({"durations": {"a": "-3.1s", "b": "315576000000s"}, "times": ["1972-01-01T10:00:20.021-05:00"]})
+    assert [message.durations["a"].nanos, message.durations["b"].seconds] == [-100_000_000, 315_576_000_000]
+    assert message.times[0].ToJsonString() == "1972-01-01T15:00:20.021Z"
+
+
 def test_an_any_whose_bytes_are_not_of_its_type_cannot_be_written() -> None:
     message = message_class("kinds.Everything")()
     message.any.type_url, message.any.value = f"{TYPES}.Timestamp", b"\xff\xff"

@@ -71,6 +71,12 @@ def test_what_is_no_message_or_no_json_is_an_error() -> None:
         ("application/json;q=0.5, text/event-stream", SERVER_SENT_EVENTS),
         ("text/event-stream;q=0, application/x-ndjson;q=0.1", JSON_LINES),
         ("text/event-stream;q=x", None),
+        ("text/event-stream;q=nan", None),
+        ("text/event-stream;q=inf, application/x-ndjson;q=0.1", JSON_LINES),
+        ("text/event-stream;q=1_0, application/x-ndjson;q=0.1", JSON_LINES),
+        ("text/event-stream;q=2, application/x-ndjson;q=0.1", JSON_LINES),
+        ("text/event-stream;q=.1, application/x-ndjson;q=.2", JSON_LINES),
+        ("text/event-stream;q=1., application/x-ndjson;q=0.9", SERVER_SENT_EVENTS),
         ("image/png", None),
     ],
 )
