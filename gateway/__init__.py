@@ -1,4 +1,5 @@
 """The gateway: a process on each node that speaks gRPC and HTTP to clients and operators.
 
-Its rooms are requests, http1, ops and dialects, in the order of imports; it imports mesh, never the other way round.
+It imports the mesh; the mesh never imports it.
+May import gateway.built_in, gateway.http1, gateway.openapi and local, and what they may import.
 """

@@ -33,8 +33,8 @@ from mesh.deployment import Application, Deployment, deployment
 from mesh.handle import DeploymentHandle
 from mesh.multiplex.multiplex_decorator import get_multiplexed_model_id, multiplexed
 from mesh.options.absent_options import why_no_attribute
-from mesh.options.autoscaling_options import AutoscalingConfig
-from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
 from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions

@@ -12,7 +12,7 @@ from typing import Any
 from mesh import application
 from mesh.application import RunTarget as RunTarget
 from mesh.application import check_target, spec_of
-from mesh.client import mesh_lifecycle, port_check, rollout_wait, running_gateways
+from mesh.client import mesh_lifecycle, port_check, rollout_wait, running_gateways, running_mesh
 from mesh.client.control_client import ControlClient, revisions_of
 from mesh.client.program_end import ProgramEnd
 from mesh.cluster import ray_core
@@ -22,15 +22,16 @@ from mesh.exceptions import MeshException
 from mesh.handle import DeploymentHandle
 from mesh.local.local_run import delete_all_local, delete_local, local_application, local_names, local_status, run_local
 from mesh.options import option_checks
-from mesh.options.autoscaling_policy import PolicyForm
+from mesh.options.deployments.autoscaling_policy import PolicyForm
 from mesh.options.gateway import gateway_options
 from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.gateway_changes import NamedOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import ProxyLocation
+from mesh.options.gateway.start_keywords import refuse_keywords
 from mesh.options.gateway.tracing_options import TracingConfig
-from mesh.options.keyword_advice import unexpected_keyword, with_keyword_advice
+from mesh.options.keyword_advice import with_keyword_advice
 from mesh.options.logging_options import LoggingConfig
 from mesh.settings import settings
 from mesh.status import MeshStatus, from_reply
@@ -39,15 +40,6 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 _HANDLES_CACHED_MAX = 100
-_START_KEYWORDS = (
-    "proxy_location",
-    "http_options",
-    "grpc_options",
-    "logging_config",
-    "tracing_config",
-    "controller_options",
-)
-_OLD_KEYWORDS = ("http_host", "http_port", "http_middlewares")
 
 
 def start(
@@ -84,13 +76,13 @@ def start(
         TimeoutError: The controller or the gateways are not ready within 60 s, or a gateway fails for 10 s. On a
             running mesh those with the former options go on.
     """
-    _refuse_keywords(kwargs)
+    refuse_keywords(kwargs)
     asked = gateway_options.parse(
         proxy_location, http_options, grpc_options, logging_config, tracing_config, controller_options
     )
     servicer_functions = mesh_lifecycle.packed_servicer_functions(asked.grpc.grpc_servicer_functions)
     ray_core.ensure_ray()
-    client, _ = _running()
+    client, _ = running_mesh.find_with_revisions()
     if client is None:
         port_check.require_free(asked.to_message())
         client = mesh_lifecycle.start(asked.to_message(), servicer_functions, asked.controller.env_vars)
@@ -207,7 +199,7 @@ def delete(name: str, _blocking: bool = True) -> None:
     """
     if delete_local(name):
         return
-    client = _require()
+    client = running_mesh.attach()
     client.delete(name, expected=revisions_of(client.status(name)))
     _program_end.deleted(name)
     if _blocking:
@@ -328,7 +320,7 @@ def _is_local(local_testing_mode: bool, blocking: bool = False) -> bool:
 
 
 def _deployed(targets: Sequence[RunTarget], *, is_waiting: bool = True) -> list[DeploymentHandle[Any]]:
-    client, revisions = _running(*(each.name for each in targets))
+    client, revisions = running_mesh.find_with_revisions(*(each.name for each in targets))
     client = client or _started()
     rules = _rules()
     specs = [spec_of(each, rules) for each in targets]
@@ -350,40 +342,12 @@ def _applications() -> dict[str, control_pb2.ApplicationStatus]:
     """Those of the mesh, by name. Where this process has only local ones no Ray is looked for: there are none."""
     if local_names() and not ray_core.is_connected():
         return {}
-    return {each.name: each for each in _require().status().applications}
-
-
-def _require() -> ControlClient:
-    ray_core.attach_ray()
-    return mesh_lifecycle.require()
-
-
-def _running(*applications: str) -> tuple[ControlClient | None, dict[str, int]]:
-    """The running mesh, if any, and the present revisions of these applications.
-
-    Removes what an interrupted shutdown has left.
-    """
-    client = mesh_lifecycle.find()
-    if client is None:
-        return None, {}
-    reply = client.status(*applications)
-    if reply.is_shutting_down:
-        mesh_lifecycle.destroy(client)
-        return None, {}
-    return client, revisions_of(reply)
+    return {each.name: each for each in running_mesh.attach().status().applications}
 
 
 def _started() -> ControlClient:
     start()
     return mesh_lifecycle.require()
-
-
-def _refuse_keywords(keywords: Mapping[str, object]) -> None:
-    for keyword in keywords:
-        if keyword in _OLD_KEYWORDS:
-            option = keyword.removeprefix("http_")
-            raise ValueError(f"{keyword} is no longer an argument: write http_options={{{option!r}: ...}}.")
-        raise unexpected_keyword("start", keyword, _START_KEYWORDS)
 
 
 def _rules() -> application.BuildRules:

@@ -12,11 +12,12 @@ from typing import Any
 from mesh.config import DeploymentConfig, with_options
 from mesh.deployment import Application, Deployment, instead_of
 from mesh.exceptions import MeshException
-from mesh.options import autoscaling_policy, logging_options, option_checks
-from mesh.options.autoscaling_policy import AutoscalingPolicy, PolicyForm
+from mesh.options import logging_options, option_checks
+from mesh.options.deployments import autoscaling_policy
+from mesh.options.deployments.autoscaling_policy import AutoscalingPolicy, PolicyForm
+from mesh.options.deployments.option_effects import replica_version
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.logging_options import LoggingConfig
-from mesh.options.option_effects import replica_version
 from mesh.usercode import user_code
 from mesh.usercode.model_id_sources import model_ids_of
 from mesh.usercode.served_descriptors import descriptors_of

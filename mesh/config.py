@@ -7,26 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mesh.options import (
+from mesh.options import logging_options, option_checks
+from mesh.options.deployments import (
     actor_options,
     autoscaling_options,
     backpressure_options,
-    logging_options,
-    option_checks,
+    health_checks,
     placement_options,
     request_router_options,
     rollout_policy,
 )
-from mesh.options.autoscaling_options import AggregationFunction, AutoscalingConfig
-from mesh.options.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
-from mesh.options.backpressure_options import BackpressureConfig
+from mesh.options.deployments.autoscaling_options import AggregationFunction, AutoscalingConfig
+from mesh.options.deployments.autoscaling_policy import AutoscalingContext, AutoscalingPolicy
+from mesh.options.deployments.backpressure_options import BackpressureConfig
+from mesh.options.deployments.request_router_options import RequestRouterConfig
 from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.proxy_location import DeploymentMode, ProxyLocation
 from mesh.options.keyword_advice import with_field_advice
 from mesh.options.logging_options import LoggingConfig
-from mesh.options.request_router_options import RequestRouterConfig
 from mesh.v1 import control_pb2
 
 __all__ = [
@@ -75,9 +75,9 @@ class DeploymentConfig:
     """Accepted for compatibility without effect: a stopping replica notices immediately that its requests ended."""
     graceful_shutdown_timeout_s: float = 20.0
     """Time for calls of a stopping replica to end; then they are cancelled, and 5 s later it is killed. 0: no time."""
-    health_check_period_s: float = 10.0
+    health_check_period_s: float = health_checks.DEFAULT_PERIOD_S
     """Time between two health checks of a replica; it is replaced after three failures in a row."""
-    health_check_timeout_s: float = 30.0
+    health_check_timeout_s: float = health_checks.DEFAULT_TIMEOUT_S
     """A health check that takes longer fails."""
     max_constructor_retry_count: int = 20
     """Failed starts after which a deployment that never ran becomes DEPLOY_FAILED."""

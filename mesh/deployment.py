@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Unpac
 from typing_extensions import ParamSpec, TypeVar
 
 from mesh.config import DeploymentConfig, with_options
-from mesh.options import deployment_options, option_checks
-from mesh.options.backpressure_options import BackpressureConfig
-from mesh.options.deployment_options import DeploymentOptions
+from mesh.options import option_checks
+from mesh.options.deployments import deployment_options
+from mesh.options.deployments.backpressure_options import BackpressureConfig
+from mesh.options.deployments.deployment_options import DeploymentOptions
 from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import user_code
 from mesh.usercode.reconfigure_method import check_reconfigure

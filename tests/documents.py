@@ -17,7 +17,7 @@ from typing import Any
 from mesh.config import DeploymentConfig
 from mesh.declarative.file_schema import DEPLOYMENT_OPTIONS, ApplicationEntry, MeshConfig
 from mesh.options.absent_options import ADVICE
-from mesh.options.option_effects import EFFECTS
+from mesh.options.deployments.option_effects import EFFECTS
 from mesh.settings import Settings, variable_of
 from mesh.wire import telemetry
 from tests import compatibility

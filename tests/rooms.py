@@ -1,5 +1,7 @@
 """The plan of rooms: the modules in the root of `mesh/`, who may import whom, and which modules are pure."""
 
+from functools import cache
+
 PUBLIC_FACE = frozenset(
     {
         "__init__",
@@ -37,10 +39,11 @@ ROOMS: dict[str, str] = {
     "mesh.context": "cluster exceptions wire",
     "mesh.authentication": "tls wire",
     "mesh.logs": "cluster context defaults settings v1 wire",
-    "mesh.options": "settings tls v1",
+    "mesh.options": "tls v1",
+    "mesh.options.deployments": "options settings v1",
     "mesh.options.calls": "options v1",
     "mesh.options.gateway": "options options.calls settings v1",
-    "mesh.config": "options options.gateway v1",
+    "mesh.config": "options options.deployments options.gateway v1",
     "mesh.status": "v1",
     "mesh.schema": "options options.gateway status",
     "mesh.metrics": "context options settings v1 wire",
@@ -51,20 +54,20 @@ ROOMS: dict[str, str] = {
     "mesh.routing": "cluster context exceptions link options.calls routing.choice settings v1 wire",
     "mesh.tracing": "context link routing settings v1 wire",
     "mesh.request_router": "context routing",
-    "mesh.membership": "cluster context exceptions routing settings tracing v1 wire",
+    "mesh.membership": "cluster context exceptions options.deployments routing settings tracing v1 wire",
     "mesh.multiplex": "context options settings tracing usercode wire",
     "mesh.batching": "context exceptions multiplex options tracing usercode wire",
     "mesh.caller": "cluster context exceptions link membership options options.calls routing settings wire",
     "mesh.handle": "caller cluster options routing",
     "mesh.replica": (
-        "cluster context exceptions handle link logs membership memory multiplex options phases routing rpc settings"
-        " tracing usercode v1 web wire"
+        "cluster context exceptions handle link logs membership memory multiplex options options.deployments phases"
+        " routing rpc settings tracing usercode v1 web wire"
     ),
     "mesh.inference.protocol": "wire",
     "mesh.inference": "inference.protocol context exceptions replica settings usercode web wire",
     "mesh.grpc_util": "replica",
-    "mesh.deployment": "config handle options usercode",
-    "mesh.application": "config deployment exceptions options usercode v1 web",
+    "mesh.deployment": "config handle options options.deployments usercode",
+    "mesh.application": "config deployment exceptions options options.deployments usercode v1 web",
     "mesh.local": (
         "application caller context deployment exceptions handle link multiplex options replica routing rpc status"
         " usercode v1 wire"
@@ -72,35 +75,51 @@ ROOMS: dict[str, str] = {
     "mesh.testing": "context exceptions handle link local options replica routing settings wire",
     "mesh.stored": "v1",
     "mesh.controller.store": "cluster stored v1",
-    "mesh.controller.desired": "controller.store options options.gateway routing settings stored v1 wire",
-    "mesh.controller.plan": "controller.desired defaults options routing settings status v1",
-    "mesh.controller.nodes": "controller.desired controller.plan v1",
+    "mesh.controller.desired.changes": (
+        "controller.store options options.deployments options.gateway routing settings v1"
+    ),
+    "mesh.controller.desired": (
+        "controller.desired.changes controller.store options.deployments routing settings stored v1 wire"
+    ),
+    "mesh.controller.plan": (
+        "controller.desired controller.desired.changes defaults options.deployments routing settings status v1"
+    ),
+    "mesh.controller.nodes": "controller.desired controller.desired.changes controller.plan v1",
+    "mesh.controller.actors.registry": (
+        "cluster controller.desired controller.plan options.deployments phases routing settings status v1"
+    ),
     "mesh.controller.actors": (
-        "cluster controller.desired controller.plan options phases routing settings status usercode v1 wire"
+        "cluster controller.actors.registry controller.desired controller.plan options.deployments routing settings"
+        " status usercode v1 wire"
     ),
     "mesh.controller.scaling": (
-        "cluster controller.actors controller.desired controller.plan logs options routing settings usercode v1"
+        "cluster controller.actors controller.desired controller.plan logs options options.deployments routing"
+        " settings usercode v1"
     ),
     "mesh.controller.report": (
-        "controller.desired controller.plan controller.scaling controller.store routing settings status v1 wire"
+        "controller.desired controller.desired.changes controller.plan controller.scaling controller.store routing"
+        " settings status v1 wire"
     ),
     "mesh.controller": (
-        "cluster controller.actors controller.desired controller.nodes controller.plan controller.report"
-        " controller.scaling controller.store defaults logs options options.gateway routing settings stored v1 wire"
+        "cluster controller.actors controller.actors.registry controller.desired controller.desired.changes"
+        " controller.nodes controller.plan controller.report controller.scaling controller.store defaults logs options"
+        " options.gateway routing settings stored v1 wire"
     ),
     "mesh.client": "cluster exceptions logs membership options.gateway settings status usercode v1 wire",
     "mesh.api": (
-        "application client cluster context deployment exceptions handle local options options.gateway settings status"
-        " v1"
+        "application client cluster context deployment exceptions handle local options options.deployments"
+        " options.gateway settings status v1"
     ),
     "mesh": (
-        "api batching caller config context deployment exceptions handle metrics multiplex options options.gateway"
-        " schema settings usercode web"
+        "api batching caller config context deployment exceptions handle metrics multiplex options options.deployments"
+        " options.gateway schema settings usercode web"
     ),
-    "mesh.declarative": "application cluster config deployment handle options options.gateway settings usercode v1",
+    "mesh.declarative": (
+        "application cluster config deployment handle options options.deployments options.gateway settings usercode v1"
+    ),
     "mesh.cli": (
-        "api application client cluster declarative deployment exceptions logs options options.gateway status stored"
-        " tls v1 wire"
+        "api application client cluster declarative deployment exceptions logs options options.deployments"
+        " options.gateway status stored tls v1 wire"
     ),
     "gateway.requests": "http2 phases routing routing.choice tls v1 wire",
     "gateway.http1": "gateway.requests http2 tls",
@@ -131,29 +150,29 @@ Names without `gateway.` are below `mesh.`. A room may only import rooms that st
 
 PURE_MODULES = (
     "mesh/controller/store/state_contents.py",
-    "mesh/controller/desired/state_edits.py",
+    "mesh/controller/desired/changes/state_edits.py",
     "mesh/stored/schema_version.py",
     "mesh/multiplex/model_limits.py",
     "mesh/options/absent_options.py",
     "mesh/options/calls/call_policies.py",
     "mesh/application.py",
     "mesh/controller/nodes/cordons.py",
-    "mesh/controller/actors/disruptions.py",
+    "mesh/controller/actors/registry/disruptions.py",
     "mesh/controller/report/node_statuses.py",
     "mesh/controller/plan/node_resources.py",
     "mesh/controller/plan/actions.py",
     "mesh/controller/desired/resource_request.py",
     "mesh/controller/scaling/scaling_rule.py",
     "mesh/controller/report/deployment_status.py",
-    "mesh/controller/desired/change_text.py",
-    "mesh/controller/desired/shared_services.py",
+    "mesh/controller/desired/changes/change_text.py",
+    "mesh/controller/desired/changes/shared_services.py",
     "mesh/controller/desired/desired_state.py",
     "mesh/controller/plan/gateway_plan.py",
     "mesh/controller/hang_rule.py",
     "mesh/options/gateway/gateway_changes.py",
     "mesh/controller/scaling/reported_loads.py",
     "mesh/controller/scaling/load_window.py",
-    "mesh/controller/actors/gateway_state.py",
+    "mesh/controller/actors/registry/gateway_state.py",
     "mesh/controller/plan/cluster_picture.py",
     "mesh/controller/plan/replica_placement.py",
     "mesh/controller/plan/planner.py",
@@ -164,11 +183,13 @@ PURE_MODULES = (
     "mesh/controller/scaling/scaling_report.py",
     "mesh/controller/desired/autoscaled_numbers.py",
     "mesh/controller/desired/autoscaling_targets.py",
+    "mesh/controller/desired/changes/replicas_at_deploy.py",
+    "mesh/options/deployments/health_checks.py",
     "mesh/controller/report/shortage_text.py",
     "mesh/controller/plan/stop_order.py",
     "mesh/controller/report/snapshots.py",
-    "mesh/options/drain_policy.py",
-    "mesh/options/option_effects.py",
+    "mesh/options/deployments/drain_policy.py",
+    "mesh/options/deployments/option_effects.py",
     "mesh/controller/report/controller_metrics.py",
     "mesh/controller/report/mesh_picture.py",
     "mesh/controller/report/status_report.py",
@@ -253,3 +274,27 @@ def room_of(module: str) -> str:
 def rooms_for(room: str) -> set[str]:
     """The rooms that `room` may import, by their full names."""
     return {name if name.startswith("gateway.") else f"mesh.{name}" for name in ROOMS[room].split()}
+
+
+def tops_of(room: str) -> list[str]:
+    """The rooms that `room` may import and that no other one of them may: what it names in its docstring."""
+    may = rooms_for(room) - {"mesh.v1"}
+    tops = [each for each in may if not any(each in rooms_below(other) for other in may)]
+    return sorted(name.removeprefix("mesh.") for name in tops)
+
+
+@cache
+def rooms_below(room: str) -> set[str]:
+    """The rooms that `room` may import, that those may import, and so on."""
+    return rooms_for(room).union(*(rooms_below(each) for each in rooms_for(room)))
+
+
+def import_sentence(room: str) -> str:
+    """How the docstring of a room says what it may import."""
+    tops = tops_of(room)
+    match len(tops):
+        case 0:
+            return "May import no other room."
+        case 1:
+            return f"May import {tops[0]} and what it may import."
+    return f"May import {', '.join(tops[:-1])} and {tops[-1]}, and what they may import."

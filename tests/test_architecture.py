@@ -14,7 +14,7 @@ import pytest
 from mesh.cluster import keys
 from tests.method_order import methods_too_low
 from tests.pure_modules import impurities, pure_modules
-from tests.rooms import PUBLIC_FACE, ROOMS, room_of, rooms_for
+from tests.rooms import PUBLIC_FACE, ROOMS, import_sentence, room_of, rooms_for
 from tests.source_files import (
     GENERATED_SUFFIXES,
     OWN_CODE,
@@ -135,6 +135,17 @@ def test_the_table_of_rooms_allows_only_what_is_used() -> None:
         f"ROOMS: {room} no longer imports {', '.join(sorted(unused))}; take it out"
         for room in ROOMS
         if (unused := rooms_for(room) - used[room])
+    )
+
+
+def test_every_package_says_what_it_may_import() -> None:
+    """In a sentence that is made of ROOMS, so that it stays true."""
+    assert_none(
+        f"{source.path}: say {sentence!r} in the docstring"
+        for source in sources(*PRODUCT)
+        if is_package(source) and source.module not in ("mesh", "mesh.v1")
+        for sentence in [import_sentence(source.module) if source.module in ROOMS else "May import what its room may."]
+        if sentence not in " ".join((ast.get_docstring(source.tree) or "").split())
     )
 
 

@@ -1,4 +1,4 @@
 """What operators read from a gateway: health, routes and the metrics of its node.
 
-May import requests and mesh.
+May import gateway.requests and what it may import.
 """

@@ -1,4 +1,5 @@
 """What a request needs in every dialect: routes, descriptors, headers, and the seam between connections and dialects.
 
-May import mesh, and no other room of the gateway.
+The lowest room of the gateway.
+May import routing and what it may import.
 """

@@ -1,4 +1,4 @@
 """RPC over plain HTTP, as browsers speak it: the dialects gRPC-Web and Connect.
 
-May import what dialects share (dialects, requests, ops) and mesh.
+May import gateway.dialects and what it may import.
 """

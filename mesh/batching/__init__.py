@@ -1,4 +1,4 @@
 """`@mesh.batch`: single calls of an async function or method run together, as lists.
 
-May import what lies below user code: options, multiplex, usercode, context, wire.
+May import multiplex and what it may import.
 """

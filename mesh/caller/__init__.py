@@ -1,4 +1,5 @@
 """One call as its caller sees it: the arguments on their way out, the future of the call, the response objects.
 
-May import routing, link, wire and the context; it knows neither handles nor the mesh's membership.
+It does not know handles.
+May import membership and what it may import.
 """

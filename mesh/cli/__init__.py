@@ -1,4 +1,5 @@
 """The `mesh` command: run applications, deploy configuration files, show what runs, delete it, shut everything down.
 
-Nothing imports it; it uses the public API, the client and the declarative room.
+Nothing imports it.
+May import api, declarative and stored, and what they may import.
 """

@@ -14,7 +14,7 @@ from mesh.cli.config_commands import not_running_text, planned_changes, planned_
 from mesh.cli.run_target import prune_option, read_target, target_options
 from mesh.client import mesh_lifecycle
 from mesh.client.running_gateways import EFFECT
-from mesh.options.option_effects import Effect
+from mesh.options.deployments.option_effects import Effect
 from mesh.v1 import control_pb2
 
 _DIFFERENT = 1

@@ -23,7 +23,7 @@ from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.yaml_positions import Source
 from mesh.deployment import Application
 from mesh.options import option_checks, runtime_env
-from mesh.options.rollout_policy import traffic_rule
+from mesh.options.deployments.rollout_policy import traffic_rule
 from mesh.v1 import control_pb2
 
 F = TypeVar("F", bound=Callable[..., Any])

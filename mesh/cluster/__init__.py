@@ -1,4 +1,5 @@
 """Ray in the mesh's own terms: actors, nodes, placement, objects and the key-value store, with all names and keys.
 
-The only room that imports Ray; it may import the settings and nothing else of ours.
+The only room that imports Ray.
+May import settings and what it may import.
 """

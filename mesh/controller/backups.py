@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import grpc
 
 from mesh.cluster.keys import DESCRIPTORS_PREFIX
-from mesh.controller.desired.canaries import own_deployments
-from mesh.controller.desired.change_text import changes_by_application
-from mesh.controller.desired.deploy_history import recorded
-from mesh.controller.desired.desired_change import with_applications
-from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.desired.state_edits import Edit
+from mesh.controller.desired.changes.canaries import own_deployments
+from mesh.controller.desired.changes.change_text import changes_by_application
+from mesh.controller.desired.changes.deploy_history import recorded
+from mesh.controller.desired.changes.desired_change import with_applications
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.controller.store.state_contents import all_generations, keys_of
 from mesh.stored.schema_version import NewerSchemaError, migrated
 from mesh.v1 import control_pb2

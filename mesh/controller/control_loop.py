@@ -15,20 +15,20 @@ from typing import Any, NamedTuple
 
 from mesh.cluster.keys import REPLICA_PREFIX
 from mesh.controller.actors.actor_calls import ActorCalls
-from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import Runtime
 from mesh.controller.actors.gateway_keeper import GatewayKeeper
 from mesh.controller.actors.health_reports import HealthReports
 from mesh.controller.actors.node_list import NodeList
 from mesh.controller.actors.orphans import OrphanCollector
 from mesh.controller.actors.recovery import recover
+from mesh.controller.actors.registry.actor_registry import ActorRegistry
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.controller.backups import backup_of
+from mesh.controller.desired.changes.generations import with_proofs
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.controller.desired.controller_faults import Problems, confined
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.desired.generations import with_proofs
-from mesh.controller.desired.state_edits import Edit
 from mesh.controller.nodes.cordons import with_cordons
 from mesh.controller.own_changes import Clocks, OwnChanges
 from mesh.controller.plan.actions import GatewayAction, Plan, ReplicaAction, StartReplica
@@ -93,7 +93,7 @@ class ControlLoop:
         self.autoscaler = Autoscaler(clock, self._wake.set)
         self._keepers = _Keepers(
             ReplicaKeeper(self._registry, runtime, calls, spawn_task, new_id),
-            GatewayKeeper(self._registry, runtime, calls, spawn_task, new_id),
+            GatewayKeeper(self._registry.gateways, runtime, calls, spawn_task, new_id),
             PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id),
         )
         self.times = LoopTimes(clock)

@@ -14,9 +14,9 @@ import grpc.aio
 
 from mesh.controller.backups import restoration
 from mesh.controller.control_loop import ControlLoop
-from mesh.controller.desired.change_text import changes_by_application
-from mesh.controller.desired.deploy_history import recorded
-from mesh.controller.desired.desired_change import (
+from mesh.controller.desired.changes.change_text import changes_by_application
+from mesh.controller.desired.changes.deploy_history import recorded
+from mesh.controller.desired.changes.desired_change import (
     ConfigSource,
     Run,
     rolled_back,
@@ -27,10 +27,10 @@ from mesh.controller.desired.desired_change import (
     with_promoted,
     without_application,
 )
-from mesh.controller.desired.gateway_generations import with_gateways
-from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.desired.shared_services import new_warnings
-from mesh.controller.desired.state_edits import Edit
+from mesh.controller.desired.changes.gateway_generations import with_gateways
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.shared_services import new_warnings
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.controller.event_log import EventLog
 from mesh.controller.expected_revisions import expecting, revisions_of
 from mesh.controller.nodes.cordons import cordoned, uncordoned

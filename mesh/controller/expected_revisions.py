@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import grpc
 
-from mesh.controller.desired.change_text import changes_by_application
-from mesh.controller.desired.deploy_history import records_of
-from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.desired.state_edits import Edit
+from mesh.controller.desired.changes.change_text import changes_by_application
+from mesh.controller.desired.changes.deploy_history import records_of
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.v1 import control_pb2
 
 

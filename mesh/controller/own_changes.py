@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.node_list import NodeList
+from mesh.controller.actors.registry.actor_registry import ActorRegistry
+from mesh.controller.desired.changes.gateway_generations import with_proven_gateways
+from mesh.controller.desired.changes.generations import Proofs, with_proofs
 from mesh.controller.desired.controller_faults import Problems
 from mesh.controller.desired.desired_keeper import DesiredKeeper
-from mesh.controller.desired.gateway_generations import with_proven_gateways
-from mesh.controller.desired.generations import Proofs, with_proofs
 from mesh.controller.nodes.cordons import newly_drained, uncordoned, with_drained
 from mesh.controller.nodes.node_names import title_of
 from mesh.controller.plan.failed_updates import failed_canaries, failed_updates

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import grpc
 
-from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.desired.state_edits import Edit
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.v1 import control_pb2
 
 _REQUESTS_KEPT = 64

@@ -1,4 +1,5 @@
 """Applications as data: from a YAML file, import paths and arguments to the specs that the controller stores.
 
-May import the application builder, config and options; it talks to no controller.
+It talks to no controller.
+May import application and what it may import.
 """

@@ -28,8 +28,9 @@ from mesh.declarative.import_path import load_application
 from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
-from mesh.options import autoscaling_policy, logging_options
-from mesh.options.rollout_policy import traffic_rule
+from mesh.options import logging_options
+from mesh.options.deployments import autoscaling_policy
+from mesh.options.deployments.rollout_policy import traffic_rule
 from mesh.settings import settings
 from mesh.usercode.served_methods import load_servicer_function
 from mesh.usercode.user_code import UserCode, pack, unpack

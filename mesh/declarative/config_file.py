@@ -15,9 +15,10 @@ from mesh.declarative.error_field import finding, repeated, unknown_field
 from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
-from mesh.options import autoscaling_policy, logging_options, option_checks, runtime_env
+from mesh.options import logging_options, option_checks, runtime_env
+from mesh.options.deployments import autoscaling_policy
+from mesh.options.deployments.rollout_policy import traffic_rule
 from mesh.options.gateway import gateway_options
-from mesh.options.rollout_policy import traffic_rule
 
 T = TypeVar("T")
 

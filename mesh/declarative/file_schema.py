@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mesh.options import actor_options, runtime_env
-from mesh.options.autoscaling_options import AutoscalingConfig
-from mesh.options.backpressure_options import BackpressureConfig
-from mesh.options.deployment_options import OPTION_NAMES
+from mesh.options import runtime_env
+from mesh.options.deployments import actor_options
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.backpressure_options import BackpressureConfig
+from mesh.options.deployments.deployment_options import OPTION_NAMES
+from mesh.options.deployments.request_router_options import RequestRouterConfig
 from mesh.options.gateway.controller_options import ControllerOptions
 from mesh.options.gateway.grpc_options import gRPCOptions
 from mesh.options.gateway.http_options import HTTPOptions
 from mesh.options.gateway.tracing_options import TracingConfig
 from mesh.options.logging_options import LoggingConfig
-from mesh.options.request_router_options import RequestRouterConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

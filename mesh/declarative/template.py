@@ -11,8 +11,8 @@ import yaml
 from mesh.config import DeploymentConfig
 from mesh.declarative.file_schema import DEPLOYMENT_OPTIONS
 from mesh.deployment import Deployment
-from mesh.options.autoscaling_options import AutoscalingConfig
-from mesh.options.autoscaling_policy import AutoscalingPolicy
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_policy import AutoscalingPolicy
 from mesh.options.logging_options import LoggingConfig
 
 _DEFAULTS: Mapping[str, Any] = {each.name: getattr(DeploymentConfig(), each.name) for each in fields(DeploymentConfig)}

@@ -1,4 +1,5 @@
 """Links: one long-lived stream between a process and a replica that carries all their calls as frames.
 
-May import wire, settings and exceptions; it knows neither routers nor user code.
+It knows neither routers nor user code.
+May import options.calls and wire, and what they may import.
 """

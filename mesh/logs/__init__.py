@@ -1,4 +1,4 @@
 """The logs of the mesh's processes: their form, their files on each node, and how to find a record again.
 
-May import the context, the wire and what is below them.
+May import context and what it may import.
 """

@@ -10,13 +10,13 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from mesh.options.deployments.health_checks import check_period_s_of, check_timeout_s_of
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 
-_DEFAULT_PERIOD_S, _DEFAULT_TIMEOUT_S = 10.0, 30.0
 _PERIOD_MIN_S = 1.0
 """What is to be checked more often is called: a stream is not for that."""
-_JITTER_SHARE = 0.1
 
 
 class OwnHealth:
@@ -45,14 +45,15 @@ class OwnHealth:
 
     async def _keep(self) -> None:
         while True:
-            period_s = self._options().health_check_period_s or _DEFAULT_PERIOD_S
-            await asyncio.sleep(max(period_s, _PERIOD_MIN_S) * random.uniform(1 - _JITTER_SHARE, 1 + _JITTER_SHARE))
+            period_s = check_period_s_of(self._options())
+            jitter = settings().controller.health_jitter_share
+            await asyncio.sleep(max(period_s, _PERIOD_MIN_S) * random.uniform(1 - jitter, 1 + jitter))
             if period_s >= _PERIOD_MIN_S:
                 self._send(control_pb2.ReplicaHealth(replica_id=self._replica_id, is_well=await self._is_well()))
 
     async def _is_well(self) -> bool:
         try:
-            async with asyncio.timeout(self._options().health_check_timeout_s or _DEFAULT_TIMEOUT_S):
+            async with asyncio.timeout(check_timeout_s_of(self._options())):
                 return not await self._check()
         except Exception:  # the user's code may raise anything, and the controller's call will say what
             return False

@@ -1,4 +1,4 @@
 """Every option a user can set: its checks, its message form, and what changing it does to running replicas.
 
-May import the settings and the generated messages, nothing else.
+May import tls and what it may import.
 """

@@ -1,4 +1,4 @@
 """Phases of long-lived objects as transition tables, and waiting for one.
 
-The lowest room: it imports nothing of ours.
+May import no other room.
 """

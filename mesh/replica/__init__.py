@@ -1,4 +1,5 @@
 """A replica: one Ray actor that runs the user's callable behind a gRPC server.
 
-May import membership, link and everything below them, never the controller or handles.
+It never imports the controller.
+May import handle, logs, multiplex and web, and what they may import.
 """

@@ -28,7 +28,8 @@ from mesh.membership.mesh_process import REPLICA, join
 from mesh.membership.own_health import OwnHealth
 from mesh.multiplex.multiplex_decorator import model_registry
 from mesh.multiplex.preloading import copies_min_of, preload_models
-from mesh.options.drain_policy import drain_policy_of
+from mesh.options.deployments.drain_policy import drain_policy_of
+from mesh.options.deployments.health_checks import check_timeout_s_of
 from mesh.options.logging_options import logging_of_replica
 from mesh.replica.config_attempts import ConfigAttempts
 from mesh.replica.executor import Executor
@@ -65,7 +66,6 @@ from mesh.wire.mesh_token import local_socket, mesh_token
 
 logger = logging.getLogger("mesh")
 
-_READY_TIMEOUT_S = 30.0
 _NOT_READY_MAX_CHARS = 500
 
 
@@ -162,7 +162,7 @@ class ReplicaProcess:
         user_object = self._object
         if user_object is None:
             return ""
-        timeout_s = self.spec.spec.options.health_check_timeout_s or _READY_TIMEOUT_S
+        timeout_s = check_timeout_s_of(self.spec.spec.options)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._on_user_loop(user_object.check_ready())

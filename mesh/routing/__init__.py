@@ -1,4 +1,4 @@
 """The caller's side of routing: snapshots of ready replicas, the picker, the queue and the router.
 
-May import link and everything below it.
+May import context and routing.choice, and what they may import.
 """

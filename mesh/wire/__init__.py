@@ -1,4 +1,4 @@
 """What every process needs to speak: the I/O thread, servers and channels, payload codecs, status mapping, metrics.
 
-May import cluster, settings, exceptions and the generated messages.
+May import exceptions and what it may import.
 """

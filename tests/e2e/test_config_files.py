@@ -202,7 +202,7 @@ def test_applications_that_a_file_no_longer_names_are_removed(project: Project, 
 
 
 def test_every_option_that_replicas_take_over_leaves_their_processes_alone(project: Project) -> None:
-    """The options are those of tests/unit/options/test_option_effects.py (items 186–188)."""
+    """The options are those of tests/unit/options/deployments/test_option_effects.py (items 186–188)."""
     text = """
         applications:
           - name: first

@@ -31,5 +31,9 @@ class Mutant:
 
 
 PLANNER, ROLLOUT, PICTURE = "plan/planner.py", "plan/rollout.py", "plan/cluster_picture.py"
-REGISTRY, KEEPER, CALLS = "actors/actor_registry.py", "actors/replica_keeper.py", "actors/actor_calls.py"
-STORE, GENERATIONS, CHANGE = "store/desired_store.py", "desired/generations.py", "desired/desired_change.py"
+REGISTRY, KEEPER, CALLS = "actors/registry/actor_registry.py", "actors/replica_keeper.py", "actors/actor_calls.py"
+STORE, GENERATIONS, CHANGE = (
+    "store/desired_store.py",
+    "desired/changes/generations.py",
+    "desired/changes/desired_change.py",
+)

@@ -112,21 +112,21 @@ GENERATIONS = (
         file=GENERATIONS,
         old="            spec.has_run |= known.has_run\n",
         new="",
-        tests=("unit/controller/desired/test_generations.py", "sim/test_generations.py"),
+        tests=("unit/controller/desired/changes/test_generations.py", "sim/test_generations.py"),
     ),
     Mutant(
         name="does not store that a version ran",
         file=GENERATIONS,
         old="            spec.has_run |= ran.get(key) == spec.version\n",
         new="",
-        tests=("unit/controller/desired/test_generations.py", "sim/test_generations.py"),
+        tests=("unit/controller/desired/changes/test_generations.py", "sim/test_generations.py"),
     ),
     Mutant(
         name="drops the version before at each deploy",
         file=CHANGE,
         old="        if predecessor is not None:\n",
         new="        if False:\n",
-        tests=("unit/controller/desired/test_generations.py", "sim/test_generations.py"),
+        tests=("unit/controller/desired/changes/test_generations.py", "sim/test_generations.py"),
     ),
     Mutant(
         name="replaces no replica of the version before",
@@ -154,7 +154,7 @@ GENERATIONS = (
         file=GENERATIONS,
         old="        remember(changed, before)\n",
         new="        pass\n",
-        tests=("sim/test_rollback.py", "unit/controller/desired/test_generations.py"),
+        tests=("sim/test_rollback.py", "unit/controller/desired/changes/test_generations.py"),
     ),
     Mutant(
         name="does not undo an update that failed",
@@ -210,7 +210,7 @@ CANARIES = (
     ),
     Mutant(
         name="ends a canary when its application is deployed",
-        file="desired/canaries.py",
+        file="desired/changes/canaries.py",
         old="    canaries = [*kept, *(_prepared(changed, app) for app in added)]\n",
         new="    canaries = [_prepared(changed, app) for app in added]\n",
         tests=("sim/test_canaries.py",),

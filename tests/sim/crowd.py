@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mesh.controller.backups import restoration
-from mesh.controller.desired.desired_change import ConfigSource, scaled, with_applications, with_pause
-from mesh.controller.desired.gateway_generations import with_gateways
-from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.desired.state_edits import Edit
+from mesh.controller.desired.changes.desired_change import ConfigSource, scaled, with_applications, with_pause
+from mesh.controller.desired.changes.gateway_generations import with_gateways
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.controller.nodes.cordons import cordoned, uncordoned
 from mesh.controller.report.node_statuses import replicas_on
 from mesh.controller.store.desired_store import StoreError

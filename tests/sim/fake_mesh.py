@@ -9,14 +9,14 @@ from typing import Any
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.autoscaled_numbers import read_record, with_numbers
-from mesh.controller.desired.desired_change import (
+from mesh.controller.desired.changes.desired_change import (
     rolled_back,
     shutting_down,
     with_pause,
     with_promoted,
     without_application,
 )
-from mesh.controller.desired.state_edits import Edit
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.controller.own_changes import Clocks
 from mesh.controller.report.publisher import Publisher
 from mesh.controller.store.desired_store import StateStore, StoreError

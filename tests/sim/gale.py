@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from mesh.controller.desired.desired_change import rolled_back, with_pause, with_promoted
-from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.desired.state_edits import Edit
+from mesh.controller.desired.changes.desired_change import rolled_back, with_pause, with_promoted
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Faults

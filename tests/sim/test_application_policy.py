@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from mesh.controller.actors.cluster_runtime import ActorCallError
-from mesh.options.autoscaling_options import AutoscalingConfig
-from mesh.options.autoscaling_policy import AutoscalingPolicy
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_policy import AutoscalingPolicy
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.unit.controller.builders import application

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mesh.controller.actors.cluster_runtime import ActorCallError
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
 from tests.sim.fake_mesh import Mesh

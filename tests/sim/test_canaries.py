@@ -5,7 +5,7 @@ import functools
 
 import pytest
 
-from mesh.controller.desired.desired_change import (
+from mesh.controller.desired.changes.desired_change import (
     InvalidChangeError,
     rolled_back,
     scaled,
@@ -265,7 +265,7 @@ async def test_a_canary_drains_as_its_own_options_say() -> None:
 
 
 def refusal(state: control_pb2.DesiredState, app: control_pb2.ApplicationSpec) -> str:
-    from mesh.controller.desired.desired_change import with_applications
+    from mesh.controller.desired.changes.desired_change import with_applications
 
     with pytest.raises(InvalidChangeError) as caught:
         with_applications(state, [app], 0.0)

@@ -6,7 +6,7 @@ import functools
 import pytest
 
 from mesh.client import rollout_wait
-from mesh.controller.desired.desired_change import with_applications
+from mesh.controller.desired.changes.desired_change import with_applications
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor, Faults

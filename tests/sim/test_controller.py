@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2

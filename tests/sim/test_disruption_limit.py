@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.controller.desired.desired_change import with_pause
+from mesh.controller.desired.changes.desired_change import with_pause
 from mesh.v1 import control_pb2
 from tests.sim.cordons import drain, is_drained
 from tests.sim.fake_actor import Faults

@@ -5,10 +5,10 @@ import functools
 
 import pytest
 
-from mesh.controller.desired.deploy_history import recorded
-from mesh.controller.desired.desired_change import scaled
-from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.controller.desired.changes.deploy_history import recorded
+from mesh.controller.desired.changes.desired_change import scaled
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from mesh.controller.desired.gateway_generations import with_gateways
-from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.gateway_generations import with_gateways
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.store.desired_store import StoreError
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2

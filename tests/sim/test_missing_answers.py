@@ -9,7 +9,7 @@ from mesh.cluster.keys import replica_name
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.store.desired_store import StateStore
-from mesh.options.option_effects import config_version
+from mesh.options.deployments.option_effects import config_version
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor, Faults

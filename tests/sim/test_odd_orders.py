@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.controller.desired.desired_change import without_application
+from mesh.controller.desired.changes.desired_change import without_application
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Faults

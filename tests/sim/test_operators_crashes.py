@@ -6,9 +6,9 @@ import itertools
 import pytest
 
 from mesh.controller.backups import restoration
-from mesh.controller.desired.desired_change import rolled_back, with_pause, with_promoted
-from mesh.controller.desired.gateway_generations import with_gateways
-from mesh.controller.desired.state_edits import Edit
+from mesh.controller.desired.changes.desired_change import rolled_back, with_pause, with_promoted
+from mesh.controller.desired.changes.gateway_generations import with_gateways
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.status import ApplicationStatus, GatewayStatus
 from mesh.v1 import control_pb2
 from tests.sim.cordons import drain

@@ -3,8 +3,8 @@
 import grpc
 import pytest
 
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.desired.desired_keeper import DesiredKeeper
-from mesh.controller.desired.invalid_change import InvalidChangeError
 from mesh.controller.report.loop_metrics import TurnResult
 from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2

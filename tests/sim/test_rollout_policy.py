@@ -5,7 +5,7 @@ import functools
 
 import pytest
 
-from mesh.controller.desired.desired_change import rolled_back, scaled
+from mesh.controller.desired.changes.desired_change import rolled_back, scaled
 from mesh.status import ApplicationStatus
 from tests.sim.fake_actor import Faults
 from tests.sim.fake_cluster import FakeCluster

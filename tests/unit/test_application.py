@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2
 from mesh.application import BuildRules, build, checked_route_prefix, claimed_route_prefix
 from mesh.deployment import Application, deployment
 from mesh.exceptions import MeshException
-from mesh.options.autoscaling_policy import AutoscalingPolicy
+from mesh.options.deployments.autoscaling_policy import AutoscalingPolicy
 from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import user_code
 from mesh.v1 import control_pb2

@@ -7,11 +7,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from mesh.options.deployments.health_checks import check_period_s_of, check_timeout_s_of
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 
-_DEFAULT_PERIOD_S = 10.0
-DEFAULT_TIMEOUT_S = 30.0
 _UNREADY_PERIOD_S = 1.0
 """Pause between two checks of a replica that takes no calls."""
 _PERIOD_MIN_S = 0.05
@@ -26,10 +25,8 @@ class CheckTimes(NamedTuple):
 
 def check_times_of(options: control_pb2.DeploymentOptions, *, is_ready: bool) -> CheckTimes:
     """`is_ready`: the replica takes calls; one that does not is asked more often."""
-    period_s = max(options.health_check_period_s or _DEFAULT_PERIOD_S, _PERIOD_MIN_S)
-    return CheckTimes(
-        period_s if is_ready else min(period_s, _UNREADY_PERIOD_S), options.health_check_timeout_s or DEFAULT_TIMEOUT_S
-    )
+    period_s = max(check_period_s_of(options), _PERIOD_MIN_S)
+    return CheckTimes(period_s if is_ready else min(period_s, _UNREADY_PERIOD_S), check_timeout_s_of(options))
 
 
 async def wait_for_check(

@@ -9,11 +9,11 @@ from typing import Any, assert_never
 
 from mesh.cluster.keys import gateway_name
 from mesh.controller.actors.actor_calls import ActorCalls
-from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, read_answer
+from mesh.controller.actors.registry.gateway_registry import GatewayRegistry
 from mesh.controller.plan.actions import GatewayAction, KillGateway, Reason, StartGateway, StopGateway
 from mesh.controller.plan.cluster_picture import Gateway, GatewaySlot
-from mesh.options.drain_policy import DrainPolicy
+from mesh.options.deployments.drain_policy import DrainPolicy
 from mesh.settings import settings
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
@@ -24,7 +24,7 @@ logger = logging.getLogger("mesh")
 class GatewayKeeper:
     def __init__(
         self,
-        registry: ActorRegistry,
+        registry: GatewayRegistry,
         runtime: Runtime,
         calls: ActorCalls,
         spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
@@ -54,7 +54,7 @@ class GatewayKeeper:
         """Take over a gateway that an earlier controller started. One that drains goes on with that."""
         slot = GatewaySlot(ready.node_id, ready.index, ready.revision)
         self._add(ready.gateway_id, slot)
-        self._registry.gateway_ready(ready)
+        self._registry.ready(ready)
         self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, slot))
         if ready.is_draining:
             self._stop(ready.gateway_id, Reason.ADOPTED)
@@ -86,14 +86,14 @@ class GatewayKeeper:
         self._keep("start", spec.gateway_id, self._bring_up(spec, slot, replaces))
 
     def _stop(self, gateway_id: str, reason: Reason) -> None:
-        gateway = self._registry.gateway(gateway_id)
-        if gateway and self._registry.gateway_stopping(gateway_id, reason):
+        gateway = self._registry.find(gateway_id)
+        if gateway and self._registry.stopping(gateway_id, reason):
             logger.info("stopping gateway %s on node %s: %s", gateway_id, gateway.slot.node_id[:8], reason)
             self._keep("drain", gateway_id, self._calls.drain(_name(gateway.slot)))
 
     def _kill(self, gateway_id: str, reason: Reason) -> None:
-        if gateway := self._registry.gateway(gateway_id):
-            if self._registry.gateway_stopping(gateway_id, reason):
+        if gateway := self._registry.find(gateway_id):
+            if self._registry.stopping(gateway_id, reason):
                 text = f"{reason} ({gateway.unhealthy})" if gateway.unhealthy else reason
                 logger.info("killing gateway %s on node %s: %s", gateway_id, gateway.slot.node_id[:8], text)
             self._keep("kill", gateway_id, self._calls.kill(_name(gateway.slot)))
@@ -101,7 +101,7 @@ class GatewayKeeper:
     def _add(self, gateway_id: str, slot: GatewaySlot) -> None:
         gateway = settings().gateway
         drain = DrainPolicy(gateway.lame_duck_s + gateway.drain_timeout_s, settings().controller.drain_margin_s)
-        self._registry.add_gateway(Gateway(gateway_id=gateway_id, slot=slot, drain=drain))
+        self._registry.add(Gateway(gateway_id=gateway_id, slot=slot, drain=drain))
 
     def _keep(self, verb: str, gateway_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} gateway {gateway_id}")
@@ -113,10 +113,10 @@ class GatewayKeeper:
                 spec.takes_over = await self._hand_over_of(replaces)
             await self._runtime.spawn_gateway(name, spec)
         except ActorCallError as error:
-            self._registry.gateway_closed(spec.gateway_id, str(error))
+            self._registry.closed(spec.gateway_id, str(error))
             return
         self._keep("watch", spec.gateway_id, self._watch(spec.gateway_id, slot))
-        gateway = self._registry.gateway(spec.gateway_id)
+        gateway = self._registry.find(spec.gateway_id)
         if gateway and gateway.state == GatewayStatus.DRAINING:
             # It was stopped before it had a process that could drain.
             await self._calls.kill(name)
@@ -148,29 +148,29 @@ class GatewayKeeper:
             self._broken(spec, str(error).partition("\n")[0])
             return
         ready.gateway_id = spec.gateway_id
-        self._registry.gateway_ready(ready)
+        self._registry.ready(ready)
         if ready.is_draining:
             self._stop(spec.gateway_id, Reason.ADOPTED)
         await self._check(spec.gateway_id)
 
     def _broken(self, spec: control_pb2.GatewaySpec, reason: str) -> None:
         logger.warning("the start of gateway %s on node %s failed: %s", spec.gateway_id, spec.node_id[:8], reason)
-        self._registry.gateway_broken(spec.gateway_id, reason)
+        self._registry.broken(spec.gateway_id, reason)
 
     async def _watch(self, gateway_id: str, slot: GatewaySlot) -> None:
         reason = str(await self._calls.death_reason(_name(slot)))
-        gateway = self._registry.gateway(gateway_id)
+        gateway = self._registry.find(gateway_id)
         if gateway is not None and gateway.state != GatewayStatus.DRAINING:
             logger.warning("gateway %s on node %s ended: %s", gateway_id, slot.node_id[:8], reason)
-        self._registry.gateway_closed(gateway_id, reason)
+        self._registry.closed(gateway_id, reason)
 
     async def _check(self, gateway_id: str) -> None:
         """Check its health while it serves."""
-        while (gateway := self._registry.gateway(gateway_id)) and gateway.state == GatewayStatus.HEALTHY:
+        while (gateway := self._registry.find(gateway_id)) and gateway.state == GatewayStatus.HEALTHY:
             await asyncio.sleep(settings().controller.gateway_check_interval_s)
             timeout_s = settings().controller.gateway_check_timeout_s
             failure = await self._calls.check(_name(gateway.slot), timeout_s)
-            self._registry.gateway_checked(gateway_id, failure)
+            self._registry.checked(gateway_id, failure)
 
 
 def _name(slot: GatewaySlot) -> str:

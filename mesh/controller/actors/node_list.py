@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from mesh.controller.actors.cluster_runtime import ActorCallError, Runtime
 from mesh.controller.plan.cluster_picture import Node
-from mesh.options.rollout_policy import third_of
+from mesh.options.deployments.rollout_policy import third_of
 from mesh.settings import settings
 
 logger = logging.getLogger("mesh")

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable
 
 from mesh.controller.actors.actor_calls import ActorCalls
-from mesh.controller.actors.actor_registry import ActorRegistry, actor_name_of
 from mesh.controller.actors.check_times import check_times_of, wait_for_check
 from mesh.controller.actors.health_reports import HealthReports
+from mesh.controller.actors.registry.actor_registry import ActorRegistry, actor_name_of
 from mesh.controller.plan.cluster_picture import Replica
 from mesh.v1 import control_pb2
 

@@ -10,14 +10,13 @@ from typing import Any, TypeVar, assert_never
 
 from mesh.cluster.keys import ReplicaName
 from mesh.controller.actors.actor_calls import ActorCalls
-from mesh.controller.actors.actor_registry import ActorRegistry, actor_name_of
-from mesh.controller.actors.check_times import DEFAULT_TIMEOUT_S
 from mesh.controller.actors.cluster_runtime import (
     ActorCallError,
     ActorDiedError,
     Runtime,
     read_answer,
 )
+from mesh.controller.actors.registry.actor_registry import ActorRegistry, actor_name_of
 from mesh.controller.actors.replica_checks import ReplicaChecks
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.desired.resource_request import resource_request_of
@@ -31,7 +30,8 @@ from mesh.controller.plan.actions import (
 )
 from mesh.controller.plan.cluster_picture import Replica
 from mesh.controller.plan.replica_placement import ANYWHERE, NodeAssignment
-from mesh.options.drain_policy import DrainPolicy, drain_policy_of
+from mesh.options.deployments import health_checks
+from mesh.options.deployments.drain_policy import DrainPolicy, drain_policy_of
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import ReplicaState
@@ -131,7 +131,7 @@ class ReplicaKeeper:
 
     async def _identify(self, name: str, replica_id: str) -> None:
         """As long as a health check may fail before it counts. Asked at once, all would wait for each other so long."""
-        patience_s = settings().controller.health_failures_max * DEFAULT_TIMEOUT_S
+        patience_s = settings().controller.health_failures_max * health_checks.DEFAULT_TIMEOUT_S
         try:
             async with self._identifications, asyncio.timeout(patience_s):
                 answer = await self._answered(replica_id, lambda: self._runtime.call(name, "describe"))

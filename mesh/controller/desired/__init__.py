@@ -1,4 +1,4 @@
 """What users asked for: the stored desired state, how requests change it, and what it demands of the cluster.
 
-It imports no other room of the controller but the store.
+May import controller.desired.changes and what it may import.
 """

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mesh.controller.desired.changes.state_edits import next_version
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.desired.state_edits import next_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 

@@ -1,4 +1,4 @@
-"""Autoscaling options as the rule reads them, and the first number of replicas (items 225–234). Pure."""
+"""Autoscaling options as the rule reads them, with their bounds at the capacity of now (items 225–233). Pure."""
 
 from __future__ import annotations
 
@@ -76,23 +76,3 @@ def at_capacity(replicas: int, target_capacity_percent: float | None) -> int:
     if target_capacity_percent is None or replicas == 0 or target_capacity_percent == 0:
         return 0 if target_capacity_percent == 0 else replicas
     return max(1, math.floor(replicas * target_capacity_percent / 100 + 0.5))
-
-
-def replicas_at_deploy(before: control_pb2.DeploymentOptions | None, after: control_pb2.DeploymentOptions) -> int:
-    """The number of replicas of a deployment that is deployed with the options `after` (item 234)."""
-    if not after.HasField("autoscaling"):
-        return after.num_replicas
-    options = after.autoscaling
-    is_other = before is None or _apart_from_number(before) != _apart_from_number(after)
-    if options.HasField("initial_replicas") and is_other:
-        return options.initial_replicas
-    if before is None:
-        return options.min_replicas
-    return min(max(before.num_replicas, options.min_replicas), options.max_replicas)
-
-
-def _apart_from_number(options: control_pb2.DeploymentOptions) -> control_pb2.DeploymentOptions:
-    rest = control_pb2.DeploymentOptions()
-    rest.CopyFrom(options)
-    rest.ClearField("num_replicas")
-    return rest

@@ -17,13 +17,13 @@ from mesh.controller.desired.autoscaled_numbers import (
     unlike_stored,
     with_numbers,
 )
-from mesh.controller.desired.canaries import without_failed
-from mesh.controller.desired.deploy_history import recorded, records_of
-from mesh.controller.desired.desired_change import undone
+from mesh.controller.desired.changes.canaries import without_failed
+from mesh.controller.desired.changes.deploy_history import recorded, records_of
+from mesh.controller.desired.changes.desired_change import undone
+from mesh.controller.desired.changes.generations import rollback_target
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.controller.desired.desired_state import Desired, read_desired, scaled_to
-from mesh.controller.desired.generations import rollback_target
-from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.desired.state_edits import Edit
 from mesh.controller.store.descriptor_sets import new_sets, used_sets
 from mesh.controller.store.desired_store import StateStore, StoreError
 from mesh.routing.snapshot import DeploymentKey

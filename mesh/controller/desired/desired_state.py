@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacity, read_rules
-from mesh.controller.desired.canaries import canary_replicas
-from mesh.controller.desired.generations import is_proven
+from mesh.controller.desired.changes.canaries import canary_replicas
+from mesh.controller.desired.changes.generations import is_proven
 from mesh.controller.desired.resource_request import ResourceRequest, resource_request_of
-from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy, drain_policy_of
-from mesh.options.option_effects import config_version
-from mesh.options.rollout_policy import UpdatePace, min_ready_s_of, pace_of
+from mesh.options.deployments.drain_policy import DEFAULT_DRAIN, DrainPolicy, drain_policy_of
+from mesh.options.deployments.option_effects import config_version
+from mesh.options.deployments.rollout_policy import UpdatePace, min_ready_s_of, pace_of
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.v1 import control_pb2

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from mesh.options.placement_options import bundles_held
+from mesh.options.deployments.placement_options import bundles_held
 from mesh.v1 import control_pb2
 
 Bundle = tuple[tuple[str, float], ...]

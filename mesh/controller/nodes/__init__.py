@@ -1,4 +1,5 @@
 """Nodes that operators cordon and drain: how they are named, and what is stored and planned about them. Pure.
 
-It imports what is desired and planned, and neither acts nor shows anything.
+It neither acts nor shows anything.
+May import controller.plan and what it may import.
 """

@@ -14,8 +14,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
+from mesh.controller.desired.changes.state_edits import keep_only, next_version
 from mesh.controller.desired.desired_state import Desired
-from mesh.controller.desired.state_edits import keep_only, next_version
 from mesh.controller.plan.cluster_picture import Node, Observed
 from mesh.v1 import control_pb2
 

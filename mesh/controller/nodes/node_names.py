@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import grpc
 
-from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.plan.cluster_picture import Node
 
 PREFIX_MIN_CHARS = 4

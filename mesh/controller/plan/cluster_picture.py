@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from mesh.controller.desired.resource_request import Bundle
 from mesh.controller.plan.replica_state import SERVING
-from mesh.options.drain_policy import DEFAULT_DRAIN, DrainPolicy
+from mesh.options.deployments.drain_policy import DEFAULT_DRAIN, DrainPolicy
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2

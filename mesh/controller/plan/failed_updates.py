@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from mesh.controller.desired.changes.generations import is_proven
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
-from mesh.controller.desired.generations import is_proven
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.plan.rollout import is_config_rejected, is_given_up
 from mesh.routing.snapshot import DeploymentKey

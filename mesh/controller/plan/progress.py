@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.cluster_picture import Observed, Replica
-from mesh.options.rollout_policy import progress_deadline_s_of
+from mesh.options.deployments.rollout_policy import progress_deadline_s_of
 from mesh.status import ReplicaState
 
 

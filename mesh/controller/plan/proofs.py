@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from mesh.controller.desired.changes.generations import Proofs
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
-from mesh.controller.desired.generations import Proofs
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings

@@ -1,4 +1,4 @@
 """What the controller publishes: snapshots and routes for callers, the status for users.
 
-May import plan and desired.
+May import controller.scaling and what it may import.
 """

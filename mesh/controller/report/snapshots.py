@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 
 from mesh.controller.desired.autoscaling_targets import load_interval_s
+from mesh.controller.desired.changes.generations import is_proven
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
-from mesh.controller.desired.generations import is_proven
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.report.canary_traffic import add_traffic, rule_for
 from mesh.controller.report.deployment_status import Verdict

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from mesh.cluster import ray_core
 from mesh.logs.log_files import LogName
 from mesh.logs.log_setup import begin_process
-from mesh.options.autoscaling_policy import AutoscalingContext, read_context
+from mesh.options.deployments.autoscaling_policy import AutoscalingContext, read_context
 from mesh.options.logging_options import DEFAULT_LOGGING
 from mesh.usercode import user_code
 from mesh.usercode.user_failure import errors_as_text

@@ -1,1 +1,4 @@
-"""The executions of a replica that makes spans. Part of the room of `mesh.replica`."""
+"""The executions of a replica that makes spans.
+
+May import what its room may.
+"""

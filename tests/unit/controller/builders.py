@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from mesh.controller.desired.desired_change import with_applications
+from mesh.controller.desired.changes.desired_change import with_applications
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
 from mesh.controller.plan.cluster_picture import Gateway, GatewaySlot, Node, Observed, Replica
 from mesh.controller.report.deployment_status import Verdict

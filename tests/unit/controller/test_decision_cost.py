@@ -4,10 +4,10 @@ import asyncio
 import functools
 
 from mesh.cluster.keys import CONTROLLER_STARTS_KEY, NUMBERS_KEY, STATE_KEY
-from mesh.controller.desired.desired_change import with_applications
+from mesh.controller.desired.changes.desired_change import with_applications
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.store.desired_store import StateStore
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh

@@ -15,8 +15,8 @@ import pytest
 
 from mesh.cluster import ray_core, ray_placement
 from mesh.controller.actors.actor_calls import ActorCalls
-from mesh.controller.actors.actor_registry import ActorRegistry
 from mesh.controller.actors.ray_runtime import RayRuntime
+from mesh.controller.actors.registry.actor_registry import ActorRegistry
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
 from mesh.controller.plan.actions import StartReplica

@@ -14,7 +14,7 @@ from mesh.client.control_client import ConfigText, RunOwner
 from mesh.client.ray_guard import RayGuard
 from mesh.cluster import ray_core, ray_watch
 from mesh.cluster.keys import CONTROLLER_NAME
-from mesh.controller.desired.change_text import changes_by_application
+from mesh.controller.desired.changes.change_text import changes_by_application
 from mesh.exceptions import MeshException
 from mesh.settings import Settings, settings
 from mesh.v1 import control_pb2

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from mesh.cluster.keys import NUMBERS_KEY, STATE_KEY
 from mesh.controller.desired.autoscaled_numbers import read_record, record_of, still_valid, with_numbers
-from mesh.controller.desired.desired_change import scaled, with_applications, without_application
+from mesh.controller.desired.changes.desired_change import scaled, with_applications, without_application
+from mesh.controller.desired.changes.generations import Proofs, with_proofs
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.state_edits import Edit
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.desired.desired_state import Desired, read_desired, scaled_to
-from mesh.controller.desired.generations import Proofs, with_proofs
-from mesh.controller.desired.invalid_change import InvalidChangeError
-from mesh.controller.desired.state_edits import Edit
 from mesh.controller.store.desired_store import StateStore, StoreError
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 from tests.sim.fake_time import run_in_fake_time

@@ -1,20 +1,16 @@
-"""mesh.controller.desired.autoscaling_targets: bounds, capacity and what a redeployment begins with (items 225–234)."""
+"""mesh.controller.desired.autoscaling_targets: bounds, and the capacity that they are for (items 225–233)."""
 
 from typing import Any
 
 import pytest
 
-from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacity, read_rules, replicas_at_deploy
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.controller.desired.autoscaling_targets import ScalingRules, at_capacity, read_rules
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 
 
-def options(num_replicas: int = 0, user_config: str = "1", **autoscaling: Any) -> control_pb2.DeploymentOptions:
-    return control_pb2.DeploymentOptions(
-        num_replicas=num_replicas,
-        user_config_json=user_config,
-        autoscaling=AutoscalingConfig(**autoscaling).to_message(),
-    )
+def options(**autoscaling: Any) -> control_pb2.DeploymentOptions:
+    return control_pb2.DeploymentOptions(autoscaling=AutoscalingConfig(**autoscaling).to_message())
 
 
 def test_options_reach_the_rules_with_their_defaults() -> None:
@@ -53,31 +49,3 @@ def test_bounds_are_those_of_the_capacity() -> None:
 def test_loads_expire(interval_s: float, expiry_s: float) -> None:
     """A load expires after two intervals, at least 10 s (item 233)."""
     assert ScalingRules(metrics_interval_s=interval_s).expiry_s == expiry_s
-
-
-def test_a_new_deployment_begins_with_its_initial_or_fewest_replicas() -> None:
-    assert replicas_at_deploy(None, options(min_replicas=2, max_replicas=9)) == 2
-    assert replicas_at_deploy(None, options(max_replicas=9, initial_replicas=4)) == 4
-    assert replicas_at_deploy(None, control_pb2.DeploymentOptions(num_replicas=3)) == 3
-
-
-def test_a_redeployment_keeps_the_number_within_the_new_bounds() -> None:
-    """The present number is clipped, not reset (item 234)."""
-    before = options(5, max_replicas=9)
-    assert replicas_at_deploy(before, options(max_replicas=9)) == 5
-    assert replicas_at_deploy(before, options(max_replicas=3)) == 3
-    assert replicas_at_deploy(before, options(min_replicas=7, max_replicas=9)) == 7
-
-
-def test_a_redeployment_with_initial_replicas_jumps_there_if_its_options_changed() -> None:
-    """Without a change the present number stays (item 234)."""
-    before = options(5, max_replicas=9, initial_replicas=2)
-    assert replicas_at_deploy(before, options(max_replicas=9, initial_replicas=2)) == 5
-    assert replicas_at_deploy(before, options(max_replicas=9, initial_replicas=3)) == 3
-    assert replicas_at_deploy(before, options(max_replicas=9, initial_replicas=2, user_config="2")) == 2
-
-
-def test_autoscaling_takes_over_from_a_fixed_number_and_back() -> None:
-    fixed = control_pb2.DeploymentOptions(num_replicas=4)
-    assert replicas_at_deploy(fixed, options(max_replicas=9)) == 4
-    assert replicas_at_deploy(options(6, max_replicas=9), fixed) == 4

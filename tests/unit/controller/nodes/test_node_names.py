@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.controller.desired.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.nodes.node_names import PREFIX_MIN_CHARS, find_node
 from mesh.controller.plan.cluster_picture import Node
 

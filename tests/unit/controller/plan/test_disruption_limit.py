@@ -13,7 +13,7 @@ from mesh.controller.desired.resource_request import ResourceRequest
 from mesh.controller.plan.actions import KillReplica, Reason, StopReplica
 from mesh.controller.plan.cluster_picture import Node, Observed, Replica
 from mesh.controller.plan.planner import plan
-from mesh.options.rollout_policy import UpdatePace, pace_of
+from mesh.options.deployments.rollout_policy import UpdatePace, pace_of
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import desired, replica, target

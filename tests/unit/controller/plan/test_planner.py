@@ -34,7 +34,7 @@ from mesh.controller.plan.cluster_picture import (
 from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.plan.planner import _next_actions, is_settled, plan
 from mesh.controller.plan.replica_placement import NodeAssignment
-from mesh.options.drain_policy import DrainPolicy
+from mesh.options.deployments.drain_policy import DrainPolicy
 from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2

@@ -12,7 +12,7 @@ from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.plan.replica_placement import DeploymentPlacement
 from mesh.controller.plan.rollout import Step, is_given_up, missing_predecessors, next_step, retry_delay_s
 from mesh.defaults.control_settings import ControllerSettings
-from mesh.options.rollout_policy import pace_of
+from mesh.options.deployments.rollout_policy import pace_of
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, replica, target

@@ -8,7 +8,7 @@ from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.canary_traffic import closed_canaries
 from mesh.controller.report.deployment_status import next_verdict
 from mesh.controller.report.snapshots import build_routes, build_snapshots
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.routing.link_pool import CallingReplica
 from mesh.routing.snapshot import DeploymentKey, read_snapshot
 from mesh.settings import settings

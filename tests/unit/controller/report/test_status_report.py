@@ -8,7 +8,7 @@ from mesh.controller.plan.cluster_picture import Death, Failures, GatewaySlot, O
 from mesh.controller.report.status_judge import StatusJudge
 from mesh.controller.report.status_report import build_status
 from mesh.controller.scaling.scaling_rule import Load
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, application, desired, desired_of, gateway, observed, picture, replica

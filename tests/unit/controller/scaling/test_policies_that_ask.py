@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import mesh
-from mesh.options.autoscaling_policy import read_context
+from mesh.options.deployments.autoscaling_policy import read_context
 from mesh.v1 import control_pb2
 from tests.documents import ROOT, blocks_of
 

@@ -7,7 +7,7 @@ import pytest
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.scaling.scaling_memory import Autoscaler
 from mesh.controller.scaling.scaling_rule import Load
-from mesh.options.autoscaling_options import AutoscalingConfig
+from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, application, desired_of, replica
 
