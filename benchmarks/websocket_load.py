@@ -28,7 +28,7 @@ def run_websockets(address: str, path: str, sockets: int, messages: int) -> Lap:
 
 
 class EchoSocket(asyncio.Protocol):
-    """One WebSocket. Raises in its future what is no answer."""
+    """One WebSocket. Raises in its future what is not an answer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -50,7 +50,7 @@ def measure_raw_connections() -> Iterator[Figure]:
 
 
 def measure_links(count: int = LINKS) -> Iterator[Figure]:
-    """One process with `count` replicas, one that calls them; the first link to each process is no part of the sum."""
+    """One process with `count` replicas, one that calls them. The first link to each process is not in the sum."""
     with ExitStack() as stack:
         replica = stack.enter_context(peer(*DATA_PLANE, "replica", "--replicas", str(count + 1)))
         caller = stack.enter_context(peer(*DATA_PLANE, "caller", replica.line.partition(",")[0]))

@@ -47,7 +47,7 @@ MESSAGE_MAX_BYTES = 2**31 - 1
 """gRPC's own limit. It applies where the options set none, so that the gateway accepts all that links can carry."""
 
 _FRAME_MAX_BYTES = 1024 * 1024
-"""Of DATA, which is passed on as it arrives; so a large message costs fewer frames."""
+"""Size of DATA frames, which are passed on as they arrive: larger frames cost less per byte."""
 
 _CALL_TYPES: dict[tuple[bool, bool], type[GrpcCall]] = {
     (False, False): UnaryUnaryCall,
@@ -88,7 +88,7 @@ class GatewayListener:
             connections_max=settings().gateway.connections_max,
         )
         self.cors = CorsGate(None, lambda head: self.methods.has(head.path), self._open)
-        self._server = HttpServer(self._accept, self.cors.open, limits)
+        self.server = HttpServer(self._accept, self.cors.open, limits)
         self._phase = ListenerPhase.WAITING
         self.methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)
         """Those of all applications, for dialects too."""
@@ -104,34 +104,34 @@ class GatewayListener:
 
     @property
     def connections(self) -> int:
-        return self._server.connections
+        return self.server.connections
 
     def client_connections(self) -> Iterator[ShownConnection]:
         """All that are open, on every port."""
-        return self._server.client_connections()
+        return self.server.client_connections()
 
     @property
     def http1_connections(self) -> int:
-        return self._server.http1_connections
+        return self.server.http1_connections
 
     @property
     def exchanges(self) -> int:
-        """Requests in progress that are none of gRPC."""
-        return self._server.in_flight.count
+        """Requests in progress that are not gRPC."""
+        return self.server.in_flight.count
 
     @property
     def sockets(self) -> SocketServer[Any]:
         """The ports, with the sockets that listen on each."""
-        return self._server.sockets
+        return self.server.sockets
 
     @property
     def is_listening(self) -> bool:
         """Whether every port that was opened is open."""
-        return self._server.is_listening
+        return self.server.is_listening
 
     @property
     def buffered_bytes(self) -> int:
-        """Of messages that are not complete, wait for credit, or wait for their client."""
+        """Bytes of messages that are not complete, wait for credit, or wait for their client."""
         return self._budget.used_bytes
 
     def __repr__(self) -> str:
@@ -158,10 +158,10 @@ class GatewayListener:
         self.methods.message_max_bytes = min(
             message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes
         )
-        return await self._server.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
+        return await self.server.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
 
     def add_dialects(self, *dialects: Dialect) -> None:
-        """For requests that are none of gRPC; they are asked in the order in which they were added."""
+        """For requests that are not gRPC; they are asked in the order in which they were added."""
         self._dialects.add(*dialects)
 
     def set_routes(self, routes: Routes) -> None:
@@ -174,22 +174,22 @@ class GatewayListener:
         self.methods.set_routes(routes)
 
     def announce_drain(self) -> None:
-        """Say in the phase that this gateway is to end. It still serves all calls."""
+        """Enter the phase DRAINING, which health checks report. The gateway still serves all calls."""
         self._change_phase(ListenerEvent.DRAIN, f"{self._metrics.in_flight.count} calls in progress")
-        self._server.announce_drain()
+        self.server.announce_drain()
 
     def drain(self) -> None:
         """Close the ports, and ask clients to open new calls elsewhere. Those that are on their way are served."""
-        self._server.drain()
+        self.server.drain()
 
     async def idle(self) -> None:
         """Wait until no call and no exchange is in progress."""
         await self._metrics.in_flight.idle()
-        await self._server.in_flight.idle()
+        await self.server.in_flight.idle()
 
     async def stop(self, grace_s: float) -> None:
         """Drain, and end the calls that are still in progress after `grace_s`."""
-        await self._server.stop(grace_s)
+        await self.server.stop(grace_s)
 
     def _open(self, exchange: Exchange) -> ExchangeReceiver | None:
         if self.guard is None:

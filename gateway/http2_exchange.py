@@ -1,4 +1,4 @@
-"""`Http2Exchange`: one request that is none of gRPC, on a stream of HTTP/2."""
+"""`Http2Exchange`: one request that is not gRPC, on a stream of HTTP/2."""
 
 from __future__ import annotations
 

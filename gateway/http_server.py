@@ -36,7 +36,7 @@ _REFUSED_MAX = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
-    """Of all ports of a gateway together."""
+    """The limits of all ports of a gateway together."""
 
     http2: Limits
     http1: Http1Limits
@@ -59,7 +59,7 @@ class HttpServer:
         `open_exchange` gives any other request its receiver; None if it has been answered.
         """
         self._open_exchange = open_exchange
-        self._limits = limits
+        self.limits = limits
         self.in_flight = InFlight()
         """Exchanges in progress. Calls of gRPC are not among them."""
         self._is_leaving = False
@@ -141,7 +141,7 @@ class HttpServer:
 
     def on_new(self, connection: NewConnection) -> None:
         self.sockets.connections.add(connection)
-        if self.sockets.phase is ServerPhase.STOPPED or self.connections > self._limits.connections_max + _REFUSED_MAX:
+        if self.sockets.phase is ServerPhase.STOPPED or self.connections > self.limits.connections_max + _REFUSED_MAX:
             connection.abort("the server has stopped, or has too many connections")
 
     def on_known(self, connection: NewConnection, data: bytes, *, is_http2: bool) -> None:
@@ -156,12 +156,12 @@ class HttpServer:
         self._on_lost(connection)
 
     def _hand_over(self, known: Http1Connection | Http2Transport, socket: asyncio.Transport) -> None:
-        is_refused = self.connections > self._limits.connections_max
+        is_refused = self.connections > self.limits.connections_max
         socket.set_protocol(known)
         known.connection_made(socket)
         self.sockets.connections.add(known)
         if is_refused:
-            text = f"This server has {self._limits.connections_max} connections, its limit."
+            text = f"This server has {self.limits.connections_max} connections, its limit."
             if isinstance(known, Http1Connection):
                 known.refuse(503, text)
             else:

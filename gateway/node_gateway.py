@@ -44,7 +44,7 @@ CONTROLLER_CONNECTED = Family(
 )
 CONNECTIONS = Family("mesh_gateway_grpc_connections", GAUGE, "Client connections of HTTP/2, gRPC or not.")
 HTTP1_CONNECTIONS = Family("mesh_gateway_http1_connections", GAUGE, "Client connections of HTTP/1.1.")
-EXCHANGES = Family("mesh_gateway_http_ongoing_exchanges", GAUGE, "Requests in progress that are none of gRPC.")
+EXCHANGES = Family("mesh_gateway_http_ongoing_exchanges", GAUGE, "Requests in progress that are not gRPC.")
 BUFFERED = Family(
     "mesh_gateway_grpc_buffered_bytes",
     GAUGE,
@@ -88,34 +88,34 @@ class NodeGateway:
         self._spec = spec
         self._process = process
         self._routes: Routes = NO_ROUTES
-        self._health = Health()
-        self._metrics = GrpcMetrics()
-        self._node_metrics = NodeMetrics(lambda: process.peers, lambda: self._metrics.applications)
+        self.health = Health()
+        self.metrics = GrpcMetrics()
+        self._node_metrics = NodeMetrics(lambda: process.peers, lambda: self.metrics.applications)
         built_in = self._built_in_services()
-        self._listener = GatewayListener(
+        self.listener = GatewayListener(
             process.use,
-            self._metrics,
+            self.metrics,
             built_in,
             timeout_s=options.request_timeout_s if options.HasField("request_timeout_s") else None,
             policy=_upkeep_policy(options),
             http1=_http1_limits(options),
         )
-        self._listener.methods.policies = read_policies(options)
-        self._typed = TypedEntry(self._listener.methods, built_in)
+        self.listener.methods.policies = read_policies(options)
+        self._typed = TypedEntry(self.listener.methods, built_in)
         self._web = WebEntry(process.use, options)
-        self._listener.add_dialects(
+        self.listener.add_dialects(
             self._typed.docs,
             OperatorsDialect(self._operations()),
             *self._typed.dialects,
             *self._web.dialects,
         )
-        self._listener.cors.policy = _cors_policy(options)
-        self._listener.cors.calls_method = self._typed.calls_method
+        self.listener.cors.policy = _cors_policy(options)
+        self.listener.cors.calls_method = self._typed.calls_method
         self._security = Security(options)
-        self._ports = GatewayPorts(spec, node_ip, self._listener)
+        self.ports = GatewayPorts(spec, node_ip, self.listener)
 
     def __repr__(self) -> str:
-        return f"<NodeGateway {self._spec.gateway_id} {self._listener.phase.name} node={self._spec.node_id}>"
+        return f"<NodeGateway {self._spec.gateway_id} {self.listener.phase.name} node={self._spec.node_id}>"
 
     async def start(self) -> control_pb2.GatewayReady:
         """Open the ports. Raises OSError with the name of a port that is taken; then no port stays open.
@@ -125,11 +125,11 @@ class NodeGateway:
         spec = self._spec
         try:
             await self._security.load()
-            self._listener.guard = self._security.guard(self._metrics.in_flight)
+            self.listener.guard = self._security.guard(self.metrics.in_flight)
             if spec.takes_over:
                 # Clients of the gateway that it replaces must not be refused. The controller ends a start that hangs.
                 await self._routed()
-            addresses = await self._ports.open(self._security)
+            addresses = await self.ports.open(self._security)
         except (OSError, ValueError, ImportError, TypeError):
             await self.close()
             raise
@@ -150,7 +150,7 @@ class NodeGateway:
 
     def offer_ports(self) -> str:
         """Where a gateway that is to replace this one gets its listening sockets."""
-        return self._ports.offer()
+        return self.ports.offer()
 
     async def drain(self) -> None:
         """Report NOT_SERVING, serve on while balancers notice, then let clients go elsewhere and close the ports.
@@ -158,33 +158,33 @@ class NodeGateway:
         No call of a connected client fails: until its connection has told it to open new calls elsewhere, they are
         served here, and calls in progress end. Where another gateway serves on the same ports, nothing is reported.
         """
-        if not self._ports.is_replaced:
-            self._health.set_not_serving()
-        self._listener.announce_drain()
-        self._ports.leave()
+        if not self.ports.is_replaced:
+            self.health.set_not_serving()
+        self.listener.announce_drain()
+        self.ports.leave()
         await asyncio.sleep(settings().gateway.lame_duck_s)
-        self._listener.drain()
+        self.listener.drain()
         self._typed.drain()
         self._web.drain()
         timeout_s = settings().gateway.drain_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                await self._listener.idle()
+                await self.listener.idle()
         except TimeoutError:
             logger.warning(
                 "%r: ending %d calls and %d HTTP requests that are in progress %g s after the drain began",
                 self,
-                self._metrics.in_flight.count,
-                self._listener.exchanges,
+                self.metrics.in_flight.count,
+                self.listener.exchanges,
                 timeout_s,
             )
         await self.close()
 
     async def close(self) -> None:
         """Close the ports. Calls in progress end after a short grace period."""
-        self._health.close()
-        self._ports.close()
-        await self._listener.stop(settings().gateway.stop_grace_s)
+        self.health.close()
+        self.ports.close()
+        await self.listener.stop(settings().gateway.stop_grace_s)
         await self._node_metrics.close()
         await self._security.close()
         telemetry.unregister(self._collect)
@@ -192,14 +192,14 @@ class NodeGateway:
 
     async def check_health(self) -> None:
         """Raises MeshException when a port is closed. Callers need a timeout for an I/O loop that hangs."""
-        if not self._listener.is_listening and self._listener.phase is not ListenerPhase.DRAINING:
+        if not self.listener.is_listening and self.listener.phase is not ListenerPhase.DRAINING:
             raise MeshException("A port of the gateway is closed.")
 
     def why_unhealthy(self) -> str:
         """Why clients should use another gateway; empty when this one serves."""
-        match self._listener.phase:
+        match self.listener.phase:
             case ListenerPhase.DRAINING:
-                return "" if self._ports.is_replaced else "This node is being drained."
+                return "" if self.ports.is_replaced else "This node is being drained."
             case ListenerPhase.WAITING:
                 return "Route table is not populated yet."
         called = [each for each in self._routes.applications.values() if each.methods or each.serves_web]
@@ -208,13 +208,13 @@ class NodeGateway:
         return ""
 
     def _collect(self) -> Iterator[tuple[Family, list[Sample]]]:
-        yield from self._metrics.collect()
+        yield from self.metrics.collect()
         yield from self._web.collect()
         yield CONTROLLER_CONNECTED, [Sample((), float(self._process.has_controller))]
-        yield CONNECTIONS, [Sample((), self._listener.connections - self._listener.http1_connections)]
-        yield HTTP1_CONNECTIONS, [Sample((), self._listener.http1_connections)]
-        yield EXCHANGES, [Sample((), self._listener.exchanges)]
-        yield BUFFERED, [Sample((), self._listener.buffered_bytes)]
+        yield CONNECTIONS, [Sample((), self.listener.connections - self.listener.http1_connections)]
+        yield HTTP1_CONNECTIONS, [Sample((), self.listener.http1_connections)]
+        yield EXCHANGES, [Sample((), self.listener.exchanges)]
+        yield BUFFERED, [Sample((), self.listener.buffered_bytes)]
         yield from self._security.collect()
 
     async def _routed(self) -> None:
@@ -230,16 +230,16 @@ class NodeGateway:
 
     def _take_routes(self, table: control_pb2.RouteTable) -> None:
         self._routes = routes = read_routes(table, self._routes)
-        self._listener.set_routes(routes)
+        self.listener.set_routes(routes)
         self._typed.set_routes(routes)
-        self._metrics.set_applications(routes.applications)
-        self._web.set_routes(routes, self._metrics.applications)
+        self.metrics.set_applications(routes.applications)
+        self._web.set_routes(routes, self.metrics.applications)
         self._show_health()
 
     def _show_health(self) -> None:
-        if self._listener.phase is ListenerPhase.SERVING:
+        if self.listener.phase is ListenerPhase.SERVING:
             states = named_states(self._routes, self._can_serve)
-            self._health.set_serving(states | dict.fromkeys((each.full_name for each in PUBLIC_SERVICES), True))
+            self.health.set_serving(states | dict.fromkeys((each.full_name for each in PUBLIC_SERVICES), True))
 
     def _can_serve(self, application: RoutedApplication) -> bool:
         return self._process.use(application.ingress, self._routes).can_serve
@@ -248,7 +248,7 @@ class NodeGateway:
         reflection = Reflection(lambda: self._routes)
         serve_api = ServeApi(self.why_unhealthy, lambda: self._routes.applications)
         with_reflection = not self._spec.options.HasField("has_reflection") or self._spec.options.has_reflection
-        handlers = [self._health.handler(), serve_api.handler(), *(reflection.handlers() if with_reflection else ())]
+        handlers = [self.health.handler(), serve_api.handler(), *(reflection.handlers() if with_reflection else ())]
         return BuiltInServices(handlers)
 
     def _operations(self) -> Operations:
@@ -258,7 +258,7 @@ class NodeGateway:
                 each.route_prefix: each.name for each in self._routes.applications.values() if each.route_prefix
             },
             scrape=self._node_metrics.scrape,
-            connections=lambda: connections_page(self._listener.client_connections, self._spec.gateway_id),
+            connections=lambda: connections_page(self.listener.client_connections, self._spec.gateway_id),
         )
 
 

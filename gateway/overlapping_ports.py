@@ -37,7 +37,7 @@ class Division:
     """The sockets of a gateway, as a successor gets them."""
 
     whole: Mapping[str, Sequence[Descriptor]]
-    """Of the ports that it asks for, by name."""
+    """The sockets of ports that it asks for, by name."""
     covered: Mapping[str, Sequence[Descriptor]]
     """By the name of a port with another host and the number of one of ours: those that it listens on as well."""
     overlapping: Sequence[Descriptor]
@@ -98,7 +98,7 @@ def listen_beside(host: str, number: int, covered: Sequence[socket.socket]) -> l
 
 
 def _addresses(host: str, number: int) -> dict[tuple[int, tuple[str, int]], None]:
-    """Of every family that the host has."""
+    """The addresses of every family that the host has."""
     known = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return dict.fromkeys((family, (str(address[0]), number)) for family, _, _, _, address in known)
 

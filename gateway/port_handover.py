@@ -21,10 +21,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from typing import Any
 
 from gateway.overlapping_ports import Descriptor, divided, shared_numbers
+from mesh.settings import settings
 
 logger = logging.getLogger("mesh.gateway")
 
-_TIMEOUT_S = 5.0
 _MESSAGE_MAX_BYTES = 4096
 _SOCKETS_MAX = 32
 _BACKLOG = 8
@@ -51,7 +51,7 @@ class PortOffer:
     def open(self) -> str:
         """Where a successor may ask. The same address again when it is open."""
         if self._listener is None:
-            # An abstract name: there is no file to remove. Names are no secrets, so the peer's user is checked.
+            # An abstract name: there is no file to remove. Names are not secrets, so the peer's user is checked.
             self._address = f"mesh-gateway-{secrets.token_hex(16)}"
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._listener.bind(f"\0{self._address}")
@@ -91,7 +91,7 @@ class PortOffer:
         taken: frozenset[str] = frozenset()
         try:
             connection.setblocking(False)
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(settings().gateway.handover_timeout_s):
                 wanted = set(map(str, json.loads(await loop.sock_recv(connection, _MESSAGE_MAX_BYTES))))
             ports = self._sockets()
             division = divided(ports, wanted)
@@ -143,7 +143,7 @@ def take_ports(address: str, wanted: Set[str]) -> TakenPorts:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     opened: list[socket.socket] = []
     try:
-        connection.settimeout(_TIMEOUT_S)
+        connection.settimeout(settings().gateway.handover_timeout_s)
         connection.connect(f"\0{address}")
         if not is_of_this_user(connection):
             raise OSError("a process of another user answers")

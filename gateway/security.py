@@ -26,7 +26,7 @@ from mesh.wire.telemetry import COUNTER, GAUGE, Family, Sample
 AUTHENTICATIONS = Family(
     "mesh_gateway_authentications_total",
     COUNTER,
-    "Decisions who calls: identified, open (the path needs no identity), refused, failed.",
+    "Authentications of requests: identified, open (the path needs no identity), refused, failed.",
     label_names=("result",),
 )
 LIMITED = Family("mesh_gateway_limited_total", COUNTER, "Calls above a limit of their caller or method.")

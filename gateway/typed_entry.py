@@ -1,4 +1,4 @@
-"""`TypedEntry`: the typed methods of a gateway in the dialects of HTTP that are no gRPC, and their description."""
+"""`TypedEntry`: the typed methods of a gateway in the dialects of HTTP other than gRPC, and their description."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def run_many(
 
 @with_keyword_advice
 def delete(name: str, _blocking: bool = True) -> None:
-    """Delete an application and wait until its replicas are gone. An unknown name is no error.
+    """Delete an application and wait until its replicas are gone. An unknown name is not an error.
 
     If a local test of this process has the name, that one ends, and the mesh is not asked.
 

@@ -53,7 +53,7 @@ class BuildRules:
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
     """Inherited by every deployment, whose own values override it."""
     logging_config: LoggingConfig | None = None
-    """Of deployments that have none."""
+    """The logs of deployments that have no `logging_config` of their own."""
     autoscaling_policy: AutoscalingPolicy | None = None
     """Decides about all deployments that autoscale and have no policy of their own."""
 
@@ -139,7 +139,7 @@ def deployments_of(application: Application) -> dict[str, Deployment]:
 
 
 def checked_name(name: object) -> str:
-    """Raises MeshException for what is no name of an application."""
+    """Raises MeshException for what is not a name of an application."""
     if not isinstance(name, str) or not name:
         advice = "leave it out, or give it one" if name is None else "put it into quotes"
         got = "" if isinstance(name, str) else f", got {name!r}: {advice}"

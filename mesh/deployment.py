@@ -276,7 +276,7 @@ def deployment(
 
 
 def instead_of(target: object) -> str:
-    """What to write instead of running something that is no application, with a space in front."""
+    """What to write instead of running something that is not an application, with a space in front."""
     match target:
         case Deployment():
             return f" Write mesh.run({target.name}.bind(...))."

@@ -254,7 +254,7 @@ class GrpcStatusError(MeshException):
         """A status with details: messages of google.rpc.error_details_pb2 such as BadRequest, or any others.
 
         They reach callers and clients as `google.rpc.Status`, also through other deployments. Raises TypeError for what
-        is no message, and ValueError for more than clients take, about 7 KiB.
+        is not a message, and ValueError for more than clients take, about 7 KiB.
         """
         limit = settings().payload.error_details_max_chars
         if len(message) > limit:

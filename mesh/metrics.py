@@ -261,7 +261,7 @@ def _collect() -> list[tuple[Family, list[Sample]]]:
 
 
 def _local_tags() -> tuple[str, ...]:
-    """Of the replica that runs this code, if it is one of several in this process; else empty."""
+    """Tags that name the replica that runs this code, if it is one of several in this process; else empty."""
     replica = local_replica()
     return () if replica is None else _tags_of(replica)
 

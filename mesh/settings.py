@@ -87,7 +87,7 @@ def _warn_of_misspelt(known: Iterable[str]) -> None:
     for name in sorted(os.environ.keys() - variables):
         close = difflib.get_close_matches(name, variables, n=1, cutoff=0.85) if name.startswith("MESH_") else []
         if close:
-            logger.warning("%s is no setting and has no effect. Did you mean %s?", name, close[0])
+            logger.warning("%s is not a setting and has no effect. Did you mean %s?", name, close[0])
 
 
 def _given(kind: Any) -> Iterator[tuple[str, object]]:

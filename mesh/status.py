@@ -109,7 +109,7 @@ class ReplicaOverview:
 
     state: ReplicaState
     version: str = ""
-    """Of the deployment's code and options."""
+    """Version of the deployment's code and options."""
     age_s: float = 0.0
     """Since the controller began to start it."""
     node_id: str = ""
@@ -131,7 +131,7 @@ class DeathOverview:
     """Since its process ended."""
     reason: str
     version: str = ""
-    """Of the deployment's code and options."""
+    """Version of the deployment's code and options."""
     node_id: str = ""
     """As Ray names it, in hexadecimal; empty if it was not placed."""
 

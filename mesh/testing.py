@@ -213,5 +213,5 @@ class _LocalLink:
 
 @cache
 def _user_loop() -> UserLoop:
-    """Of all fake handles of this process."""
+    """The user loop of all fake handles of this process."""
     return UserLoop(is_isolated=True, threads_max=_THREADS_MAX, name="mesh-fake-handles")

@@ -163,7 +163,7 @@ def rooms_table() -> str:
 
 
 def _parts_of(room: str) -> list[str]:
-    """The packages directly below that are no rooms of their own: what holds for the room holds for them."""
+    """The packages directly below that are not rooms of their own: what holds for the room holds for them."""
     packages = sorted(path.parent for path in (ROOT / room.replace(".", "/")).glob("*/__init__.py"))
     names = [f"{room}.{package.name}" for package in packages]
     return [name for name in names if name not in ROOMS and name != "mesh.v1"]

@@ -12,8 +12,8 @@ HEADING = "    # ---- "
 def methods_too_low(source: Source, owner: ast.ClassDef) -> Iterator[Function]:
     """Methods that stand below others which they should stand above, section by section.
 
-    A section begins with a comment `# ---- Name ---` or behind a statement that is no method. Factories may stand above
-    the constructor.
+    A section begins with a comment `# ---- Name ---` or behind a statement that is not a method. Factories may stand
+    above the constructor.
     """
     for section in _sections(source, owner):
         lead = next((at for at, each in enumerate(section) if not _is_factory(each)), len(section))

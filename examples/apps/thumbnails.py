@@ -21,7 +21,7 @@ class Decoder:
     def decode(self, data: bytes) -> Image:
         image = np.load(io.BytesIO(data), allow_pickle=False)
         if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"This is no image of height × width × 3: {image.shape}.")
+            raise ValueError(f"This is not an image of height × width × 3: {image.shape}.")
         decoded: Image = image.astype(np.float32) / 255
         return decoded
 

@@ -60,7 +60,7 @@ class Authenticator:
         self._user_check = user_check
         self._open_paths = open_paths
         self.counts = {"identified": 0, "open": 0, "refused": 0, "failed": 0}
-        """Of decisions, by result."""
+        """The number of decisions, by result."""
         self._has_logged = False
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Stands before the HTTP requests of a gateway, whatever their dialect: who sends them?
+"""Authentication of the HTTP requests of a gateway, before any dialect sees them.
 
 A ready-made check answers at once, and the dialect opens the exchange as it would without a guard. While the user's
 function decides, `AwaitingCaller` receives the exchange and gives no room for more of the body than was there before;
@@ -93,7 +93,7 @@ class AwaitingCaller:
         self._received: list[bytes] = []
         """Its room is not given back: of one exchange it is bounded by what a client may send in advance."""
         self._held_bytes = 0
-        """Of that, as counted in what the gateway buffers."""
+        """Bytes of what was received, as counted in what the gateway buffers."""
         self._is_complete = False
 
     def on_body(self, data: bytes) -> None:

@@ -124,7 +124,7 @@ def _read_keys(jwt: ModuleType, path: str) -> dict[str | None, Any]:
     try:
         keys = jwt.PyJWKSet.from_dict(json.loads(text)).keys
     except (jwt.PyJWTError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {path} is no JSON Web Key Set with a key that can be used.") from error
+        raise ValueError(f"{where}: {path} is not a JSON Web Key Set with a key that can be used.") from error
     found: dict[str | None, Any] = {key.key_id: key for key in keys}
     if len(keys) == 1:
         found[None] = keys[0]

@@ -30,7 +30,7 @@ class Meter:
         self.limit = limit
         self.in_progress = 0
         self.is_forgotten = False
-        """Its table has made room for others: who holds this meter has to ask the table again."""
+        """The table has dropped this meter to make room: its holder has to ask the table again."""
         self._level = limit.burst
         self._filled_at_s = now_s
 

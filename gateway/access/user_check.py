@@ -72,7 +72,7 @@ class UserCheck:
         self._running = 0
         """Checks whose function has not ended, whether their answer is still wanted or not."""
         self._tasks: set[asyncio.Task[Identity | Refusal]] = set()
-        """Of the thread's loop, which itself does not keep them alive."""
+        """Tasks of the thread's loop, which itself does not keep them alive."""
         self._is_closed = False
         self._flood_limit = FloodLimit(_LOGGED_MAX, _LOGGED_PER_S)
         self._thread = threading.Thread(target=self._serve, name="mesh-authentication", daemon=True)

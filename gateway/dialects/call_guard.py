@@ -1,4 +1,4 @@
-"""`CallGuard`: stands before the calls of a gateway. Who calls, and is one more call of it allowed now?
+"""`CallGuard`: finds out which client makes a call, and whether that client may make one more now.
 
 Ready-made checks answer at once, and the call goes on as it would without a guard. While the user's function decides,
 `AwaitingIdentity` receives the stream: it keeps what the client sends, within the stream's window and the gateway's
@@ -40,7 +40,7 @@ class CallGuard:
         self.methods = CallerMethods(limits)
 
     def open(self, exchange: Exchange, open_exchange: Open) -> ExchangeReceiver | None:
-        """The same for a request that is none of gRPC: its dialect opens it now or when it is known who sends it."""
+        """The same for a request that is not gRPC: its dialect opens it now, or once the client is identified."""
 
         def open_as(identity: Identity | None) -> ExchangeReceiver | None:
             exchange.caller = KnownCaller(

@@ -85,7 +85,7 @@ class GrpcCall:
         self._refused_with = 0
         """Status with which the gateway itself ended the client's call while the mesh still had it."""
         self._held_bytes = 0
-        """Of request messages, as counted in what the gateway buffers."""
+        """Bytes of request messages, as counted in what the gateway buffers."""
         self._written = 0
         """Credit of response messages that were sent and not granted again yet; only of streamed responses."""
         self._started_at_s = monotonic()

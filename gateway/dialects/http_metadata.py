@@ -1,6 +1,6 @@
-"""The metadata of calls in the header fields of HTTP, both ways, for the dialects that are no gRPC. Pure.
+"""The metadata of calls in the header fields of HTTP, both ways, for the dialects other than gRPC. Pure.
 
-What is about HTTP itself is no metadata of a call, and neither are the fields of the dialect's own protocol. All other
+What is about HTTP itself is not metadata of a call, and neither are the fields of the dialect's own protocol. All other
 fields are, as servers of gRPC-Web and Connect see them.
 """
 

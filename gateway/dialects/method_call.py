@@ -149,7 +149,7 @@ class MethodCall:
         self._refused_with = 0
         """Status with which the gateway itself ended the client's call while the mesh still had it."""
         self._held_bytes = 0
-        """Of the request, as counted in what the gateway buffers."""
+        """Bytes of the request, as counted in what the gateway buffers."""
         self._written = 0
         """Credit of response messages that were sent and not granted again yet."""
         self._upload = _Upload.WAITING

@@ -36,9 +36,9 @@ class ServedMethods:
         self._found: dict[tuple[str | None, str], ServedMethod] = {}
         self.metrics = metrics
         self.message_max_bytes = 0
-        """Of a request message. Set before the first call."""
+        """Size of a request message. Set before the first call."""
         self.policies = NO_POLICIES
-        """Of methods that are unary and idempotent. Set before the first call."""
+        """Retries and second copies of unary, idempotent methods. Set before the first call."""
 
     @property
     def applications(self) -> int:

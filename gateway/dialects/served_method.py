@@ -61,26 +61,26 @@ class ServedMethod:
     timeout_s: float | None
     """The gateway's own limit on the duration of a call; the client's deadline may be earlier."""
     message_max_bytes: int
-    """Of a request message."""
+    """Size of a request message."""
     is_idempotent: bool
     """Its calls may be sent again where they may have run."""
     policies: CallPolicies
     """What the gateway does for its calls on its own; nothing unless it is unary and idempotent."""
     descriptors: Descriptors
-    """Of its application, for dialects that translate messages."""
+    """Descriptors of the application, for dialects that translate messages."""
     identity: Identity | None = None
     """Whose calls these are, where the gateway asks."""
     model_id_fields: tuple[int, ...] = ()
-    """Of its request message, if they name the multiplexed model; only methods that are unary have any."""
+    """Fields of the request message that name the multiplexed model; only unary methods have any."""
 
     @property
     def json_max_bytes(self) -> int:
-        """Of a request message as JSON."""
+        """Size of a request message as JSON."""
         return min(self.message_max_bytes, settings().gateway.json_max_bytes)
 
     @property
     def decompressed_max_bytes(self) -> int:
-        """Of a request message that was compressed: it is decompressed on the I/O loop."""
+        """Size of a compressed request message once decompressed, which happens on the I/O loop."""
         return min(self.message_max_bytes, settings().gateway.decompressed_max_bytes)
 
     def name_model(self, context: RequestContext, request: bytes | memoryview) -> None:
@@ -90,7 +90,7 @@ class ServedMethod:
 
     @property
     def not_a_message(self) -> str:
-        """The error text of a call whose result is no message."""
+        """The error text of a call whose result is not a message."""
         return f"{self.full_name} returned something that is not its serialised response message."
 
     def deadline_at_s(self, remaining_s: float | None) -> float | None:

@@ -35,9 +35,9 @@ class WebDownload:
     def __init__(self, status: int, pattern: str, left_bytes: int | None, has_body: bool) -> None:
         self.status = status
         self.pattern = pattern
-        """Of the application's route."""
+        """The pattern of the application's route."""
         self.left_bytes = left_bytes
-        """Of the content-length that the application has said; None: it has said none."""
+        """Bytes that the application's content-length still announces; None: it has given none."""
         self.has_body = has_body
         self.written = 0
         """Credit of pieces that were sent and not granted again yet."""

@@ -95,7 +95,7 @@ class WebTarget:
         return traffic.canary_track if any(traffic.matches(traffic.header, value) for value in values) else ""
 
     def context_of(self, head: HttpHead, headers: MeshHeaders, model_id: str) -> RequestContext:
-        """Of a request with that head; `model_id` empty: any."""
+        """The context of a request with that head; `model_id` empty: any."""
         return RequestContext(
             headers.request_id or new_request_id(),
             self.route_prefix,
@@ -227,7 +227,7 @@ class WebTargets:
 
 
 def body_max_bytes() -> int:
-    """Of one request."""
+    """Size of the body of one request."""
     return settings().gateway.http_body_max_bytes
 
 

@@ -64,7 +64,7 @@ class AnswerHead(NamedTuple):
     data: bytes
     framing: Framing
     length: int = 0
-    """Of the body, where it is SIZED."""
+    """Length of the body, where it is SIZED."""
     keeps_alive: bool = True
 
 
@@ -122,7 +122,7 @@ class _Lines:
 
     data: bytes
     length: int | None
-    """Of content-length, which is not among them."""
+    """Value of content-length, which is not among the fields."""
     closes: bool
     """The fields say that the connection closes."""
     has_date: bool

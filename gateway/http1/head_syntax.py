@@ -53,10 +53,10 @@ class FieldLines:
     """Those for dialects."""
     host: bytes | None
     length: int | None
-    """Of the body, from content-length."""
+    """Length of the body, from content-length."""
     is_chunked: bool
     options: frozenset[bytes]
-    """Of the connection, in lower case."""
+    """The options of the field `connection`, in lower case."""
     expects_continue: bool
     """The client waits for "100 Continue" before it sends the body."""
     takes_trailers: bool
@@ -163,7 +163,7 @@ def read_fields(block: bytes, limits: Http1Limits) -> Fields:
 
 
 def check_lengths(line_bytes: int, all_bytes: int, limits: Http1Limits) -> None:
-    """Of the request line and of the whole head. Raises Http1Error."""
+    """Check the lengths of the request line and of the whole head. Raises Http1Error."""
     # The line has a method and a version besides the target.
     if line_bytes > limits.target_max_bytes + _METHOD_MAX_CHARS + 16:
         raise Http1Error(414, f"The target has more than {limits.target_max_bytes} bytes.")
@@ -191,7 +191,7 @@ def _body_framing(grouped: dict[bytes, list[bytes]]) -> tuple[bool, int | None]:
 
 
 def _other_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
-    """A target that is no path, as a path, and the host of the request (RFC 9112 §3.2)."""
+    """A target that is not a path, as a path, and the host of the request (RFC 9112 §3.2)."""
     if target == b"*" and method == b"OPTIONS":
         return target, host
     absolute = _ABSOLUTE(target)

@@ -39,7 +39,7 @@ from mesh.tls.client_certificate import read_certificate
 logger = logging.getLogger("mesh.gateway")
 
 _STEPS_PER_TURN = 16
-"""Of one connection, so that one which sends faster than we read does not keep the loop for itself."""
+"""Steps per turn of the loop and connection, so that a fast sender does not keep the loop for itself."""
 _LARGE_READ_BYTES = 64 * 1024
 """Behind one the loop has its turn: uvloop goes on reading a socket while there is more, and it may be tiny chunks."""
 _AGE_JITTER = 0.1
@@ -349,7 +349,7 @@ class Http1Connection(asyncio.Protocol):
 
 
 def _has_left(socket: ClientSocket, exchange: Http1Exchange | None) -> bool:
-    """Of a WebSocket all counts that its client has sent: a ping, which it does not answer, shows that it has left."""
+    """Whether the client has left. On a WebSocket an unanswered ping shows that too."""
     return socket.has_left_unread(may_half_close=exchange is not None and exchange.is_tunnel)
 
 

@@ -71,13 +71,13 @@ class Http1Exchange:
         self.caller: Caller | None = None
         self.receiver: ExchangeReceiver = UNHEARD
         self.taken_bytes = 0
-        """Of the body, for which no room was given yet."""
+        """Bytes of the body for which no room was given yet."""
         self.has_sent_head = False
         self.has_ended = False
         self.is_tunnel = False
         self._framing = Framing.NONE
         self._left_bytes = 0
-        """Of a body with a content-length: what was not sent yet."""
+        """Bytes of a body with a content-length that were not sent yet."""
         self._keeps_alive = True
 
     def __repr__(self) -> str:

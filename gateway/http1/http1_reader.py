@@ -40,11 +40,11 @@ class Http1Reader:
         self._lines: dict[bytes, FieldLines] = {}
         self._unread = b""
         self._position = 0
-        """Of the first byte in `_unread` that was not read."""
+        """Position of the first byte in `_unread` that was not read."""
         self.body: BodyReader = _NO_BODY
-        """Of the present request, or of the last."""
+        """The body of the present request, or of the last one."""
         self.dropped_bytes = 0
-        """Of that body."""
+        """Bytes of that body that were dropped."""
 
     @property
     def unread_bytes(self) -> int:

@@ -43,7 +43,7 @@ class Http1Vitals:
     has_left: bool = False
     """The client has closed the connection, which is not read now."""
     dropped_bytes: int = 0
-    """Of a body whose rest is not wanted."""
+    """Bytes of a body whose rest is not wanted."""
 
 
 class Http1Upkeep(Enum):
@@ -92,7 +92,7 @@ class Http1Clock:
         self.requests = 0
         """How many heads were complete; the connection counts."""
         self.body_bytes = 0
-        """Of all bodies, without what is dropped; their exchanges count."""
+        """Bytes of all bodies without those that are dropped; exchanges count them."""
         self.pause_bytes = -1
         """The last place in them where the client need not go on at once; their exchanges say so."""
         self._paused_since_at_s: float | None = None

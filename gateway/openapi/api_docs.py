@@ -40,9 +40,9 @@ class ApiDocsDialect:
     def __init__(self) -> None:
         self._routes = NO_ROUTES
         self._documents: dict[str, bytes] = {}
-        """Of the current routes, by application."""
+        """Documents of the current routes, by application."""
         self._builds: dict[str, asyncio.Task[bytes]] = {}
-        """Of the documents that are being made."""
+        """Tasks that make documents."""
 
     def set_routes(self, routes: Routes) -> None:
         """Describe these."""
@@ -69,7 +69,7 @@ class ApiDocsDialect:
 
     @property
     def _names(self) -> list[str]:
-        """Of applications with methods that have descriptors."""
+        """Names of applications with methods that have descriptors."""
         return sorted(each.name for each in self._routes.applications.values() if each.methods and each.descriptors)
 
     def _open_document(self, exchange: Exchange, name: str) -> ExchangeReceiver | None:

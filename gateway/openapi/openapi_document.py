@@ -25,7 +25,7 @@ OPENAPI_VERSION = "3.1.0"
 
 _HTTP_METHODS = frozenset({"GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"})
 _QUERY_DEPTH_MAX = 3
-"""Messages in messages whose fields are listed as query parameters; deeper ones work too."""
+"""Levels of nested messages whose fields are listed as query parameters. Deeper ones work, but are not listed."""
 _JSON, _LINES, _EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
 
 

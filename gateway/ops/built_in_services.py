@@ -18,7 +18,7 @@ from gateway.requests.descriptors import Descriptors
 from mesh.v1 import health_pb2, reflection_pb2, serve_api_pb2
 
 REQUEST_MAX_BYTES = 16 * 1024
-"""Of a request to one of our own services, which strangers may send: they hold names, and are in no buffer's count."""
+"""Limit of a request to one of our own services. Strangers may send them, and no buffer counts them; names suffice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,4 +132,4 @@ def _rename_types(message: DescriptorProto, prefix: str, new_prefix: str) -> Non
 PUBLIC_DESCRIPTORS = Descriptors(
     "built-in", FileDescriptorSet(file=[service.file() for service in PUBLIC_SERVICES]).SerializeToString()
 )
-"""Of all of them."""
+"""Descriptors of all services of the gateway itself."""

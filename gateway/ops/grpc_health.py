@@ -36,7 +36,7 @@ class Health:
         self._is_serving = False
         self._is_closed = False
         self._watchers = Waiters()
-        self._watching = 0
+        self.watching = 0
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service as a handler for a grpc.aio server."""
@@ -96,19 +96,19 @@ class Health:
 
     async def Watch(self, request: Any, context: Any) -> None:
         """Every change of the status of one name, which may be unknown; ends when the server stops."""
-        if self._watching >= WATCHERS_MAX:
+        if self.watching >= WATCHERS_MAX:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"{WATCHERS_MAX} calls of Watch are open at this gateway, its limit. Ask with Check, or later.",
             )
-        self._watching += 1
+        self.watching += 1
         try:
             while not self._is_closed:
                 sent = self._watched_status(request.service)
                 await context.write(_Reply(status=sent))
                 await self._changed_from(request.service, sent)
         finally:
-            self._watching -= 1
+            self.watching -= 1
 
     async def _changed_from(self, name: str, sent: Any) -> None:
         await self._watchers.until(lambda: self._is_closed or self._watched_status(name) != sent)

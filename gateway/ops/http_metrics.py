@@ -56,7 +56,7 @@ class _Ends:
     def __init__(self, latency: HistogramCounts) -> None:
         self.count = 0
         self.latency = latency
-        """Of all statuses."""
+        """The latency of requests of all statuses."""
 
 
 class ApplicationWebStats:

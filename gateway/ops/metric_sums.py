@@ -64,7 +64,7 @@ class NodeSums:
         self._departed: dict[str, Families] = {}
         self._retained = MetricSums()
         self.clashes: dict[str, str] = {}
-        """Of the last update, see `MetricSums`."""
+        """The clashes of the last update, see `MetricSums`."""
 
     def update(self, own: Families, replies: Mapping[str, Families | None]) -> Families:
         """The node's metrics. `replies`: every living process by its id, with None for one that did not answer."""

@@ -16,7 +16,7 @@ from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Http
 from mesh.wire.io_thread import io_thread
 
 OPERATORS_PREFIX = "/-/"
-"""Of all paths of operators."""
+"""The beginning of all paths for operators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ class ServeApi:
         return serve_api_pb2.ListApplicationsResponse(application_names=sorted(self._applications()))
 
     async def Healthz(self, request: Any, context: Any) -> Any:
-        """ "success"; UNAVAILABLE with the reason without routes, without a replica, and while the gateway drains."""
+        """Answers "success", or ends UNAVAILABLE with the reason: no routes yet, no replica, or the gateway drains."""
         del request
         await self._require_health(context)
         return serve_api_pb2.HealthzResponse(message="success")

@@ -60,7 +60,7 @@ class HttpHead:
     def content_type(self) -> str:
         """The media type in lower case, without parameters; empty if there is none.
 
-        Two different fields are no type that is served: what is between us and the client may have read the other one.
+        Two different fields are no type that is served: a proxy before the gateway may have read the other one.
         """
         values = {value for name, value in self.fields if name == b"content-type"}
         return b", ".join(sorted(values)).partition(b";")[0].strip().lower().decode("latin-1")

@@ -66,7 +66,7 @@ NO_MESH_HEADERS = MeshHeaders()
 
 
 def read_mesh_headers(fields: Fields) -> MeshHeaders:
-    """Of fields with names in lower case. Where one is there twice, the first counts."""
+    """Read from fields with names in lower case. Where one is there twice, the first counts."""
     found: dict[str, str] = {}
     for name, value in fields:
         field = _FIELD_OF.get(name)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 _FIELDS_MAX = 16
-"""Fields that are looked at: serialisers write them in the order of their numbers, and those of names come first."""
+"""Fields that are searched for the id: serialisers write them by number, and names usually have low ones."""
 _ID_MAX_BYTES = 512
-"""A longer name names no model; it would only travel with each call."""
+"""A longer value is not taken for an id: it would travel with each call."""
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _PLACEHOLDER = "{}"
 
@@ -62,7 +62,7 @@ def model_id_of_path(path: str, depth: int, templates: Sequence[str]) -> str:
 
 
 def _size(message: bytes | memoryview, wire_type: int, position: int) -> tuple[int, int]:
-    """Of the value at `position`, and where it begins; negative for what is no value."""
+    """The size of the value at `position`, and where it begins; negative for what is not a value."""
     if wire_type == _LENGTH:
         return _varint(message, position)
     if wire_type == _VARINT:

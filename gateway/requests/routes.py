@@ -56,11 +56,11 @@ class RoutedApplication:
     services: tuple[str, ...] = ()
     """Full names of the services of its methods, sorted."""
     descriptors: Descriptors = NO_DESCRIPTORS
-    """Of its methods, as far as they have any."""
+    """Descriptors of its methods, as far as they have any."""
     serves_web: bool = False
     """Its ingress takes web requests."""
     docs_path: str = ""
-    """Of the documentation that its ASGI application serves, below the route prefix; empty if there is none."""
+    """Path of the documentation that its ASGI application serves, below the route prefix; empty if there is none."""
     model_id_paths: tuple[str, ...] = ()
     """Beginnings of paths below the route prefix that name the multiplexed model, where they have "{}"."""
     traffic: TrafficRule | None = None

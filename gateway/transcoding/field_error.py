@@ -15,7 +15,7 @@ class FieldError(ValueError):
         self.path = path
         """Dotted, with indexes: "order.items[2].count"; empty for the whole message."""
         self.place = ""
-        """Of the message among several, such as "line 2"."""
+        """Which one of several messages it is about, such as "line 2"."""
 
     def within(self, name: str) -> FieldError:
         """The same error, seen from the message or list that holds the field."""

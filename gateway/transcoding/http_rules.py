@@ -64,7 +64,7 @@ def field_at(message: Descriptor, path: str) -> list[FieldDescriptor]:
         if fields:
             inner = fields[-1].message_type
             if inner is None or fields[-1].is_repeated:
-                raise ValueError(f"field {path!r}: {fields[-1].name!r} is no single message")
+                raise ValueError(f"field {path!r}: {fields[-1].name!r} is not a single message")
             message = inner
         field = message.fields_by_name.get(name)
         if field is None:

@@ -17,7 +17,7 @@ class LineReader:
 
     @property
     def begun_bytes(self) -> int:
-        """Of the line that is not complete."""
+        """Bytes of the line that is not complete."""
         return len(self._begun)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:

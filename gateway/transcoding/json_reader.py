@@ -59,7 +59,7 @@ class FieldReader:
         kind = field.message_type
         is_object = kind is not None and not field.is_repeated and has_fields(kind)
         self.inner: ObjectReader | None = readers.of(kind) if kind is not None and is_object else None
-        """Of a single message that is an object in JSON."""
+        """The reader of a single message that is an object in JSON."""
         self.is_repeated: bool = field.is_repeated and not is_map
         element = _map_reader(field, readers) if is_map else readers.of_value(field)
         self.read: Reader = partial(_read_list, element, _takes_null(field)) if self.is_repeated else element
@@ -120,7 +120,7 @@ class ObjectReader:
 
     def unknown(self, key: str) -> FieldError:
         """The error for a field that the message does not have."""
-        error = f"is no field of {self._descriptor.full_name}"
+        error = f"is not a field of {self._descriptor.full_name}"
         names = [field.json_name for field in self._descriptor.fields[:_CLOSE_NAMES_MAX]]
         near = get_close_matches(key, names, n=1) if len(key) <= 100 else []
         return FieldError(error + (f"; did you mean {near[0]}?" if near else ""), key if len(key) <= 100 else key[:100])
@@ -130,7 +130,7 @@ class JsonReaders:
     """The readers of all message types of a pool."""
 
     def __init__(self, pool: DescriptorPool, *, skips_unknown: bool = False) -> None:
-        """`skips_unknown`: fields that a message does not have are no error."""
+        """`skips_unknown`: fields that a message does not have are not an error."""
         self._pool = pool
         self._readers: dict[str, ObjectReader] = {}
         self.skips_unknown = skips_unknown
@@ -204,7 +204,7 @@ def _read_list(read: Reader, takes_null: bool, tree: Json) -> list[Values]:
     try:
         for value in tree:
             if value is None and not takes_null:
-                raise FieldError("null is no element")
+                raise FieldError("null is not an element")
             values.append(read(value))
     except FieldError as error:
         raise error.within(f"[{len(values)}]") from None
@@ -226,7 +226,7 @@ def _map_reader(field: FieldDescriptor, readers: JsonReaders) -> Reader:
         for key, value in tree.items():
             try:
                 if value is None and not takes_null:
-                    raise FieldError("null is no value of a map")
+                    raise FieldError("null is not a value of a map")
                 values[read_key(key)] = build(read_value(value))
             except FieldError as error:
                 raise error.within(f"[{echoed(key)}]") from None
@@ -265,10 +265,10 @@ def _enum_reader(enum: EnumDescriptor) -> Reader:
         if type(value) is str and not value.lstrip("-").isdecimal():
             near = get_close_matches(value, list(by_name)[:_CLOSE_NAMES_MAX], n=1) if len(value) <= 100 else []
             advice = f"; did you mean {near[0]}?" if near else ""
-            raise FieldError(f"{echoed(value)} is no value of enum {enum.full_name}{advice}")
+            raise FieldError(f"{echoed(value)} is not a value of enum {enum.full_name}{advice}")
         number = read_number(value)
         if is_closed and number not in numbers:
-            raise FieldError(f"{number} is no value of enum {enum.full_name}")
+            raise FieldError(f"{number} is not a value of enum {enum.full_name}")
         return int(number)
 
     return read

@@ -29,7 +29,7 @@ class TemplateVariable:
     field_path: str
     start: int
     stop: int | None
-    """Of the segments; None: up to the end of the path."""
+    """The end of the segments; None: up to the end of the path."""
 
     @property
     def is_single(self) -> bool:

@@ -32,7 +32,7 @@ class FoundRules(Generic[T]):
     rules: tuple[tuple[PathTemplate, T], ...]
     """Equal in precedence. Empty: the path has rules, and none for this HTTP method."""
     segments: list[str]
-    """Of the path, still encoded, without the verb."""
+    """The segments of the path, still encoded, without the verb."""
     methods: frozenset[str]
     """All HTTP methods that the path has rules for."""
 

@@ -42,4 +42,4 @@ def _decoded(text: bytes) -> bytes:
     try:
         return a2b_base64(text, strict_mode=True)
     except Error as error:
-        raise MessageError(INTERNAL, f"The request is no valid base64: {error}") from None
+        raise MessageError(INTERNAL, f"The request is not valid base64: {error}") from None

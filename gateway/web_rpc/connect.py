@@ -66,10 +66,10 @@ class ConnectDialect:
         self._methods = methods
         self._json = JsonCodecs()
         self._heads = EqualHeads(_read_head)
-        """Of requests whose query says nothing."""
+        """The heads of requests without a query."""
 
     def claims(self, head: HttpHead) -> bool:
-        """Whether a request is one of Connect, or means to be one."""
+        """Whether a request is one of Connect, valid or not."""
         return is_connect(head)
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
@@ -350,6 +350,6 @@ def _is_safe(method: ServedMethod) -> bool:
 
 
 def _refuse_type(exchange: Exchange, *, streams: bool) -> None:
-    """415: the codec is none of ours, or is that of unary calls for a stream, or the other way round."""
+    """415: the content type has a codec that is not served, or that of the other kind, unary or streaming."""
     accepted = ", ".join(STREAM_TYPES if streams else UNARY_TYPES).encode()
     answer(exchange, 415, [(b"accept-post", accepted)])

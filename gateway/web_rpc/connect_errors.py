@@ -36,7 +36,7 @@ _NAMES = (
     "data_loss",
     "unauthenticated",
 )
-"""Of gRPC's codes, in their order."""
+"""The names of gRPC's codes, in their order."""
 _RESERVED_PREFIXES = ("connect-", "trailer-")
 _OF_HTTP = frozenset({"content-encoding", "accept-encoding"})
 _STANDARD_POOL: DescriptorPool = error_details_pb2.DESCRIPTOR.pool

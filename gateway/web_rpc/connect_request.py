@@ -24,7 +24,7 @@ OWN_FIELDS = frozenset(
     }
 )
 _PARAMETERS = frozenset({b"connect", b"encoding", b"message", b"base64", b"compression"})
-"""Of a GET."""
+"""The query parameters of a GET."""
 _STREAM_PREFIX = "application/connect+"
 _TIMEOUT = re.compile(rb"[0-9]{1,10}").fullmatch
 _BASE64 = re.compile(rb"[A-Za-z0-9_-]*={0,2}").fullmatch
@@ -55,7 +55,7 @@ class ConnectRequest:
     """What its client can read."""
     timeout_s: float | None = None
     message: bytes | None = None
-    """Of a GET."""
+    """The message of a GET."""
 
     @property
     def content_type(self) -> bytes:
@@ -126,11 +126,11 @@ def _read_get(head: HttpHead) -> ConnectRequest:
 def _decode_base64(text: bytes) -> bytes:
     stripped = text.rstrip(b"=")
     if not _BASE64(text):
-        raise ValueError("The message of the query is no URL-safe base64.")
+        raise ValueError("The message of the query is not URL-safe base64.")
     try:
         return urlsafe_b64decode(stripped + b"=" * (-len(stripped) % 4))
     except Base64Error:
-        raise ValueError("The message of the query is no URL-safe base64.") from None
+        raise ValueError("The message of the query is not URL-safe base64.") from None
 
 
 def _read_timeout(head: HttpHead) -> float | None:

@@ -17,7 +17,7 @@ from mesh.rpc.message_reader import INTERNAL, INVALID_ARGUMENT, MessageError
 ON_LOOP_MAX_BYTES = 64 * 1024
 """A longer message of a unary call is translated in a thread, which takes longer but holds nothing else up."""
 STREAMED_JSON_MAX_BYTES = 1024 * 1024
-"""Of one request message of a stream, which is translated on the I/O loop."""
+"""Size of one request message of a stream, which is translated on the I/O loop."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -59,7 +59,7 @@ class JsonCodec:
         # What a stranger's JSON holds is refused by the reader, else by protobuf itself.
         except (EncodeError, ValueError, TypeError) as error:
             name = self._request.DESCRIPTOR.full_name
-            raise MessageError(INVALID_ARGUMENT, f"The request is no JSON of {name}: {error}") from None
+            raise MessageError(INVALID_ARGUMENT, f"The request is not {name} as JSON: {error}") from None
 
     def encode(self, message: bytes | memoryview) -> bytes:
         parsed = self._response()

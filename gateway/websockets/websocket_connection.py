@@ -33,7 +33,7 @@ TRY_AGAIN_LATER = 1013
 _SLICE_BYTES = 64 * 1024
 _COMPRESSED_SLICE_BYTES = 4 * 1024
 _MUCH_BYTES = 1024 * 1024
-"""Of messages of one socket: what is made in one turn of the loop, and what may wait. A slice may exceed it."""
+"""Bytes of messages of one socket that are made in one turn of the loop, and that may wait. A slice may exceed it."""
 _FRAME_BYTES = 512
 """As much as this takes the time of one frame, which may be empty."""
 
@@ -51,7 +51,7 @@ class WebSocketOwner(Protocol):
         """All that was sent has left, after `is_blocked` was true."""
 
     def on_closed(self, code: int, reason: str) -> None:
-        """The client has closed, or the connection broke: no message comes behind those that wait. Exactly once."""
+        """The client has closed, or the connection broke. Called once; only messages that already wait still come."""
 
 
 class WebSocketConnection:
@@ -306,7 +306,7 @@ class _ClientLife:
         """Since the last tick."""
         self.heard_at_s = math.inf
         self.pinged_at_s = math.inf
-        """Of a ping without answer."""
+        """When the ping without an answer was sent."""
         self.closing_at_s = math.inf
         self.left_reason: str | None = None
         """Set once nothing more comes, though what has come is not read yet."""

@@ -37,10 +37,10 @@ class WebSocketFrames:
             self._extensions.append(_LimitedDeflate(deflate, decompressed_max_bytes or message_max_bytes))
         self._protocol.extensions = self._extensions
         self._begun = bytearray()
-        """Of a message that comes in fragments."""
+        """The bytes of a message that comes in fragments."""
         self._is_text = False
         self._decoder = _Utf8Decoder()
-        """Of a text in fragments: what is wrong in one of them ends the socket before the others have come."""
+        """Checks a text in fragments: what is wrong in one of them ends the socket before the others have come."""
         self._is_closing = False
         """By our side: what the client still sends is not wanted."""
         self._has_failed = False

@@ -245,7 +245,7 @@ class BatchQueue:
         self._consider(is_wait_checked=True)
 
     def _set_timer(self, due_at_s: float) -> None:
-        # The handle's own `when` is no help: uvloop answers a time that has come with a handle that has none.
+        # The handle's own `when` does not help: uvloop answers a time that has come with a handle that has none.
         if due_at_s < self._timer_due_at_s:
             self._stop_timer()
             self._timer = self._loop.call_at(due_at_s, self._on_timer)

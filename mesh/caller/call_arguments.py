@@ -25,7 +25,7 @@ from mesh.wire.payload import STREAM_PLACE, Payload, decode, encode
 
 _NOT_YET_VALUES = (DeploymentResponse, DeploymentResponseGenerator, ray_objects.ObjectRef)
 _PLAIN_TYPES = frozenset((str, bytes, int, float, bool, type(None), list, tuple, dict))
-"""Of nearly all arguments."""
+"""Types of nearly all arguments: none of them is a response or an object reference."""
 PENDING = 1
 """A kind of argument: it has to be waited for."""
 STREAM = 2

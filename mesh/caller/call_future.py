@@ -253,7 +253,7 @@ class ItemStream(CallFuture):
         return outcome is not None and outcome.is_ok
 
     def _wait_for_item(self, wake: Wake) -> None:
-        """Have `wake` called at the next event. Looks once more for what arrived in between."""
+        """Call `wake` at the next event, or now if an item or the outcome arrived just before this."""
         with self._lock:
             self._item_waiters.append(wake)
         if self._items or self.outcome is not None:

@@ -40,7 +40,7 @@ def certs(
     mesh certs certs --host localhost --force     a new one before the old one ends; gateways take it over by themselves
 
     The authority (ca.crt, ca.key) is made once per directory and signs all certificates in it. A server certificate is
-    made if --host is given or there is none. Keys are readable by you only. Copy ca.key nowhere: who has it can make
+    made if --host is given or there is none. Only you can read the keys. Never copy ca.key: anyone who has it can make
     certificates that your gateways and clients trust. In production take certificates of your own authority.
     """
     for name in clients:

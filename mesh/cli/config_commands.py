@@ -123,7 +123,7 @@ def _is_of_a_file(app: control_pb2.ApplicationStatus) -> bool:
 
 
 def _fate(app: control_pb2.ApplicationStatus, asked: Target, *, prunes: bool) -> str:
-    """What becomes of an application of a file that this one does not name."""
+    """Says what happens to an application that an earlier file deployed and that this file does not name."""
     if app.config_name in ("", asked.file_name):
         return f"Deleting {app.name}, which is no longer in the file."
     if prunes:

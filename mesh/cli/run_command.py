@@ -122,7 +122,7 @@ class _Serving:
     starts_ray: bool
     starts_mesh: bool
     watch: SourceWatch | None = None
-    """Of the code, which is deployed again when it changes."""
+    """Watches the code, which is deployed again when it changes."""
     changed: list[str] = field(default_factory=list)
     """Files that have changed and are not deployed yet."""
     looked_at_s: float = 0.0
@@ -177,7 +177,7 @@ class _Serving:
         if self.watch is not None:
             for deployment in (each for spec in specs for each in spec.deployments):
                 if not deployment.options.HasField("min_ready_s"):
-                    deployment.options.min_ready_s = 0.0  # who has changed a line wants to see it now
+                    deployment.options.min_ready_s = 0.0  # a developer wants to see a change now
         before = set(self.deployed)
         self.deployed.update(self.asked.names)
         try:

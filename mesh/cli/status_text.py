@@ -19,7 +19,7 @@ _COUNTS = re.compile(r"(\d+ of \d+ replicas) are running\.")
 _SERVING = (ReplicaState.RUNNING, ReplicaState.UPDATING, ReplicaState.PENDING_MIGRATION)
 _ORIGINS = {control_pb2.DEPLOYER_FILE: "from a file", control_pb2.DEPLOYER_RUN: "by `mesh run`"}
 _REPLICAS_SHOWN = 8
-"""Of a deployment, where not all are asked for."""
+"""Replicas that are listed of each deployment without `--replicas`."""
 _Row: TypeAlias = tuple[str, str, str]
 
 

@@ -216,13 +216,13 @@ class ControlClient:
     def cordon(self, node: str, *, is_draining: bool = False) -> control_pb2.CordonReply:
         """Start no new replica on a node, and move those that it has if it is to be drained.
 
-        `node`: its id, the beginning of it, or its address. Raises MeshException if that is no node or several.
+        `node`: its id, the beginning of it, or its address. Raises MeshException if that is not one node.
         """
         request = control_pb2.CordonRequest(node=node, is_draining=is_draining, request_id=_new_id(), author=author())
         return self._call("Cordon", request, control_pb2.CordonReply)
 
     def uncordon(self, node: str) -> control_pb2.CordonReply:
-        """Take back a cordon or a drain. Raises MeshException if that is no node or several."""
+        """Take back a cordon or a drain. Raises MeshException if that is not one node."""
         request = control_pb2.UncordonRequest(node=node, request_id=_new_id(), author=author())
         return self._call("Uncordon", request, control_pb2.CordonReply)
 
@@ -261,7 +261,7 @@ class ControlClient:
         self._call("Delete", request, control_pb2.DeleteReply)
 
     def status(self, *applications: str) -> control_pb2.StatusReply:
-        """Of these applications, without any of all."""
+        """The status with these applications, or with all if none is named."""
         return self._call("Status", control_pb2.StatusRequest(applications=applications), control_pb2.StatusReply)
 
     def shutdown(self, mesh_id: bytes = b"", expected: Mapping[str, int] | None = None) -> None:
@@ -293,7 +293,7 @@ class ControlClient:
 
 
 def revisions_of(reply: control_pb2.StatusReply) -> dict[str, int]:
-    """Of all applications, to be expected by a change that is computed from this status."""
+    """The revisions of all applications, which a change that is computed from this status expects."""
     return {app.name: app.revision for app in reply.applications}
 
 
@@ -302,7 +302,7 @@ def _expected(revisions: Mapping[str, int] | None) -> control_pb2.ExpectedRevisi
 
 
 def _new_id() -> str:
-    """Of one request, however often it is sent."""
+    """The id of one request. A request that is sent again keeps it."""
     return uuid.uuid4().hex
 
 

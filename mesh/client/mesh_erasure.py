@@ -18,7 +18,7 @@ logger = logging.getLogger("mesh")
 
 
 def identity() -> bytes:
-    """Of the mesh on the cluster; empty if there is none."""
+    """The id of the mesh on the cluster; empty if there is none."""
     return ray_core.kv_get(TOKEN_KEY) or b""
 
 

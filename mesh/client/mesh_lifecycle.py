@@ -26,7 +26,7 @@ logger = logging.getLogger("mesh")
 
 _CONTROLLER_CLASS = "mesh.controller.controller_actor:ControllerActor"
 _HEAD_SHARE = 0.001
-"""Of the resource that only the head has: the least that Ray counts is a tenth of it."""
+"""The controller's share of the resource that only the head node has. Ray's smallest unit is a tenth of it."""
 _POLL_S = 0.05
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 _POLL_MIN_S, _POLL_MAX_S = 0.05, 1.0
 _POLL_SHARE = 0.05
-"""Of the time that has passed: who has waited long may hear of it a little later, and asks less often."""
+"""Pause as a share of the time that has passed: a long wait is polled less often, and ends a little later."""
 
 
 def poll(is_reached: Callable[[], bool], timeout_s: float | None) -> bool:

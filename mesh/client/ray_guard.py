@@ -68,7 +68,7 @@ class RayGuard:
     def wait_for_end(self) -> None:
         """Wait briefly for the end of Ray, if this process was asked to end: the same signal may have gone to Ray.
 
-        For who has found nothing left to end. Ray's own end would wait a minute for daemons that end meanwhile.
+        For a caller that found nothing left to end. Ray's own end would wait a minute for daemons that end meanwhile.
         """
         if self._expects_end.is_set():
             self._thread.join(_RAY_ENDS_WITHIN_S)

@@ -122,7 +122,7 @@ def until_settled(client: ControlClient, name: str | None, timeout_s: float) -> 
 
 
 def until_deleted(client: ControlClient, name: str) -> None:
-    """Returns also when it was deployed again in the meantime. Raises TimeoutError."""
+    """Wait for the end of a deletion, or until the application is deployed again. Raises TimeoutError."""
     timeout_s = settings().client.delete_timeout_s
     if not poll(lambda: not _is_being_deleted(client.status(name), name), timeout_s):
         raise TimeoutError(
@@ -190,7 +190,7 @@ def _are_healthy(reply: control_pb2.StatusReply) -> bool:
     staying = [each for each in reply.gateways if not _leaves(each)]
     places = {(each.node_id, each.index) for each in staying}
     serving = {(each.node_id, each.index) for each in staying if each.status == GatewayStatus.HEALTHY}
-    # One that is wanted, and whose start has not begun, is not in the list.
+    # A gateway that is wanted and whose start has not begun is not in the list.
     return bool(places) and places == serving and len(serving) >= reply.gateways_wanted
 
 

@@ -34,7 +34,7 @@ def require_reachable(address: str) -> None:
     if not (host and port.isdecimal()):
         if address != _AUTO and _SCHEME not in address:
             raise ConnectionError(
-                f"{address!r} is no address of a Ray cluster: write HOST:PORT, for instance {server or 'HOST'}:6379."
+                f"{address!r} is not an address of a Ray cluster: write HOST:PORT, such as {server or 'HOST'}:6379."
             )
         return
     try:
@@ -45,7 +45,7 @@ def require_reachable(address: str) -> None:
     is_client = address.startswith(_CLIENT_SCHEME)
     status = _probe(server, _CLIENT_PROBE if is_client else _GCS_PROBES[0])
     if status is grpc.StatusCode.UNIMPLEMENTED and not is_client and _probe(server, _GCS_PROBES[1]) is status:
-        raise ConnectionError(f"What listens at {address} is no Ray cluster. Is the port right?")
+        raise ConnectionError(f"What listens at {address} is not a Ray cluster. Is the port right?")
     if status is grpc.StatusCode.UNAUTHENTICATED and not is_token_auth_enabled():
         raise ConnectionError(
             f"The Ray cluster at {address} asks for a token, which Ray sends to an address only with "

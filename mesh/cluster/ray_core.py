@@ -84,7 +84,7 @@ class RayNode:
     zone: str
     """Availability zone, empty where the node has no such label."""
     address: str = ""
-    """Of its machine; several nodes may share one in tests."""
+    """Address of the node's machine; several nodes may share one in tests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ def process_ids() -> dict[str, str]:
 
 
 def node_ip() -> str:
-    """Of this process's node, as others reach it."""
+    """Address of this process's node, as others reach it."""
     return str(ray.util.get_node_ip_address())
 
 
@@ -325,7 +325,7 @@ def find_actor(name: str) -> Any | None:
 
 
 def list_actor_names() -> list[str]:
-    """Of all living actors of the mesh."""
+    """Names of all living actors of the mesh."""
     actors = ray.util.list_named_actors(all_namespaces=True)
     return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
 

@@ -25,7 +25,7 @@ class NodeState:
     node_id: str
     is_head: bool
     address: str
-    """Of its machine."""
+    """Address of the node's machine."""
     total: dict[str, float]
     available: dict[str, float]
     """As last reported; what is used up is missing."""
@@ -114,7 +114,7 @@ def bundle_nodes(group: Any) -> list[str]:
 
 
 def own_bundle_nodes() -> list[str]:
-    """Of the placement group this actor runs in; empty without one."""
+    """Nodes of the placement group that this actor runs in, by bundle; empty without one."""
     # Asked without a cluster, Ray would start one.
     group = ray.util.get_current_placement_group() if ray.is_initialized() else None
     return [] if group is None else bundle_nodes(group)

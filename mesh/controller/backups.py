@@ -61,7 +61,7 @@ class Restoration:
 
     @property
     def applications(self) -> list[control_pb2.ApplicationSpec]:
-        """Of all generations: the same objects as in the state."""
+        """The applications of all generations: the same objects as in the state."""
         return list(all_generations(self.state))
 
     def edit(self, present: control_pb2.DesiredState) -> control_pb2.DesiredState:

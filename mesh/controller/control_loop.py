@@ -212,7 +212,7 @@ class ControlLoop:
     def _use(self, desired: Desired) -> None:
         before = self._keepers.replicas.desired
         for key, target in desired.deployments.items():
-            # A canary that is promoted, and a version that comes back, may have failed in an outage before.
+            # A promoted canary, or a version that comes back, may have failed in an outage that is over.
             if key in before.deployments and before.deployments[key].version != target.version:
                 self._registry.restart_failures(key, target.version)
         if desired.cordons != before.cordons:

@@ -15,8 +15,8 @@ from mesh.v1 import control_pb2
 
 
 def expecting(edit: Edit, expected: control_pb2.ExpectedRevisions | None) -> Edit:
-    """`edit`, unless it would change an application of which its author has read another revision: then it raises
-    InvalidChangeError with ABORTED. None: the author has read nothing."""
+    """The edit, with a check: it raises InvalidChangeError with ABORTED if it would change an application that has been
+    changed since its author read it. `expected` has the revisions that were read; None: no check."""
     if expected is None:
         return edit
     revisions = dict(expected.revisions)

@@ -68,7 +68,7 @@ class OwnChanges:
         return autoscaler.problems
 
     async def forget_cordons(self) -> None:
-        """Of nodes that have been gone for long."""
+        """Drop the cordons of nodes that have been gone for long."""
         gone = self._node_list.long_gone(self._wanted.desired.cordons)
         if gone and not self._wanted.is_changing:
             edit = functools.partial(uncordoned, node_ids=gone)

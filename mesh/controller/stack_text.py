@@ -11,7 +11,7 @@ from typing import Any
 
 
 def thread_stacks() -> str:
-    """Of all threads, the innermost call first. No code of other threads runs, so it works while they hang."""
+    """The stacks of all threads, the innermost call first. Works while they hang: it runs none of their code."""
     with tempfile.TemporaryFile() as file:
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)

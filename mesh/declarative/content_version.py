@@ -81,7 +81,7 @@ def _users_file(module: str) -> Path | None:
 
 
 def _imported_by(source: bytes, module: str, *, is_package: bool) -> Iterator[str]:
-    """Every module that may be imported, also inside functions. Names that are no modules are skipped later."""
+    """Every module that may be imported, also inside functions. Names that are not modules are skipped later."""
     package = module if is_package else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

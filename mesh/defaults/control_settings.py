@@ -102,14 +102,22 @@ class ControllerSettings:
     """Maximum age of Ray's report of free resources."""
     health_failures_max: int = 3
     """Health checks that must fail in a row before a replica or gateway is replaced."""
+    health_calls_max: int = 1000
+    """Health checks of replicas that are under way at the same time."""
     health_jitter_share: float = 0.1
     """Health check periods vary by this share, so that checks do not coincide."""
     departed_memory_s: float = 30.0
     """How long the controller remembers the node that a replica has left."""
     stable_after_s: float = 10.0
     """A replica that ran for this long counts as a success when it ends: its replacement starts without back-off."""
+    starts_max: int = 16
+    """Actors that Ray is asked to start at the same time; the others of a mass deploy wait for their turn."""
     adopt_timeout_s: float = 10.0
     """How long a restarted controller waits for the answer of an actor that it finds before it serves without it."""
+    adopt_calls_max: int = 500
+    """Actors that a restarted controller asks at the same time; thousands at once would wait for each other."""
+    late_adopt_calls_max: int = 100
+    """The same for actors that did not answer in time and are asked again."""
     oom_lookback_s: float = 60.0
     """A restarted controller reports out-of-memory kills that happened at most this long before its start."""
     events_kept: int = 500

@@ -20,6 +20,8 @@ class GatewaySettings:
     """From reporting NOT_SERVING to closing the port: the time that balancers have to notice."""
     drain_timeout_s: float = 30.0
     """How long a draining gateway waits for its calls before it ends them."""
+    handover_timeout_s: float = 5.0
+    """How long a gateway and the one that it replaces wait for each other while ports are handed over."""
     stop_grace_s: float = 0.5
     """How long a stopped gateway lets open calls finish before it breaks them."""
     metadata_max_bytes: int = 16 * 1024

@@ -97,7 +97,7 @@ class Connection(Generic[H]):
         return output
 
     def fail(self, fault: Http2Error) -> None:
-        """End the connection because of the peer, or of our own shell."""
+        """End the connection with GOAWAY, because the peer or our own shell did something wrong."""
         if self.fault is None:
             self.fault = fault
             self.outbox.send(wire.goaway_frame(self._last_peer_stream_id(), fault.code, str(fault)))

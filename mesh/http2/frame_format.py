@@ -92,7 +92,7 @@ def ping_frame(payload: bytes, flags: int = 0) -> bytes:
 
 
 def goaway_frame(last_stream_id: int, code: ErrorCode, text: str = "") -> bytes:
-    """Of the text at most 200 bytes are sent."""
+    """A GOAWAY frame with at most 200 bytes of the text."""
     payload = _TWO_WORDS.pack(last_stream_id, code) + text.encode()[:200]
     return frame_header(len(payload), GOAWAY, 0, 0) + payload
 

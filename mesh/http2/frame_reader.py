@@ -70,7 +70,7 @@ class FrameReader:
         self._data_left = 0
         """Bytes to come of a DATA frame that is being passed on."""
         self._data_stream = (0, False)
-        """Of that frame: its stream, and whether it ends the stream."""
+        """The stream of the DATA frame that is being received, and whether the frame ends the stream."""
         self._block: _OpenBlock | None = None
         self.has_unread = False
         """Whether `feed` has stopped before the end of what had arrived."""

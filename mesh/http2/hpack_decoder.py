@@ -22,7 +22,7 @@ T = TypeVar("T")
 Field = tuple[bytes, bytes]
 
 TABLE_MAX_BYTES = 4_096
-"""Of the dynamic table. The protocol's default; we announce no other."""
+"""Size of the dynamic table: the default of the protocol, and we announce no other."""
 FIELD_OVERHEAD_BYTES = 32
 
 STATIC_TABLE: tuple[Field, ...] = (
@@ -36,7 +36,7 @@ _BLOCKS_KEPT = 64
 _BLOCK_KEPT_BYTES_MAX = 512
 _INTEGER_SHIFT_MAX = 28
 _LIST_FACTOR_MAX = 8
-"""A header list this many times the limit is no mistake any more, but an attack by decompression."""
+"""A header list this many times the limit is no longer a mistake, but an attack by decompression."""
 
 _RESIZES_MAX = 2
 """Changes of the table's size that may open a block: to the smallest size since the block before, and to the last."""

@@ -50,18 +50,18 @@ class Outbox:
         """`on_output` is called whenever something was added to the output."""
         self._guard = guard
         self.share = share
-        """Of what the server buffers; what waits here is a part of it."""
+        """This connection's share of the server's buffer; bytes that wait here count."""
         self._on_output = on_output
         self._ready: OrderedDict[Stream, Unsent] = OrderedDict()
-        """Streams that wait, though not for a window of their own."""
+        """Streams with data to send whose own flow-control window is open."""
         self._next_block_prefix = b""
         self.output: list[bytes | memoryview] = []
         self.is_paused = False
         """Set by the shell while the socket's buffer is full."""
         self.pending_bytes = 0
-        """Of messages that wait for a window or the socket."""
+        """Bytes of messages that wait for a window or for the socket."""
         self.sent_bytes = 0
-        """Of messages that had to wait, and have left."""
+        """Bytes of messages that had to wait and have left."""
         # The peer's limits.
         self.window = wire.WINDOW_DEFAULT
         self.stream_window_bytes = wire.WINDOW_DEFAULT
@@ -192,7 +192,7 @@ class Outbox:
         self._on_output()
 
     def put_response(self, stream: Stream, block: bytes, body: bytes | memoryview) -> None:
-        """A whole response that is none of gRPC: its header block and its body. See `fits`."""
+        """A whole response that is not gRPC: its header block and its body. See `fits`."""
         size = len(body)
         self.window -= size
         self.output += (
@@ -235,7 +235,7 @@ class Outbox:
 
     @property
     def can_pump(self) -> bool:
-        """Whether something waits for which there is room."""
+        """Whether data waits that may be written now."""
         return bool(self._ready) and self.window > 0 and not self.is_paused
 
     def pump(self) -> None:

@@ -74,7 +74,7 @@ class ServerConnection(Connection[H]):
 
     @property
     def streams_opened(self) -> int:
-        """By the client, those that were refused included."""
+        """Streams that the client has opened, including refused ones."""
         return (self._last_id + 1) // 2
 
     def on_pong(self, payload: bytes) -> None:
@@ -152,7 +152,7 @@ class ServerConnection(Connection[H]):
         return True
 
     def send_response(self, stream: Stream, block: bytes, body: bytes | memoryview) -> bool:
-        """A whole response that is none of gRPC; `block` has its headers. Else like `send_unary`."""
+        """A whole response that is not gRPC; `block` has its headers. Else like `send_unary`."""
         outbox = self.outbox
         if not body:
             outbox.send_headers(stream, block, ends=True)

@@ -11,7 +11,7 @@ from mesh.http2.frame_format import ErrorCode, Http2Error
 _RESETS_REMEMBERED = 1_024
 _LINGERING_MAX = 100
 _LINGERING_BYTES_MAX = 8 * 1024 * 1024
-"""Of the rest of one request, which is read and dropped."""
+"""Bytes of the rest of one request that are read and dropped."""
 _LINGERING_UPDATE_BYTES = 64 * 1024
 
 
@@ -79,7 +79,7 @@ class Stream:
     opened_at_s: float
     """On a server: when the bytes that opened the stream had come."""
     received_bytes: int
-    """Of DATA, without padding."""
+    """Bytes of DATA, without padding."""
     pause_bytes: int
     """The last place in them where the peer may pause as long as it likes; -1: there was none."""
 
@@ -195,7 +195,7 @@ class LingeringStreams:
         return owed_bytes
 
     def overdue(self, before_at_s: float) -> list[int]:
-        """Those that were answered before this instant; they are to be reset."""
+        """Ids of streams that were answered before this instant; the caller resets them."""
         due = [stream_id for stream_id, each in self._since.items() if each.since_at_s < before_at_s]
         for stream_id in due:
             del self._since[stream_id]

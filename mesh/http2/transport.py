@@ -24,7 +24,7 @@ _WRITE_BUFFER_BYTES = 512 * 1024
 _JOIN_BYTES_MAX = 64 * 1024
 """Output up to this size is copied into one buffer; above that, each piece is handed to the socket as it is."""
 _FRAMES_PER_TURN = 256
-"""Of one connection, so that one which sends faster than we read does not keep the loop for itself."""
+"""Frames handled per turn of the loop and connection, so that a fast sender does not keep the loop for itself."""
 _FRAMES_PER_STEP = 2 * ENOUGH
 """After these, what they call for may be written: most calls are two frames."""
 _UNIX_BUFFER_BYTES = 1024 * 1024
@@ -51,7 +51,7 @@ class ConnectionFacts:
     streams_opened: int = 0
     """All of them since the connection began."""
     buffered_bytes: int = 0
-    """Of messages that wait in this process because of the connection, in either direction."""
+    """Bytes of messages that wait in this process because of the connection, in either direction."""
     unsent_bytes: int = 0
     """The part of them that waits for the client to read."""
     awaits_pong: bool = False
@@ -241,7 +241,7 @@ class Http2Transport(asyncio.Protocol):
 
 
 class TendedConnection(Protocol):
-    """What a set looks after; hashed by identity."""
+    """A connection that a `TransportSet` checks regularly; hashed by identity."""
 
     @property
     def is_lost(self) -> bool:
@@ -271,7 +271,7 @@ class TransportSet(Generic[C]):
         return iter(list(self._transports))
 
     def add(self, transport: C) -> None:
-        """Without effect on one that is lost, so that none stays after its `on_lost`."""
+        """Ignores a transport that is lost: its `on_lost` has run, so nothing would remove it again."""
         if transport.is_lost:
             return
         self._transports[transport] = None
@@ -317,6 +317,6 @@ def peer_name(address: Any) -> str:
 
 
 def tls_version(socket: Any) -> str:
-    """Of an asyncio transport, for instance "TLSv1.3"; empty without TLS."""
+    """The version of an asyncio transport's TLS, for instance "TLSv1.3"; empty without TLS."""
     encrypted = socket.get_extra_info("ssl_object") if socket is not None else None
     return (encrypted.version() or "") if encrypted is not None else ""

@@ -68,9 +68,9 @@ class Vitals:
     """The socket takes no more."""
     is_draining: bool
     pending_bytes: int = 0
-    """Of messages that wait for a window or the socket."""
+    """Bytes of messages that wait for a window or the socket."""
     sent_bytes: int = 0
-    """Of messages that had to wait, and have left; grows."""
+    """Bytes of messages that had to wait and have left; never falls."""
 
 
 class UpkeepClock:

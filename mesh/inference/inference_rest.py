@@ -94,7 +94,7 @@ class InferenceRest:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises what user code raises that is no status, behind the answer: it belongs into the log."""
+        """Answers first, then raises what user code raised unless that was a status: the replica logs it."""
         if scope["type"] == "lifespan":
             await _live_as_long_as_the_replica(receive, send)
             return

@@ -28,7 +28,7 @@ _WANTS_STATUS = "triton_grpc_error"
 
 
 class InferenceStream:
-    """Of one client."""
+    """The stream of one client."""
 
     def __init__(self, code: ModelCode, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self._code = code

@@ -22,7 +22,7 @@ def read_generate(name: str, version: str, body: bytes, model: ModelInfo) -> tup
     try:
         members = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TensorError(f"The body is no JSON object: {error}.") from None
+        raise TensorError(f"The body is not a JSON object: {error}.") from None
     declared = {each.name: each for each in model.inputs}
     request_id = members.pop("id", "") if "id" not in declared else ""
     given = members.pop("parameters", {}) if "parameters" not in declared else {}
@@ -39,7 +39,7 @@ def read_generate(name: str, version: str, body: bytes, model: ModelInfo) -> tup
     for member, value in given.items():
         if not isinstance(value, _SCALARS):
             raise TensorError(
-                f"Model {model.name!r} declares no input {shown(member)}, and a parameter is no array or object."
+                f"Model {model.name!r} declares no input {shown(member)}, and a parameter is not an array or object."
             )
     request = InferenceRequest(
         name, model.served_version(version), model_id_of(name, version), request_id, given, inputs

@@ -85,7 +85,7 @@ def split_body(body: bytes, json_bytes: str | None) -> tuple[RestBody, memoryvie
     try:
         return _DECODER.decode(view[:length]), view[length:]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TensorError(f"The body is no inference request: {error}.") from None
+        raise TensorError(f"The body is not an inference request: {error}.") from None
 
 
 def read_rest(name: str, version: str, body: RestBody, binary: memoryview, model: ModelInfo) -> RestInference:
@@ -231,7 +231,7 @@ def _numbers(name: str, datatype: Datatype, data: list[Any]) -> Array:
             # Small and very large integers together: by itself numpy rounds them to float64.
             array = np.array(data, np.uint64)
     except (ValueError, OverflowError):
-        raise TensorError(f"Input {shown(name)} has data that is no array of equal rows of numbers.") from None
+        raise TensorError(f"Input {shown(name)} has data that is not an array of equal rows of numbers.") from None
     kind, wanted = array.dtype.kind, datatype.dtype.kind
     if not array.size and kind == "f":
         return array.astype(datatype.dtype)
@@ -249,7 +249,7 @@ def _numbers(name: str, datatype: Datatype, data: list[Any]) -> Array:
 
 
 def _types(name: str, data: list[Any], depth: int = DIMENSIONS_MAX) -> set[type]:
-    """Of the elements. Of texts numpy would make an array in which each is as long as the longest."""
+    """The types of the elements. numpy is not asked: of texts it would make an array as wide as the longest one."""
     if not depth:
         raise _nested_too_deep(name)
     found = set(map(type, data))

@@ -40,7 +40,7 @@ class Admission:
 
     def __repr__(self) -> str:
         phase = "closed" if self.is_closed else "open"
-        return f"<Admission {phase}, {self.ongoing} of {self.limit} places taken, {len(self._waiting)} links waiting>"
+        return f"<Admission {phase}, {self.ongoing} of {self.limit} places taken, {self.links_waiting} links waiting>"
 
     def try_enter(self, seeker: PlaceSeeker) -> bool:
         """Take a place, unless all are taken or offered to others, or the replica drains."""
@@ -78,6 +78,11 @@ class Admission:
         if seeker in self._offered:
             self._offered.discard(seeker)
             self._offer()
+
+    @property
+    def links_waiting(self) -> int:
+        """Links whose callers wait for the offer of a place, or for news that one is free."""
+        return len(self._waiting)
 
     @property
     def taken(self) -> int:

@@ -88,7 +88,7 @@ class IncomingCall:
         self.running: RunningCall | None = None
         """Cleared when the call ends: the two refer to each other."""
         self.timer: asyncio.TimerHandle | None = None
-        """Of its deadline, if it has one."""
+        """The timer of the call's deadline, if it has one."""
         self.keeps_place = False
         """User code goes on when the call has ended, and `leave_place` follows."""
 
@@ -145,6 +145,11 @@ class CalleeLink:
 
     def __repr__(self) -> str:
         return f"<CalleeLink {self.phase.name}, {len(self._calls)} calls>"
+
+    @property
+    def unfinished(self) -> int:
+        """Large messages that have not arrived, or not left, as a whole."""
+        return len(self._assembler) + len(self._writer)
 
     def start(self, facts: ReplicaFacts) -> None:
         """Welcome the caller, with what it is to know of this replica."""
@@ -293,7 +298,7 @@ class CalleeLink:
                 raise MalformedFrameError(f"unexpected frame {kind!r} from a caller")
 
     def on_open(self, call_id: int, request: CallRequest, credit: int) -> None:
-        """A new call. It was read before this: a place taken for a malformed one would never be given back."""
+        """A new call, parsed before this: a place that is taken for a malformed call would never be given back."""
         if call_id in self._calls or not call_id:
             raise MalformedFrameError(f"call id {call_id} is in use")
         enter = self._admission.enter_beyond if request.is_beyond_limit else self._admission.try_enter

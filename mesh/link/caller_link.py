@@ -92,6 +92,11 @@ class CallerLink:
     def is_idle(self) -> bool:
         return not self._calls and not self._fetching
 
+    @property
+    def unfinished(self) -> int:
+        """Large messages of the replica that have not arrived as a whole, and calls whose Open frame has not left."""
+        return len(self._assembler) + len(self._open_marks)
+
     # ---- Calls -------------------------------------------------------------------------------------------------------
 
     def send(self, call: OutgoingCall) -> None:

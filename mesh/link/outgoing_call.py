@@ -112,7 +112,7 @@ class CallRequest:
     queue_timeout_s: float | None = None
     """How long it may wait for a place; None: as long as its deployment says."""
     hedge: HedgePolicy | None = None
-    """Of idempotent unary calls only."""
+    """When a second copy is sent; only for idempotent unary calls."""
     session_id: str = ""
     """Calls with the same one go to the same replica, as long as that has a free place."""
     targets: Sequence[frozenset[str]] | None = None

@@ -145,6 +145,10 @@ class Assembler:
         self._message_max_bytes = message_max_bytes
         self._assemblies: dict[int, _Assembly] = {}
 
+    def __len__(self) -> int:
+        """Messages of which parts are missing."""
+        return len(self._assemblies)
+
     def add(self, part: PartView) -> tuple[replica_pb2.Frame, memoryview] | None:
         """Take one part; when it was the last, returns the frame's head and its sections' bytes.
 

@@ -54,7 +54,7 @@ def _values(text: str) -> Mapping[str, Any]:
     try:
         values = json.loads(text) if text else {}
     except ValueError as error:
-        raise MalformedFrameError(f"what a replica says of itself is no JSON: {error}") from error
+        raise MalformedFrameError(f"what a replica says of itself is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise MalformedFrameError("what a replica says of itself is no JSON object")
+        raise MalformedFrameError("what a replica says of itself is not a JSON object")
     return values

@@ -32,7 +32,7 @@ _shared: dict[object, bytes] = {}
 
 
 def pack_small_open(call_id: int, request: CallRequest, payload: Payload, deadline_ms: int | None) -> bytes:
-    """An Open frame with a small payload. Raises ValueError for text that is no UTF-8."""
+    """An Open frame with a small payload. Raises ValueError for text that is not UTF-8."""
     context = request.context
     call_context = _field(b"\x0a", context.request_id.encode())
     if context.traceparent or context.tracestate:
@@ -181,11 +181,11 @@ _shared_read: dict[bytes, _Shared] = {}
 
 
 def receive_frames(message: bytes, receiver: FrameReceiver) -> None:
-    """Pass on the frames of one message. Raises MalformedFrameError or DecodeError for bytes that are no frames."""
+    """Pass on the frames of one message. Raises MalformedFrameError or DecodeError for bytes that are not frames."""
     position, end = 0, len(message)
     while position < end:
         if message[position] != 0x0A:
-            raise MalformedFrameError(f"a field that is no frame begins at byte {position}")
+            raise MalformedFrameError(f"a field that is not a frame begins at byte {position}")
         try:
             length, start = varint_at(message, position + 1)
         except IndexError:
@@ -220,7 +220,7 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
             return False
     except (_OtherFormError, IndexError, UnicodeDecodeError):
         return False
-    # Outside of `try`: what the receiver raises is no fault of the bytes.
+    # Outside of `try`: what the receiver raises is not a fault of the bytes.
     if kind == 0x22:
         receiver.on_open(call_id, request, credit)
     elif kind == 0x3A:

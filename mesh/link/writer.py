@@ -46,6 +46,10 @@ class LinkWriter:
         self.written = 0
         """Small frames handed to the stream so far."""
 
+    def __len__(self) -> int:
+        """Calls whose large messages have not left yet."""
+        return len(self._lanes)
+
     def send(self, packed: Packed, call_id: int = 0) -> None:
         """Queue a frame. Never blocks; callers bound what they send by credits and limits on calls."""
         lane = self._lanes.get(call_id) if self._lanes else None

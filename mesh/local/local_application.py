@@ -140,7 +140,7 @@ class LocalApplication:
         return router
 
     def leave(self, router: Router, user: object) -> Future[None]:
-        """The last user closes the router. The future ends when it is closed."""
+        """`user` no longer needs the router. The last user closes it; the future is done when it is closed."""
         with self._lock:
             router.users.discard(user)
             if router.users or self._routers.get(router.key) is not router:

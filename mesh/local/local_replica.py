@@ -47,7 +47,7 @@ _NO_ADDRESS = "127.0.0.1:0"
 """It has no TCP port: its callers, as on one node, use the Unix socket that this and the token name."""
 _TOKEN_BYTES = 32
 STOP_TIMEOUT_S = 2.0
-"""What user code may take at each step of the end: of its calls, of its `__del__`, of its threads."""
+"""Time for each step of a stop: the end of calls, `__del__`, the end of threads."""
 
 
 class PackedCode(NamedTuple):
@@ -104,7 +104,7 @@ class LocalReplica:
 
     @property
     def identity(self) -> CallerIdentity:
-        """Of its callers, which all are in this process."""
+        """What the replica's callers say of themselves: they are all in this process."""
         return CallerIdentity("local", _NODE_ID, "", self._token)
 
     @property

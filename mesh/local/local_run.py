@@ -41,12 +41,12 @@ def local_application(name: str) -> LocalApplication | None:
 
 
 def local_names() -> list[str]:
-    """Of all local applications of this process."""
+    """Names of all local applications of this process."""
     return [each.name for each in living_applications()]
 
 
 def local_status() -> MeshStatus:
-    """Of all local applications of this process."""
+    """The status of all local applications of this process."""
     return status_of(living_applications())
 
 

@@ -19,7 +19,7 @@ from mesh.status import (
 
 
 def status_of(applications: Iterable[LocalApplication]) -> MeshStatus:
-    """Of those that run or start. There is no controller, and their gateways are not those of a mesh."""
+    """The status of local applications that run or start. It lists no controller and no gateways."""
     return MeshStatus(applications={each.name: _application(each) for each in applications})
 
 

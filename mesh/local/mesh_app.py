@@ -37,7 +37,7 @@ class MeshApp:
 
     @property
     def handle(self) -> DeploymentHandle[Any]:
-        """Of the ingress."""
+        """The handle of the ingress."""
         return self._application.ingress
 
     def deployment(self, name: str) -> DeploymentHandle[Any]:

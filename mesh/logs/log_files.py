@@ -42,7 +42,7 @@ class LogName(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Of the process, in `ps` and `top`."""
+        """The title of the process in `ps` and `top`."""
         return self.component.removeprefix("replica ") if self.kind == "replica" else f"mesh-{self.component}"
 
     @classmethod

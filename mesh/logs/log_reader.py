@@ -38,7 +38,7 @@ class LogPage:
     records: list[LogRecordText] = field(default_factory=list)
     places: dict[int, Place] = field(default_factory=dict)
     names: set[LogName] = field(default_factory=set)
-    """Of all files, wanted or not."""
+    """Names of all log files that were found, wanted or not."""
 
 
 def read_node(query: LogQuery, places: Places) -> LogPage:

@@ -4,7 +4,7 @@ Theory of operation. Our handler is Python's `logging.lastResort`: it gets the r
 user code that configures `logging`, at whatever time, gets exactly what it asks for; all other code gets ours. What
 user code prints, or logs to a stream by a configuration of its own, reaches the log file as captured output.
 
-`logging.info` and its siblings call `basicConfig()` where there is no handler. That is no wish of the user, so in our
+`logging.info` and its siblings call `basicConfig()` where there is no handler. The user did not ask for that, so in our
 processes `basicConfig` without arguments does nothing. Nor has the user asked for Ray's handler of the logger `ray`: it
 keeps the records of `ray.serve`, by which applications written for Ray Serve log, so that one is a child of the root.
 """

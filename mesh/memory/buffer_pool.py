@@ -27,17 +27,17 @@ class BufferPool:
     """Any thread may take buffers and drop views."""
 
     def __init__(self, kept_max_bytes: int) -> None:
-        """`kept_max_bytes`: of free buffers; more is given back to the system."""
+        """`kept_max_bytes`: free buffers beyond this are given back to the operating system."""
         self._kept_max_bytes = kept_max_bytes
         self._free: dict[int, deque[mmap.mmap]] = {}
-        """By size. Views end in any thread and in garbage collection, so nothing here may need a lock."""
+        """By size. Views end in any thread and during garbage collection, so nothing here may take a lock."""
 
     def __repr__(self) -> str:
         return f"<BufferPool {self.kept_bytes} of {self._kept_max_bytes} bytes are free>"
 
     @property
     def kept_bytes(self) -> int:
-        """Of free buffers."""
+        """Bytes of free buffers."""
         return sum(size * len(free) for size, free in list(self._free.items()))
 
     def take(self, size: int) -> memoryview:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelLimits:
-    """Of one object's models; None: no limit."""
+    """The limits of the models of one object; None: no limit."""
 
     models_max: int | None = None
     bytes_max: int | None = None

@@ -18,7 +18,7 @@ _ATTRIBUTES = frozenset(vars(logging.makeLogRecord({})))
 
 
 class EncodingType(StrEnum):
-    """The forms of log records. A string of the same letters, in any case, does as well."""
+    """The forms of log records. The string "text" or "json", in any case, is accepted too."""
 
     TEXT = "TEXT"
     JSON = "JSON"

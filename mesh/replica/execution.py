@@ -40,10 +40,10 @@ Conclude = Callable[[IncomingCall, Outcome], None]
 
 
 class ExecutionPhase(IntEnum):
-    """Of integers, because those hash in C: each call looks up two transitions."""
+    """The phases of an execution. Integers hash fast, and each call looks up two transitions."""
 
     WAITING = 0
-    """For its arguments, for a thread, or for its first step on the user loop."""
+    """It waits for its arguments, for a thread, or for its first step on the user loop."""
     RUNNING = 1
     CONCLUDED = 2
     """Its outcome has been sent to the I/O loop."""
@@ -288,7 +288,7 @@ class Execution:
         return (args, kwargs) if method.context is None else method.context.fill(args, kwargs, self.grpc_context)
 
     def _encode_item(self, value: Any) -> Payload:
-        """A response item; the credit that it takes beyond the one acquired for it is taken now."""
+        """A response item. One credit was acquired before; a large item takes the others that it costs here."""
         payload = self.method.codec.write_item(value)
         credits = payload.credits
         if credits > 1 and self.window is not None:

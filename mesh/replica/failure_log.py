@@ -1,7 +1,7 @@
 """The log of failed calls: what user code raised, once and with its traceback.
 
-A call that was cancelled, whose deadline passed or whose status user code chose has its answer: that is no failure. An
-exception that comes from another deployment was logged with its traceback there; here it is a warning of one line.
+A call that was cancelled, whose deadline passed or whose status user code chose has its answer: that is not a failure.
+An exception that comes from another deployment was logged with its traceback there; here it is a warning of one line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FROM_CALLS = (RemoteError, ReplicaUnavailableError, DeploymentUnavailableError)
 
 
 class FailureLog:
-    """Of one replica; from any thread. Used only when a call has failed."""
+    """The failed calls of one replica; from any thread. Used only when a call has failed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

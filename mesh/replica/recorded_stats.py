@@ -29,7 +29,7 @@ _IDLE_PERIOD_S = 10.0
 _PERIOD_MIN_S = 0.05
 _VALUES_MAX_CHARS = 16 * 1024
 _NESTING_MAX = 100
-"""Of JSON values. Callers could not read what is nested as deep as Python can write, and their links would break."""
+"""Nesting of JSON values. Callers cannot read all that Python can write, and their links would break."""
 
 
 class RecordedStats:
@@ -127,7 +127,7 @@ def numbers(values: object) -> dict[str, float]:
     if not isinstance(values, Mapping):
         raise TypeError(f"it must return a dict of numbers by name, it returned {values!r}")
     for name, value in values.items():
-        # numpy's numbers too, of which most are no int and no float.
+        # numpy's numbers too, of which most are neither int nor float.
         if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"it must return a dict of numbers by name, it returned {name!r}: {value!r}")
     return {name: float(value) for name, value in values.items()}

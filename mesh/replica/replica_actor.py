@@ -34,7 +34,7 @@ class ReplicaActor:
         self._start: Future[None] | None = None
 
     def __repr__(self) -> str:
-        """Ray puts it before each line of output that it shows to drivers."""
+        """The text that Ray puts before each line of the replica's output on drivers."""
         return self._name.title
 
     async def locate(self) -> bytes:

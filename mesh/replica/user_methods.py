@@ -148,7 +148,7 @@ def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _named_context(function: Callable[..., Any]) -> ContextParameter | None:
-    """Where a method of no service takes its context: as a required parameter `grpc_context`, and nowhere else."""
+    """The context parameter of a method that belongs to no gRPC service: a required one named `grpc_context`."""
     try:
         taker = inspect.signature(function).parameters.get(CONTEXT_KEYWORD)
     except (TypeError, ValueError):

@@ -73,7 +73,7 @@ class WebExecution:
         if call.request.streams_request:
             self._requests = RequestStream(user_loop.loop, self._grant, _bytes_of)
         self._ends: Waiters | None = None
-        """Of who waits for the end of the response."""
+        """User code that waits for the end of the response."""
         self._outcome: Outcome | None = None
         """Once the response is complete."""
 

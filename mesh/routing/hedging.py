@@ -34,7 +34,7 @@ from mesh.wire.payload import Payload
 _BUDGET = 0.1
 """Twins per call of the router, besides ten."""
 _SAMPLES = 256
-"""Of these latest durations of a method, its percentiles are taken."""
+"""The latest durations of a method that its percentiles are computed from."""
 _SAMPLES_MIN = 20
 """With fewer, there is no percentile and no hedge."""
 _RENEWED_AFTER = 32
@@ -87,6 +87,16 @@ class Hedges:
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at_s = math.inf
+
+    @property
+    def watched(self) -> int:
+        """Calls that have a twin or may get one, and the twins."""
+        return len(self._by_call)
+
+    @property
+    def due(self) -> int:
+        """Calls whose delay has not passed yet."""
+        return len(self._due)
 
     def watch(self, call: OutgoingCall, policy: HedgePolicy) -> None:
         """Send a twin of the call, which is new, once it has taken as long as its policy says."""
@@ -170,7 +180,7 @@ class Hedges:
         """Send the twin of a call, if another replica has a free place."""
         twin = OutgoingCall(call.request, TwinSink(call))
         twin.failed_attempts = _NEVER_AGAIN
-        # The queue prefers any other replica than the one that a call was sent to before.
+        # Looks like a call that was sent on this link before, so the queue prefers any other replica.
         twin.link = call.link
         endpoint = self._queue.enter(twin)
         if endpoint is None or endpoint.link is call.link or not self._budget.take(_BUDGET, self._queue.entered):

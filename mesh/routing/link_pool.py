@@ -44,7 +44,7 @@ _FAILURE_CODES = {
 }
 """Faults of the replica. Other codes speak of the request, or of the time that its caller gave it."""
 _FAILURES_COUNTED_MAX = 64
-"""Of one broken link; more would not change the share."""
+"""Failures that count when one link breaks; more would not change the share."""
 _LOST = "the controller reports that its process or its node is gone"
 _CLOSED = "this process has shut its handle down, or left the mesh"
 
@@ -81,8 +81,8 @@ class LinkPool:
         """`on_change` is called when replicas that were left out may get calls again."""
         self.identity = identity
         self._owner = _Owner(observer, counts, on_change)
-        self._endpoints: dict[str, Endpoint] = {}
-        self._is_ticking = False
+        self.endpoints: dict[str, Endpoint] = {}
+        self.is_ticking = False
         self._usable: tuple[Endpoint, ...] = ()
         """Those with a link that takes calls."""
         self._draining: set[Endpoint] = set()
@@ -100,23 +100,23 @@ class LinkPool:
         """time.monotonic() instant at which the list of replicas became empty; infinite while it is not."""
 
     def __repr__(self) -> str:
-        return f"<LinkPool, listed: {len(self._endpoints)}, usable: {self.link_count}, draining: {len(self._draining)}>"
+        return f"<LinkPool, listed: {len(self.endpoints)}, usable: {self.link_count}, draining: {len(self._draining)}>"
 
     def update(self, snapshot: Snapshot) -> None:
         """Connect to replicas that are new in the snapshot; drain the links of those that are not in it."""
         listed = {replica.replica_id: replica for replica in snapshot.replicas}
-        is_running = bool(self._endpoints)
-        for replica_id in self._endpoints.keys() - listed.keys():
-            self._drain(self._endpoints.pop(replica_id))
+        is_running = bool(self.endpoints)
+        for replica_id in self.endpoints.keys() - listed.keys():
+            self._drain(self.endpoints.pop(replica_id))
         if snapshot.lost:
             self._close_lost(snapshot.lost)
         for replica_id, replica in listed.items():
-            if replica_id not in self._endpoints:
-                endpoint = self._endpoints[replica_id] = Endpoint(replica, snapshot.max_ongoing_requests)
+            if replica_id not in self.endpoints:
+                endpoint = self.endpoints[replica_id] = Endpoint(replica, snapshot.max_ongoing_requests)
                 if is_running:
                     self._start_slowly(endpoint, time.monotonic())
                 endpoint.task = io_thread().spawn(self._keep_link(endpoint), f"link-{replica_id}")
-            endpoint = self._endpoints[replica_id]
+            endpoint = self.endpoints[replica_id]
             endpoint.info, endpoint.limit = replica, snapshot.max_ongoing_requests
         self.split = renewed(self.split, snapshot.traffic, random, self.identity.replica)
         self.unlisted_at_s = float("inf") if listed else min(self.unlisted_at_s, time.monotonic())
@@ -124,14 +124,14 @@ class LinkPool:
 
     def refresh(self) -> None:
         """Rebuild the localities: a link became ready, drains or broke, or an ejection or a slow start changed."""
-        self._usable = tuple(endpoint for endpoint in self._endpoints.values() if endpoint.is_usable)
+        self._usable = tuple(endpoint for endpoint in self.endpoints.values() if endpoint.is_usable)
         out = set(left_out({endpoint: endpoint.health for endpoint in self._usable}))
         self._owner.counts.left_out = len(out)
         for endpoint in self._usable:
             endpoint.was_usable = True
             endpoint.is_left_out = endpoint in out
         usable: Sequence[Endpoint] = [endpoint for endpoint in self._usable if not endpoint.is_left_out]
-        usable, self.canary = divided(usable, self._endpoints.values(), self.split, self.canary)
+        usable, self.canary = divided(usable, self.endpoints.values(), self.split, self.canary)
         for endpoint in usable:
             endpoint.is_left_out = False
         zone = self.identity.zone
@@ -189,7 +189,7 @@ class LinkPool:
             link.others_ongoing = max(link.others_ongoing, endpoint.limit - link.ongoing)
 
     def endpoint_of(self, link: CallerLink) -> Endpoint | None:
-        endpoint = self._endpoints.get(link.replica_id)
+        endpoint = self.endpoints.get(link.replica_id)
         return endpoint if endpoint is not None and endpoint.link is link else None
 
     def serving(self, link: CallerLink) -> Endpoint | None:
@@ -199,7 +199,7 @@ class LinkPool:
 
     def find(self, replica_id: str) -> Endpoint | None:
         """The replica of this id, if it is listed."""
-        return self._endpoints.get(replica_id)
+        return self.endpoints.get(replica_id)
 
     @property
     def link_count(self) -> int:
@@ -208,12 +208,12 @@ class LinkPool:
     @property
     def places_to_come(self) -> int:
         """Places of listed replicas that this process has not been connected to yet."""
-        is_complete = self.link_count == len(self._endpoints)
-        return 0 if is_complete else sum(each.limit for each in self._endpoints.values() if not each.was_usable)
+        is_complete = self.link_count == len(self.endpoints)
+        return 0 if is_complete else sum(each.limit for each in self.endpoints.values() if not each.was_usable)
 
     @property
     def ongoing(self) -> int:
-        endpoints = (*self._endpoints.values(), *self._draining)
+        endpoints = (*self.endpoints.values(), *self._draining)
         return sum(endpoint.link.ongoing for endpoint in endpoints if endpoint.link is not None)
 
     def places(self) -> Places:
@@ -223,13 +223,13 @@ class LinkPool:
             busy=sum(min(endpoint.load, endpoint.limit) for endpoint in usable),
             total=sum(endpoint.limit for endpoint in usable),
             connected=len(usable),
-            listed=len(self._endpoints),
+            listed=len(self.endpoints),
         )
 
     @property
     def is_empty(self) -> bool:
         """No replica is listed, and no link carries calls."""
-        return not self._endpoints and not self._draining
+        return not self.endpoints and not self._draining
 
     def close_if_idle(self, link: CallerLink) -> None:
         """Close the link if its replica is no longer listed and it carries no call."""
@@ -240,14 +240,14 @@ class LinkPool:
                 endpoint.task.cancel()
 
     def is_listed(self, endpoint: Endpoint) -> bool:
-        return self._endpoints.get(endpoint.info.replica_id) is endpoint
+        return self.endpoints.get(endpoint.info.replica_id) is endpoint
 
     def close(self) -> Sequence[asyncio.Task[None]]:
         """Close all links. Returns their tasks, to be awaited."""
-        tasks = [each.task for each in (*self._endpoints.values(), *self._draining) if each.task is not None]
+        tasks = [each.task for each in (*self.endpoints.values(), *self._draining) if each.task is not None]
         for task in tasks:
             task.cancel(_CLOSED)
-        self._endpoints.clear()
+        self.endpoints.clear()
         self.refresh()
         return tasks
 
@@ -258,7 +258,7 @@ class LinkPool:
 
     def _refresh_load(self, endpoint: Endpoint) -> None:
         endpoint.is_load_fresh = True
-        if not self._is_ticking and endpoint.link is not None and endpoint.link.others_ongoing:
+        if not self.is_ticking and endpoint.link is not None and endpoint.link.others_ongoing:
             self._start_ticking()
 
     def _record_failures(self, endpoint: Endpoint, calls: int) -> None:
@@ -276,17 +276,17 @@ class LinkPool:
         self._start_ticking()
 
     def _start_ticking(self) -> None:
-        if not self._is_ticking:
-            self._is_ticking = True
+        if not self.is_ticking:
+            self.is_ticking = True
             io_thread().loop.call_later(settings().routing.load_half_life_s, self._tick)
 
     def _tick(self) -> None:
         """Look at all replicas: age their loads, eject outliers, end ejections, raise weights."""
-        self._is_ticking = False
+        self.is_ticking = False
         now_s = time.monotonic()
         # A list, because each load has to age, also when an earlier one has more to do.
         is_aging = any([endpoint.age_load() for endpoint in self._usable])
-        endpoints = list(self._endpoints.values())
+        endpoints = list(self.endpoints.values())
         ejected = self._eject_outliers(now_s)
         returned = [each for each in endpoints if each.health.is_ejected and each.health.returns_at_s <= now_s]
         for endpoint in returned:

@@ -17,7 +17,7 @@ from typing import TypeVar
 _SMOOTHING = 1 / 16
 _FORGOTTEN_BELOW = 0.01
 _RETURN_SHARE = 0.8
-"""Of the limit: the share of failures with which a replica returns."""
+"""A replica returns with this share of the limit as its share of failures."""
 _LEFT_OUT_MAX_SHARE = 3
 """At most one of this many replicas."""
 
@@ -38,7 +38,7 @@ class CallHealth:
     """How the latest calls to one replica ended, and until when it is ejected."""
 
     failure_share: float = 0.0
-    """Of the latest calls, about sixteen; 0 again when all recent ones went well."""
+    """The share of failures among the latest calls, about sixteen; 0 again when all recent ones went well."""
     ejections: int = 0
     """In a row."""
     returns_at_s: float = 0.0

@@ -7,7 +7,7 @@ from mesh.options.calls.retry_option import RetryPolicy
 _RESERVE = 10.0
 """A caller with few calls may retry, too."""
 _SAVED_CALLS_MAX = 1000
-"""Of these latest calls, the share is saved up."""
+"""Calls whose shares are saved up at most."""
 
 
 class RetryBudget:

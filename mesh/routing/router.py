@@ -64,11 +64,11 @@ class Router:
         self.key = key
         self.counts = RouterCounts()
         self.listing = Listing(key)
-        self._pool = LinkPool(identity, self, self.counts, lambda: self._queue.dispatch())
-        self._queue = WaitingCalls(self._pool, self._send)
-        self._timeouts = QueueTimeouts(self._queue, self._expire_queued, self.why_queued)
+        self.pool = LinkPool(identity, self, self.counts, lambda: self.queue.dispatch())
+        self.queue = WaitingCalls(self.pool, self._send)
+        self.timeouts = QueueTimeouts(self.queue, self._expire_queued, self.why_queued)
         self._budget = RetryBudget()
-        self._hedges = Hedges(self._queue, self._send, self, self.counts)
+        self.hedges = Hedges(self.queue, self._send, self, self.counts)
         self.is_closed = False
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
         """The handles of this process that share the router."""
@@ -82,15 +82,15 @@ class Router:
 
     @property
     def queued(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def ongoing(self) -> int:
-        return self._pool.ongoing
+        return self.pool.ongoing
 
     @property
     def link_count(self) -> int:
-        return self._pool.link_count
+        return self.pool.link_count
 
     def reading(self) -> Reading:
         """Queued and ongoing calls, to be reported to the controller."""
@@ -100,7 +100,7 @@ class Router:
     @property
     def has_no_replica(self) -> bool:
         """Calls wait, and the controller has to start a replica first."""
-        return bool(self._queue) and not self.has_replicas
+        return bool(self.queue) and not self.has_replicas
 
     @property
     def has_replicas(self) -> bool:
@@ -116,8 +116,8 @@ class Router:
         """Whether its deployment was deleted some time ago and no call is left."""
         if not self.listing.is_missing:
             return False
-        is_over = self._pool.unlisted_at_s + settings().routing.router_linger_s <= time.monotonic()
-        return is_over and not self.counts.collecting and not self._queue and self._pool.is_empty
+        is_over = self.pool.unlisted_at_s + settings().routing.router_linger_s <= time.monotonic()
+        return is_over and not self.counts.collecting and not self.queue and self.pool.is_empty
 
     # ---- Callers -----------------------------------------------------------------------------------------------------
 
@@ -126,8 +126,8 @@ class Router:
         if not self.start_deadline(call):
             return  # a cancel overtook the submission: calls from other threads arrive through a mailbox
         if call.request.hedge is not None:
-            self._hedges.watch(call, call.request.hedge)
-        endpoint = self._queue.enter(call)
+            self.hedges.watch(call, call.request.hedge)
+        endpoint = self.queue.enter(call)
         if endpoint is not None:
             self._send(endpoint, call)
         else:
@@ -155,24 +155,24 @@ class Router:
 
     def why_queued(self, call: OutgoingCall) -> str:
         """How long the call has waited and for what, in words; empty if it is not queued. From any thread."""
-        if call not in self._queue:
+        if call not in self.queue:
             return ""
-        return queued_text(self.key, time.monotonic() - call.started_at_s, self._pool.places())
+        return queued_text(self.key, time.monotonic() - call.started_at_s, self.pool.places())
 
     def update(self, snapshot: Snapshot) -> None:
         """Replace the snapshot by a newer one."""
-        early = self._queue.drain() if self.listing.snapshot is None else ()
+        early = self.queue.drain() if self.listing.snapshot is None else ()
         self.listing.snapshot = snapshot
-        self._pool.update(snapshot)
+        self.pool.update(snapshot)
         for call in early:
             self._enqueue(call)  # the limit of the queue was not known
-        self._queue.follow(snapshot)
-        self._timeouts.set_default(snapshot.queue_timeout_s or math.inf)
+        self.queue.follow(snapshot)
+        self.timeouts.set_default(snapshot.queue_timeout_s or math.inf)
         if snapshot.unavailable:
-            for call in self._queue.drain():
+            for call in self.queue.drain():
                 self._finish(call, failed(self.listing.unavailable()))
-        self._queue.dispatch()
-        for call in self._queue.take_unreachable():
+        self.queue.dispatch()
+        for call in self.queue.take_unreachable():
             self._finish(call, failed(replica_gone(call)))
         if self.has_no_replica:
             self._on_no_replica(self)
@@ -182,63 +182,63 @@ class Router:
         """Fail queued calls and close all links. Later calls fail immediately."""
         self.is_closed = True
         self.counts.withdraw()
-        self._timeouts.close()
-        self._hedges.close()
+        self.timeouts.close()
+        self.hedges.close()
         self.listing.close()
-        await asyncio.gather(*self._pool.close(), return_exceptions=True)
+        await asyncio.gather(*self.pool.close(), return_exceptions=True)
         # Last: links give back the calls that they had not sent.
-        for call in self._queue.drain():
+        for call in self.queue.drain():
             self._finish(call, failed(self.listing.closed()))
 
     def identify(self, identity: CallerIdentity) -> None:
         """Use this identity for new links."""
-        self._pool.identity = identity
+        self.pool.identity = identity
 
     # ---- Links (LinkObserver) ----------------------------------------------------------------------------------------
 
     def on_ready(self, link: CallerLink) -> None:
-        self._pool.refresh()
-        self._queue.dispatch()
+        self.pool.refresh()
+        self.queue.dispatch()
 
     def on_load(self, link: CallerLink) -> None:
-        changed_models = self._pool.record_load(link)
+        changed_models = self.pool.record_load(link)
         if link.is_draining:
-            self._pool.refresh()
-        if self._queue:
-            self._queue.release_unheld(changed_models)
-            self._queue.dispatch_to(self._pool.serving(link))
+            self.pool.refresh()
+        if self.queue:
+            self.queue.release_unheld(changed_models)
+            self.queue.dispatch_to(self.pool.serving(link))
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None:
-        endpoint = self._pool.endpoint_of(link)
+        endpoint = self.pool.endpoint_of(link)
         if endpoint is not None:
-            self._pool.record_result(endpoint, outcome.code)
+            self.pool.record_result(endpoint, outcome.code)
         if call.state is SENT:
             if outcome.code and self._may_retry(call, outcome.code):
                 self._retry(call)
-            elif not outcome.code or not self._hedges.withholds(call, outcome):
+            elif not outcome.code or not self.hedges.withholds(call, outcome):
                 self._finish(call, outcome)
-        self._pool.close_if_idle(link)
-        if self._queue:
-            self._queue.dispatch_to(self._pool.serving(link))
+        self.pool.close_if_idle(link)
+        if self.queue:
+            self.queue.dispatch_to(self.pool.serving(link))
 
     def on_undeliverable(self, call: OutgoingCall) -> None:
         self.end(call, failed(MeshException(_UNDELIVERABLE)), CancelReason.CLIENT)
 
     def on_reject(self, link: CallerLink, call: OutgoingCall) -> None:
         self.counts.rejected += 1
-        self._pool.record_rejected(link)
+        self.pool.record_rejected(link)
         if call.state is SENT:
             self.counts.retries.rejected += 1
             # Only by one that drains is it a failure: under overload a call may be rejected many times.
             call.failed_attempts += link.is_draining
             call.request.is_beyond_limit = False  # too large for a full replica: it now waits like others
             self._take_back(call, link.replica_id, "it refuses calls", maybe_executed=False)
-        self._pool.close_if_idle(link)
-        self._queue.dispatch_like(call)
+        self.pool.close_if_idle(link)
+        self.queue.dispatch_like(call)
 
     def on_broken(self, link: CallerLink, reason: str, unsent: list[OutgoingCall], sent: list[OutgoingCall]) -> None:
-        self._pool.record_broken(link, len(sent))
-        self._pool.refresh()
+        self.pool.record_broken(link, len(sent))
+        self.pool.refresh()
         calls = [(call, False) for call in unsent] + [(call, True) for call in sent]
         # Newest first, so that each call goes back to the front of the queue or close to it.
         calls.sort(key=lambda each: each[0].sequence, reverse=True)
@@ -252,13 +252,13 @@ class Router:
             self.counts.retries.broken += 1
             call.failed_attempts += 1
             self._take_back(call, link.replica_id, reason, maybe_executed=was_sent)
-        self._queue.dispatch()
+        self.queue.dispatch()
 
     # ---- Decisions ---------------------------------------------------------------------------------------------------
 
     def _send(self, endpoint: Endpoint, call: OutgoingCall) -> None:
         if call.request.context.multiplexed_model_id:
-            self._pool.expect_model(endpoint, call.request.context.multiplexed_model_id)
+            self.pool.expect_model(endpoint, call.request.context.multiplexed_model_id)
         assert endpoint.link is not None
         try:
             endpoint.link.send(call)
@@ -267,43 +267,43 @@ class Router:
             self._finish(call, failed(UnserializableError(f"The call cannot be sent: {error}")))
 
     def _enqueue(self, call: OutgoingCall) -> None:
-        refusal = self.listing.why_refused or (replica_gone(call) if self._queue.is_unreachable(call) else None)
+        refusal = self.listing.why_refused or (replica_gone(call) if self.queue.is_unreachable(call) else None)
         if refusal is not None:
             self._finish(call, failed(refusal))
             return
-        if 0 <= self.listing.queued_max <= self._queue.waiting and not call.request.is_beyond_limit:
+        if 0 <= self.listing.queued_max <= self.queue.waiting and not call.request.is_beyond_limit:
             self.counts.dropped += 1
-            self._finish(call, failed(self.listing.back_pressure(self.queued, self._pool.places().usage)))
+            self._finish(call, failed(self.listing.back_pressure(self.queued, self.pool.places().usage)))
             return
-        self._queue.push(call)
-        self._timeouts.watch(call)
-        if len(self._queue) == 1 and self.has_no_replica:
+        self.queue.push(call)
+        self.timeouts.watch(call)
+        if len(self.queue) == 1 and self.has_no_replica:
             self._on_no_replica(self)
 
     def _may_retry(self, call: OutgoingCall, code: int) -> bool:
         """Whether a call that failed at a replica is sent again. Takes it off the budget."""
-        policy = call.request.retry if call.request.is_unary and not self._queue.is_unreachable(call) else None
-        return policy is not None and self._budget.allows(policy, code, call.failed_attempts + 1, self._queue.entered)
+        policy = call.request.retry if call.request.is_unary and not self.queue.is_unreachable(call) else None
+        return policy is not None and self._budget.allows(policy, code, call.failed_attempts + 1, self.queue.entered)
 
     def _retry(self, call: OutgoingCall) -> None:
         call.failed_attempts += 1
         self.counts.retries.failed += 1
         call.state = QUEUED
-        self._queue.restore(call)
-        self._queue.dispatch_like(call)
+        self.queue.restore(call)
+        self.queue.dispatch_like(call)
 
     def _take_back(self, call: OutgoingCall, replica_id: str, reason: str, *, maybe_executed: bool) -> None:
         """Queue a call again that a replica did not run, or that may run twice, unless no attempt or target is left."""
         call.state = QUEUED
         call.link = None
         is_last = call.failed_attempts >= settings().routing.retry_attempts_max
-        if is_last or self._queue.is_unreachable(call):
+        if is_last or self.queue.is_unreachable(call):
             reason = f"{reason} (attempt {call.failed_attempts}, the last one)" if is_last else reason
             self._finish(call, failed(ReplicaUnavailableError(replica_id, reason, maybe_executed=maybe_executed)))
         else:
             call.request_credit = 0
-            self._queue.restore(call)
-            self._timeouts.watch(call)
+            self.queue.restore(call)
+            self.timeouts.watch(call)
 
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class Router:
         if call.state is SENT and call.link is not None:
             call.link.cancel(call, reason)
         else:
-            self._queue.remove(call)
+            self.queue.remove(call)
         self._finish(call, outcome)
 
     def _expire(self, call: OutgoingCall) -> None:
@@ -342,7 +342,7 @@ class Router:
         call.state = DONE
         if call.timer is not None:
             call.timer.cancel()
-        if call.request.hedge is not None and self._hedges.on_end(call, outcome):
+        if call.request.hedge is not None and self.hedges.on_end(call, outcome):
             return
         self.counts.end(call.request.method, outcome, now_s - call.started_at_s, call.waited_s)
         try:

@@ -22,7 +22,7 @@ class ReplicaInfo:
     node_id: str = ""
     zone: str = ""
     version: str = ""
-    """Of its code and options; only known where the application has a canary."""
+    """Version of the replica's code and options; only known where the application has a canary."""
 
 
 class RouterSpec(NamedTuple):

@@ -120,7 +120,7 @@ def _code_field(code: int) -> bytes:
 def _metadata_name(key: str) -> bytes:
     if not _KEY(key) or (key.startswith(_RESERVED) and key not in _OF_APPLICATIONS):
         raise ValueError(
-            f"{key!r} is no key of metadata: lower-case letters, digits, '_', '-' and '.', not beginning with 'grpc-'"
+            f"{key!r} is not a key of metadata: lower-case letters, digits, '_', '-', '.', and no 'grpc-' in front"
         )
     return key.encode()
 

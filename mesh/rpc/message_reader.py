@@ -156,7 +156,7 @@ def decompressed(data: bytes | memoryview, encoding: str, max_bytes: int) -> byt
     try:
         message = inflate.decompress(data, max_bytes + 1)
     except zlib.error as error:
-        raise MessageError(INTERNAL, f"A message is no valid {encoding}: {error}") from None
+        raise MessageError(INTERNAL, f"A message is not valid {encoding}: {error}") from None
     if len(message) > max_bytes:
         raise MessageError(
             RESOURCE_EXHAUSTED,

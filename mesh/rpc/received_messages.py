@@ -31,7 +31,7 @@ class ReceivedMessages:
 
     @property
     def begun_bytes(self) -> int:
-        """Of a message that is not complete."""
+        """Bytes of a message that is not complete."""
         return self._reader.begun_bytes
 
     def set_encoding(self, encoding: str) -> None:

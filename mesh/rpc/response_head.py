@@ -24,7 +24,7 @@ _FROM_RESET: dict[int, int] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """Of headers, trailers, or both at once."""
+    """The content of headers, of trailers, or of both at once."""
 
     code: int | None = None
     """gRPC status; None where there is none, as in headers that are not the last."""

@@ -31,9 +31,9 @@ ALPN = ("h2",)
 _CONNECT_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 1.0
 _REFUSALS_MAX = 3
-"""Of one call. A server at its limit may count a stream for a moment longer than its client does."""
+"""REFUSED_STREAM answers after which a call fails. A server may count a stream a moment longer than its client does."""
 _CONNECTS_MAX = 3
-"""Of one call, to a server that takes connections and closes them before they can be used."""
+"""Connections tried for one call when the server accepts them and closes them before they can be used."""
 _KEEPALIVE_AFTER_S = 310.0
 """Stock servers end a connection whose client sends a PING more often than every five minutes."""
 

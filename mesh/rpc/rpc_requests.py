@@ -39,7 +39,7 @@ class RpcRequests(Generic[H]):
     ) -> None:
         """`interpret` is `read_request_head` or something that adds to it.
 
-        `accept_other`: for requests that are none of gRPC; without it they are refused with 415.
+        `accept_other`: for requests that are not gRPC; without it they are refused with 415.
         `budget`: for what all connections buffer; None: no limit.
         """
         self._interpret = interpret

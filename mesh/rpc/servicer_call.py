@@ -54,7 +54,7 @@ class ServicerCall:
         self._messages = ReceivedMessages(message_max_bytes, head.encoding)
         self._is_complete = False
         self._encoding = ""
-        """Of responses; empty: they are not compressed."""
+        """The compression of responses; empty: none."""
         self._changed = Waiters()
         self.head = head
         self.peer = peer
@@ -244,7 +244,7 @@ def _function(handler: Any) -> Any:
         function = getattr(handler, name, None)
         if function is not None:
             return function
-    raise AssertionError(f"{handler!r} is no method handler")
+    raise AssertionError(f"{handler!r} is not a method handler")
 
 
 def _is_async(function: Any) -> bool:

@@ -19,14 +19,14 @@ from mesh.rpc.grpc_fields import quote_message
 
 DETAILS_KEY = "grpc-status-details-bin"
 DETAILS_MAX_WIRE_BYTES = 7 * 1024
-"""Of a status with its message, as the trailers carry them; the rest of the 8 KiB is for other trailers."""
+"""Size of a status and its message in the trailers; the rest of the 8 KiB is for other trailers."""
 
 _USUAL = tuple(f"{error_details_pb2.__name__}.{name}" for name in error_details_pb2.DESCRIPTOR.message_types_by_name)
 """Their import makes them known by name to `decode_details`."""
 
 
 def encode_details(code: int, message: str, details: Sequence[Message]) -> bytes:
-    """The value of the trailer. Raises TypeError for what is no message, ValueError for more than clients take."""
+    """The value of the trailer. Raises TypeError for what is not a message, ValueError for more than clients take."""
     status = status_pb2.Status(code=code, message=message)
     for detail in details:
         if not isinstance(detail, Message):

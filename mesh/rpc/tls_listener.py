@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 logger = logging.getLogger("mesh.http2")
 
 HANDSHAKES_MAX = 500
-"""Of one port at a time. The oldest ends for a new one above that: an honest client needs milliseconds."""
+"""Handshakes of one port at a time. Above that the oldest one ends: an honest client needs milliseconds."""
 _HANDSHAKE_TIMEOUT_S = 10.0
 _SHUTDOWN_TIMEOUT_S = 0.5
 """For the peer's close_notify; some gRPC clients never send it."""

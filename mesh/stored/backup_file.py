@@ -42,7 +42,7 @@ def from_file(data: bytes, name: str) -> control_pb2.MeshBackup:
     head, newline, body = data.partition(b"\n")
     header = _header(head) if newline else None
     if header is None or not isinstance(header.get("schema_version"), int):
-        raise ValueError(f"{name} is no backup of a mesh. `mesh backup FILE` writes one.")
+        raise ValueError(f"{name} is not a backup of a mesh. `mesh backup FILE` writes one.")
     check_schema(name, header["schema_version"])
     if len(body) != header.get("bytes") or hashlib.sha256(body).hexdigest() != header.get("sha256"):
         raise ValueError(
@@ -52,7 +52,7 @@ def from_file(data: bytes, name: str) -> control_pb2.MeshBackup:
     try:
         return control_pb2.MeshBackup.FromString(body)
     except DecodeError as error:
-        raise ValueError(f"{name} is no backup of a mesh: {error}") from error
+        raise ValueError(f"{name} is not a backup of a mesh: {error}") from error
 
 
 def _header(line: bytes) -> dict[str, Any] | None:
@@ -60,7 +60,7 @@ def _header(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         header = json.loads(line)
-    except ValueError:  # also of bytes that are no text
+    except ValueError:  # also of bytes that are not text
         return None
     return header if isinstance(header, dict) and header.get("format") == _FORMAT else None
 

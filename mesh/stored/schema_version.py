@@ -9,11 +9,11 @@ from __future__ import annotations
 from mesh.v1 import control_pb2
 
 SCHEMA_VERSION = 1
-"""0: before states had such a version. 1: applications have revisions."""
+"""0: states from before there was a version. 1: applications have revisions."""
 
 
 class NewerSchemaError(ValueError):
-    """A newer mesh has stored it. Reading it would lose what that meant."""
+    """The data was stored by a newer mesh; this one would lose fields that it does not know."""
 
     def __init__(self, what: str, version: int) -> None:
         super().__init__(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FILE_MAX_BYTES = 1024 * 1024
-"""Of one file. A bundle of all public authorities has a quarter of that."""
+"""Size of one file. A bundle of all public authorities has a quarter of that."""
 _FROM_FILE = "file:"
 
 
@@ -52,7 +52,7 @@ class CertificateFiles:
             why = error.strerror or str(error)
             raise self.error(option, f"cannot read {path}: {why}.{advice} It has to be on every node") from error
         if len(content) > _FILE_MAX_BYTES:
-            raise self.error(option, f"{path} is larger than {_FILE_MAX_BYTES} bytes, so it is no PEM file of ours")
+            raise self.error(option, f"{path} is larger than {_FILE_MAX_BYTES} bytes, so it is not a PEM file of ours")
         return content.decode("latin-1")
 
     def error(self, option: str, problem: str) -> CertificateError:

@@ -12,7 +12,7 @@ class ClientCertificate:
     """The certificate of a TLS client; its signature, authority and dates were checked in the handshake."""
 
     common_name: str = ""
-    """Of its subject; empty if it has none."""
+    """The common name of its subject; empty if it has none."""
     alternative_names: tuple[str, ...] = ()
     """Names with their kinds, for instance "DNS:a.example", "URI:spiffe://a/b", "email:a@b.example", "IP:10.0.0.7"."""
     organization: str = ""

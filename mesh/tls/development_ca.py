@@ -109,7 +109,7 @@ class DevelopmentCa:
             certificate = self._x509.load_pem_x509_certificate(self.paths.certfile.read_bytes())
             return certificate, load_pem_private_key(self.paths.keyfile.read_bytes(), None)
         except ValueError as error:
-            raise ValueError(f"{self.paths.certfile} and {self.paths.keyfile} are no authority of ours.") from error
+            raise ValueError(f"{self.paths.certfile} and {self.paths.keyfile} are not an authority of ours.") from error
 
     def _builder(self, name: str, issuer: Any, public_key: Any, days: float) -> Any:
         x509, now = self._x509, datetime.datetime.now(datetime.UTC)

@@ -47,7 +47,7 @@ class FileWatch:
 
     def add(self, made: FromFiles) -> None:
         """Load it, and watch its files from now on. Raises what its `reload` raises."""
-        # First, so that a change while it is loaded is seen by the next look.
+        # Before the load: the next look then sees a change that comes meanwhile.
         seen = _digest(made.paths)
         made.reload()
         self._watched.append((made, seen))
@@ -77,7 +77,7 @@ class FileWatch:
 
 
 def _digest(paths: tuple[str, ...]) -> bytes:
-    """Of the contents; a file that cannot be read counts as another content."""
+    """Digest of the contents; a file that cannot be read counts as different content."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.encode())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mesh.tls.certificate_files import CertificateError, CertificateFiles
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2: forward secrecy and authenticated encryption, as HTTP/2 demands (RFC 9113 §9.2.2). 1.3 has no others."""
+"""Ciphers of TLS 1.2: forward secrecy and authenticated encryption, as HTTP/2 demands (RFC 9113 §9.2.2)."""
 
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_... of OpenSSL
 _MAX_FLIGHTS = 10

@@ -53,7 +53,7 @@ class SpanMaker:
         )
 
     def below(self, span: Span, context: RequestContext) -> RequestContext:
-        """The context of calls that are made within a span, apart from that as it is."""
+        """The context of calls that are made within a span: `context` with that span as their parent."""
         traceparent, tracestate = w3c_of(span)
         return replace(context, traceparent=traceparent, tracestate=tracestate, origin=context.origin or context)
 

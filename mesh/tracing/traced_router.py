@@ -35,7 +35,7 @@ class TracedRouter(Router):
     ) -> None:
         super().__init__(key, identity, on_no_replica)
         self._spans = spans
-        self._traced: dict[int, Span] = {}
+        self.open_spans: dict[int, Span] = {}
         """By id of a call that is on its way."""
 
     def submit(self, call: OutgoingCall) -> None:
@@ -48,11 +48,11 @@ class TracedRouter(Router):
             age_s=time.monotonic() - call.started_at_s,
         )
         request.context = self._spans.below(span, request.context)
-        self._traced[call.call_id] = span
+        self.open_spans[call.call_id] = span
         super().submit(call)
 
     def _finish(self, call: OutgoingCall, outcome: Outcome) -> None:
-        span = self._traced.pop(call.call_id, None)
+        span = self.open_spans.pop(call.call_id, None)
         super()._finish(call, outcome)
         if span is None:
             return

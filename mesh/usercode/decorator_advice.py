@@ -26,7 +26,7 @@ def advice_for(error: BaseException) -> str | None:
 
 
 def install() -> None:
-    """From now on, an uncaught error of this kind is shown with its advice, by the hook that was there before."""
+    """Wrap `sys.excepthook`: an uncaught error of this kind gets its advice, and the hook before shows it."""
     hook_before = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -91,7 +91,7 @@ def _attribute_of(module: Any, attribute: str, path: str) -> AddFunction:
 
 
 def _add_function_of(base: type) -> AddFunction | None:
-    """The add function generated beside `base`, None when `base` is no generated servicer."""
+    """The add function generated beside `base`, None when `base` is not a generated servicer."""
     module = sys.modules.get(base.__module__)
     function = getattr(module, f"add_{base.__name__}_to_server", None)
     # A user's module may import all names of the generated one and give its own class the same name.

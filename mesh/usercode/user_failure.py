@@ -42,7 +42,7 @@ def _as_text(error: BaseException) -> UserCodeError:
     if isinstance(error, SyntaxError):  # prints its place first
         lines = [f"{type(error).__name__}: {error}"]
     failure = UserCodeError("".join(lines).strip())
-    # These do not leave the process: Ray takes along how they print.
+    # Causes and contexts are not pickled: Ray sends the text of the traceback, which these complete.
     failure.__cause__, failure.__context__ = error.__cause__, error.__context__
     failure.__suppress_context__ = error.__suppress_context__
     return failure.with_traceback(error.__traceback__)

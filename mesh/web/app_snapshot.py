@@ -22,11 +22,11 @@ _LOCKS = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threa
 """FastAPI's routers have some. Nothing holds them while a module is imported."""
 
 _PYDANTIC_STAND_INS = "pydantic._internal._mock_val_ser"
-"""Of models that are not complete yet. Like Starlette's State, they recurse without end while they are unpickled."""
+"""The module of stand-ins for incomplete models. Like Starlette's State, they recurse without end when unpickled."""
 
 
 def take_snapshot(app: object, numbers: Mapping[int, int]) -> bytes:
-    """The pickled application. `numbers`: what stands for a function in it, by the function's id.
+    """The pickled application. `numbers`: the number that replaces each function in it, by the function's `id()`.
 
     Raises TypeError saying what cannot be pickled.
     """

@@ -17,7 +17,7 @@ _ASGI = {"version": "3.0", "spec_version": "2.4"}
 _REQUEST_ID = b"x-request-id"
 _KEPT_MAX = 1_024
 _scopes: dict[bytes, dict[str, Any]] = {}
-"""Of HTTP requests, by their heads."""
+"""The scopes of HTTP requests, by their heads."""
 
 
 def read_web_request(data: bytes) -> tuple[dict[str, Any], bytes]:

@@ -28,7 +28,7 @@ class AsgiService:
         self._app = app
         self._lifespan = Lifespan(app)
         self._limiter = limiter
-        """Of Starlette's threads."""
+        """The limit of Starlette's threads."""
 
     def __repr__(self) -> str:
         return f"<AsgiService of {type(self._app).__name__}, {self._lifespan!r}>"
@@ -38,7 +38,7 @@ class AsgiService:
         """Make the application of `instance`, whose constructor has run, and run its startup. On the user loop.
 
         `threads_max`: `def` endpoints and iterators of Starlette that run at a time, if that is more than its default.
-        Raises what user code raises, MeshException for a failed startup, TypeError for what is no application.
+        Raises what user code raises, MeshException for a failed startup, TypeError for what is not an application.
         """
         # Not at the top: only replicas that serve ASGI pay for these.
         import anyio.to_thread
@@ -98,7 +98,7 @@ def _restored(ingress: IngressApp, instance: object) -> Any:
 
 
 def _mounted(app: Any) -> Any:
-    """A router of FastAPI is no application of its own."""
+    """A router of FastAPI is not an application of its own."""
     from fastapi import FastAPI
 
     if isinstance(app, FastAPI):

@@ -11,7 +11,7 @@ from mesh.web.asgi_types import ClientGoneError, Message, Scope, WebChannel
 from mesh.wire.web_messages import encode_response
 
 PIECE_MAX_BYTES = 256 * 1024
-"""Of a body in one item: less than what links cut into parts."""
+"""Bytes of a body in one item: less than what links cut into parts."""
 
 _DISCONNECT = "http.disconnect"
 

@@ -30,7 +30,7 @@ class IngressApp:
     methods: tuple[Function, ...] = ()
     """Functions of the class that stand as numbers in the snapshot."""
     docs_path: str = ""
-    """Of the documentation that the application serves, below the route prefix; empty if there is none."""
+    """Path of the documentation that the application serves, below the route prefix; empty if there is none."""
     build_for: Callable[[Any], Any] | None = None
     """Builds the application of an object, for classes that bring one along."""
     is_optional: bool = False
@@ -79,7 +79,7 @@ def ingress(app: Any = None) -> IngressDecorator:
         A decorator of classes. Called without a class it makes one that only serves the application.
 
     Raises:
-        ValueError: What is decorated is no class, or has a `__call__`, or neither it nor `app` makes an application.
+        ValueError: What is decorated is not a class, or has a `__call__`, or neither it nor `app` makes an application.
         TypeError: `app` is not callable, or cannot be pickled.
     """
 
@@ -159,7 +159,7 @@ def _is_builder(app: Any) -> bool:
 
 
 def _docs_path(app: Any) -> str:
-    """Of a FastAPI application, not of a router."""
+    """The path of the documentation of a FastAPI application; a router has none."""
     docs_url, openapi_url = getattr(app, "docs_url", None), getattr(app, "openapi_url", None)
     return docs_url if docs_url and openapi_url else ""
 
@@ -196,7 +196,7 @@ def _with_async_constructor(cls: Any) -> type:
 
 
 def _constructor_signature(cls: type) -> inspect.Signature:
-    """Of the constructor with `self`: `.bind()` checks its arguments against it."""
+    """The signature of the constructor with `self`: `.bind()` checks its arguments against it."""
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     try:
         parameters = list(inspect.signature(cls, follow_wrapped=False).parameters.values())

@@ -45,7 +45,7 @@ def _converted(value: Any) -> object:
 
 
 _OWN_METHODS = ("model_dump", "dict", "tolist", "asdict")
-"""Of pydantic models, version 2 and 1, of numpy's arrays and numbers and of tensors, and of records."""
+"""Methods that make JSON values: of pydantic models (versions 2 and 1), numpy and tensors, and records."""
 
 _BY_TYPE: dict[type | tuple[type, ...], Callable[[Any], object]] = {
     enum.Enum: lambda value: value.value,

@@ -67,7 +67,7 @@ class Lifespan:
     async def start(self) -> None:
         """Wait for the startup, which may take as long as a constructor. Raises MeshException if it fails.
 
-        An application that raises or returns without an answer knows no lifespan: that is no failure.
+        An application that raises or returns without an answer knows no lifespan: that is not a failure.
         """
         self._inbox.put_nowait("lifespan.startup")
         self._task = asyncio.create_task(self._run(), name="asgi-lifespan")
@@ -93,7 +93,7 @@ class Lifespan:
             await asyncio.wait([self._task])
         finally:
             self._task.cancel()
-        # As a value: the task has changed it.
+        # Compared as values: mypy does not see that the task has changed the phase.
         if self._phase.value == LifespanPhase.FAILED.value:
             raise MeshException(f"The shutdown of the ASGI application failed: {self._failure}") from self._error
 

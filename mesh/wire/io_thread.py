@@ -166,7 +166,7 @@ class _LeftBehind(IoThread):
         return "<IoThread of the parent process>"
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
-        """Finalisers of what the parent made have nothing to do here."""
+        """Does nothing: only finalisers of the parent's objects call this in a forked process."""
 
     def require(self) -> None:
         raise MeshException(

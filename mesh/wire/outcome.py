@@ -32,7 +32,7 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 Trailers = tuple[tuple[str, bytes], ...]
 Times = tuple[int, int]
-"""Of a call at its replica, in microseconds: until user code began, and from there to its end."""
+"""Durations of a call at its replica, in microseconds: until user code began, and from there to its end."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OWN_DIRECTORIES = tuple(os.path.join(_PACKAGE, part, "") for part in ("replica", "wire", "link", "web"))
@@ -51,7 +51,7 @@ class BackpressureAnswer:
     """
 
     status_code: int
-    """Of HTTP: 503 or 429."""
+    """HTTP status: 503 or 429."""
     retry_after_s: float | None = None
     """None: no Retry-After."""
 
@@ -68,7 +68,7 @@ class Outcome:
     """Result of a call: a status and, for a unary call that went well, a payload."""
 
     code: int = OK
-    """One of gRPC's."""
+    """gRPC status code, as a number."""
     message: str = ""
     payload: Payload | None = None
     """The result; None for streams and failures."""
@@ -76,9 +76,9 @@ class Outcome:
     pickled_exception: bytes = b""
     """What user code raised, for callers that can unpickle it; empty if it is too large or cannot be pickled."""
     exception_type: str = ""
-    """The name of its class."""
+    """The class name of that exception."""
     remote_traceback: str = ""
-    """Its traceback in the replica, as text."""
+    """The traceback of that exception in the replica, as text."""
     times: Times = (0, 0)
     backpressure: BackpressureAnswer | None = None
     """What HTTP clients get, where it was chosen."""
@@ -172,7 +172,7 @@ def has_remote_traceback(error: BaseException) -> bool:
 
 
 def write_status(outcome: Outcome, message: common_pb2.Status) -> None:
-    """Into an empty message. What is no UTF-8 is replaced."""
+    """Into an empty message. What is not UTF-8 is replaced."""
     message.code = outcome.code
     message.message = _utf8(outcome.message)
     for key, value in outcome.trailers:

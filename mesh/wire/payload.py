@@ -114,7 +114,7 @@ def decode(payload: Payload) -> Any:
 
 
 def _advice_on(value: object) -> str:
-    """What to do about a value that is no data, behind the reason why it does not travel."""
+    """What to do about a value that is not data, behind the reason why it does not travel."""
     if inspect.iscoroutine(value):
         return f". Await {value.__qualname__} where it is called."
     if inspect.isgenerator(value) or inspect.isasyncgen(value):

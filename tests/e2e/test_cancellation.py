@@ -104,7 +104,7 @@ def test_a_clients_cancel_is_seen_three_deployments_down_within_100_ms(gate: Han
     stub = shop_pb2_grpc.ShopStub(channel)
     spared = stub.Price.future(shop_pb2.Item(name="spared"), metadata=CHAIN, timeout=50)
     delays_s = [seen_after_s(stub, gate, f"cancelled {number}") for number in range(10)]
-    # A busy machine may hold up one of them; that is no property of the mesh.
+    # A busy machine may hold up one of them; that is not a property of the mesh.
     assert statistics.median(delays_s) < SEEN_WITHIN_S, delays_s
     assert "spared" not in gate.cancelled_at_s.remote().result(timeout_s=10)
     gate.open.remote("spared").result(timeout_s=10)

@@ -90,7 +90,7 @@ def test_thumbnails(serve: Serve) -> None:
     assert thumbnail.shape == (16, 12, 3)
     assert (int(thumbnail[0, 0, 0]), int(thumbnail[-1, 0, 0])) == (255, 0)
     refused = app.client.post("/", content=saved(np.zeros((4, 4), np.uint8)))
-    assert (refused.status_code, refused.text) == (400, "This is no image of height × width × 3: (4, 4).")
+    assert (refused.status_code, refused.text) == (400, "This is not an image of height × width × 3: (4, 4).")
 
 
 def saved(image: np.ndarray) -> bytes:

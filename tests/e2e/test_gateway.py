@@ -177,7 +177,7 @@ def test_initial_metadata_and_compressed_messages_reach_the_client(shop: Any) ->
 
 
 def test_a_message_that_cannot_be_parsed_is_the_fault_of_the_client(gate: Handle, channel: grpc.Channel) -> None:
-    """So it is no internal error (item 215)."""
+    """So it is not an internal error (item 215)."""
     error = failure(channel.unary_unary("/mesh.tests.Shop/Price"), b"\xff")
     assert error.code() is Status.INVALID_ARGUMENT
     assert error.details().startswith("The request message of /mesh.tests.Shop/Price cannot be parsed: ")

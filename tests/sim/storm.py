@@ -285,7 +285,7 @@ class WatchedCluster(FakeCluster):
                     each.replica_id for each in deployment.replicas if each.version == canary.get(deployment.name)
                 }
                 if (app.name, deployment.name) != (key.app, key.name) or started.replica_id in self.began_as_canary:
-                    continue  # what was scaled down since, and is about to stop, is no fault of this start
+                    continue  # what was scaled down since, and is about to stop, is not a fault of this start
                 staying = sum(
                     replica.state not in ("STOPPING", "PENDING_MIGRATION")
                     and replica.replica_id not in self.began_as_canary

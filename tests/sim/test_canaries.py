@@ -215,7 +215,7 @@ async def test_an_application_and_its_canary_each_refuse_a_configuration_once() 
 
 
 def test_crashes_beside_a_canary_do_not_undo_an_application() -> None:
-    """The canary's replicas are no version before that a failing update would go back to."""
+    """The canary's replicas are not a version before that a failing update would go back to."""
     app = application(version="v1")
     app.deployments[0].options.rollback_on_failure = True
     before = control_pb2.ApplicationSpec()

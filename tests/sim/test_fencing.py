@@ -127,7 +127,7 @@ async def test_a_backup_replaces_only_what_its_operator_has_seen() -> None:
 
 
 async def test_a_change_with_an_expected_revision_is_applied_once_when_its_answer_is_lost() -> None:
-    """Its own revision is no conflict for its repetition, also at the next controller."""
+    """Its own revision is not a conflict for its repetition, also at the next controller."""
     mesh = Mesh(seed=1)
     await mesh.boot()
     drivers = Drivers(mesh)

@@ -1,4 +1,4 @@
-"""An answer that is late, lost or incomplete is no failure, in fake time: nothing healthy is ended for it."""
+"""An answer that is late, lost or incomplete is not a failure, in fake time: nothing healthy is ended for it."""
 
 import asyncio
 from typing import cast

@@ -46,6 +46,21 @@ async def test_each_start_and_stop_is_logged_once_with_its_reason(caplog: pytest
     assert lines(caplog, "deployment app/Model: HEALTHY (CONFIG_UPDATE_COMPLETED)")
 
 
+async def test_each_new_configuration_of_a_replica_is_logged_once_with_its_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 2, user_config_json="1")
+    await _serving(mesh, 2)
+    await mesh.deploy("v1", 2, user_config_json="2")
+    await mesh.until(lambda: len(lines(caplog, "reconfiguring replica app/Model#")) == 2)
+    await _serving(mesh, 2)
+    await mesh.crash()
+    assert len(lines(caplog, "reconfiguring")) == 2
+    assert all(line.endswith(": another configuration is wanted") for line in lines(caplog, "reconfiguring"))
+
+
 async def test_a_death_is_logged_and_stays_in_the_status(caplog: pytest.LogCaptureFixture) -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()

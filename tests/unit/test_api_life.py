@@ -30,7 +30,7 @@ def test_the_status_without_a_mesh_is_empty(cluster: FakeCluster) -> None:
 
 
 def test_delete_removes_the_application_and_does_not_mind_an_unknown_one(cluster: FakeCluster) -> None:
-    """Deleting twice is no error (item 76)."""
+    """Deleting twice is not an error (item 76)."""
     mesh.run(Model.bind(), name="shop")
     mesh.delete("shop")
     assert mesh.status().applications == {}

@@ -193,7 +193,7 @@ def test_a_deployment_s_own_version_is_kept() -> None:
 
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_an_application_needs_a_name(name: Any) -> None:
-    """An empty name, or one that is no string, is refused (item 63)."""
+    """An empty name, or one that is not a string, is refused (item 63)."""
     with pytest.raises(MeshException, match="Application name must be a non-empty string"):
         built(model.bind(), name=name)
 

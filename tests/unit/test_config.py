@@ -37,7 +37,7 @@ def test_no_number_of_replicas_means_one() -> None:
 
 
 def test_zero_replicas_are_refused_in_the_contract_s_words() -> None:
-    """Zero is no number of replicas (item 80)."""
+    """Zero is not a number of replicas (item 80)."""
     with pytest.raises(ValueError, match="num_replicas is expected to larger than 0"):
         config(num_replicas=0)
 

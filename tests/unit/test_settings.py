@@ -42,7 +42,8 @@ def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch, caplog: p
     monkeypatch.setenv("MESH_TOKEN", "of another mesh")
     with caplog.at_level(logging.WARNING, "mesh"):
         settings()
-    assert caplog.messages == ["MESH_STREAM_CREDIT is no setting and has no effect. Did you mean MESH_STREAM_CREDITS?"]
+    (message,) = caplog.messages
+    assert message == "MESH_STREAM_CREDIT is not a setting and has no effect. Did you mean MESH_STREAM_CREDITS?"
 
 
 def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

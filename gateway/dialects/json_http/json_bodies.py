@@ -12,7 +12,7 @@ from gateway.transcoding.json_scalars import Json
 from gateway.transcoding.request_binding import parse_json
 
 LINE_MAX_BYTES = 1024 * 1024
-"""Of a line with one message of a streamed request: it is translated on the I/O loop."""
+"""Size of a line with one message of a streamed request: it is translated on the I/O loop."""
 
 _GZIP = 31
 
@@ -31,7 +31,7 @@ class Inflater:
         self._max_bytes = self._left_bytes = max_bytes
 
     def feed(self, data: bytes) -> bytes:
-        """Raises BodyTooLargeError before more than the limit is made, FieldError for what is no gzip."""
+        """Raises BodyTooLargeError before more than the limit is made, FieldError for what is not gzip."""
         try:
             plain = self._stream.decompress(data, self._left_bytes + 1)
         except zlib.error:
@@ -85,7 +85,7 @@ class MessageLines:
 
     @property
     def kept_bytes(self) -> int:
-        """Of lines that were not returned."""
+        """Bytes of lines that were not returned."""
         return self._waiting_bytes + self._lines.begun_bytes
 
     def feed(self, data: bytes) -> None:

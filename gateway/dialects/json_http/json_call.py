@@ -352,6 +352,6 @@ class _BodyReader:
             self._note(error)
             raise MessageError(RESOURCE_EXHAUSTED, str(error)) from None
         except Exception:
-            # A later turn of the loop and the router are no place for it: the call would have no end.
+            # A later turn of the loop and the router are not the place for it: the call would have no end.
             logger.exception("a message of a streamed request was not translated")
             raise MessageError(INTERNAL, GATEWAY_FAILED) from None

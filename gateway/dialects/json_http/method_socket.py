@@ -52,7 +52,7 @@ class MethodSocketDialect:
         self._keeper = WebSocketKeeper()
 
     def claims(self, head: HttpHead) -> bool:
-        """Also of methods that their service does not have: no application has one there."""
+        """Claims unknown methods of known services too, to refuse them: no web application serves these paths."""
         is_known = head.is_websocket and self._find(head) is not None
         return is_known or (head.is_websocket and self._json_methods.knows_service(head.path))
 

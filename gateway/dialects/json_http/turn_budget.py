@@ -12,7 +12,7 @@ SMALL_MAX_BYTES = 1024
 ON_LOOP_MAX_BYTES = 64 * 1024
 """A longer message is translated in a thread, which takes longer but holds nothing else up."""
 TURN_BYTES = 64 * 1024
-"""Of messages that are translated in one turn: one or two milliseconds. The last of them may exceed it."""
+"""Bytes of messages translated in one turn, in one or two milliseconds. The last message may exceed it."""
 
 
 class TurnBudget:

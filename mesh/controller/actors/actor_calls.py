@@ -52,7 +52,7 @@ class ActorCalls:
             await asyncio.sleep(pause_s)
 
     async def answered(self, call: Callable[[], Awaitable[T]], is_needed: Callable[[], bool] = lambda: True) -> T:
-        """The answer to a call that is repeated while messages get lost: that is no failure of the actor.
+        """The answer to a call that is repeated while messages get lost: that is not a failure of the actor.
 
         Raises ActorDiedError when the answer `is_needed` no more.
         """

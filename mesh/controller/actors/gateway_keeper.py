@@ -36,7 +36,7 @@ class GatewayKeeper:
         self._spawn_task = spawn_task
         self._new_id = new_id
         self.options: Mapping[int, control_pb2.GatewayOptions] = {}
-        """Of the gateways that are started from now on, by revision."""
+        """Options of the gateways that are started from now on, by revision."""
 
     def begin(self, action: GatewayAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a gateway that is gone."""

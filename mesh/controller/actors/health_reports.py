@@ -18,7 +18,7 @@ _LATE_SHARE, _LATE_S = 1.25, 1.0
 
 
 class HealthReports:
-    """Of all replicas. On one event loop."""
+    """The latest health reports of all replicas. On one event loop."""
 
     def __init__(self) -> None:
         self._good_at_s: dict[str, float] = {}

@@ -29,7 +29,7 @@ class NodeList:
         """Nodes that the last reading lacked, and since when."""
         self.nodes: list[Node] = []
         self._absent_since_at_s: dict[str, float] = {}
-        """Of nodes that were asked for and are not there, by id."""
+        """Since when nodes are missing that were asked for, by id."""
         self._reading: asyncio.Task[None] | None = None
         self.problem = ""
         """Not empty: many nodes are missing from the list, and it is not believed yet."""

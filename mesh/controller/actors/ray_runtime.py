@@ -15,6 +15,7 @@ from mesh.controller.actors.failure_text import readable, readable_death
 from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.plan.replica_placement import NodeAssignment
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 
@@ -22,9 +23,6 @@ _REPLICA_CLASS = "mesh.replica.replica_actor:ReplicaActor"
 _GATEWAY_CLASS = "gateway.gateway_actor:GatewayActor"
 _POLICY_CLASS = "mesh.controller.scaling.policy_actor:PolicyActor"
 _PROBE_TIMEOUT_S = 1.0
-_STARTS_MAX = 16
-"""That are asked for at the same time: the others of a mass deploy wait for their turn and not for a thread, which
-costs the event loop less."""
 
 
 class RayRuntime:
@@ -36,7 +34,8 @@ class RayRuntime:
         self._handles: dict[str, Any] = {}
         self._groups: dict[str, Any] = {}
         """Placement groups by the name they share with their replica."""
-        self._starts = asyncio.Semaphore(_STARTS_MAX)
+        # Starts beyond the limit wait here and not for a thread, which costs the event loop less.
+        self._starts = asyncio.Semaphore(settings().controller.starts_max)
         self._ends_at_s: dict[tuple[str, float], float] = {}
         """When nodes end, on our clock, by node id and the Unix time that Ray reports."""
 

@@ -23,8 +23,6 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 _RETRY_PAUSE_S = 0.2
-_CALLS_MAX = 500
-"""Actors that are asked at the same time."""
 
 M = TypeVar("M", bound=Message)
 
@@ -37,8 +35,7 @@ async def recover(runtime: Runtime, replicas: ReplicaKeeper, gateways: GatewayKe
     replica_names = [name for name in names if name.startswith(REPLICA_PREFIX)]
     pending = set(await runtime.pending_actor_names())
     await _record_memory_deaths(runtime, replicas)
-    # Asked at once, thousands of actors would wait for each other until their time is over.
-    calls = asyncio.Semaphore(_CALLS_MAX)
+    calls = asyncio.Semaphore(settings().controller.adopt_calls_max)
     await asyncio.gather(
         *(_release(runtime, name) for name in set(groups) - set(names)),
         *(_adopt_replica(runtime, replicas, name, calls) for name in replica_names if name not in pending),

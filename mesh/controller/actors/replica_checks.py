@@ -12,13 +12,13 @@ from mesh.controller.actors.check_times import check_times_of, wait_for_check
 from mesh.controller.actors.health_reports import HealthReports
 from mesh.controller.actors.registry.actor_registry import ActorRegistry, actor_name_of
 from mesh.controller.plan.cluster_picture import Replica
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 logger = logging.getLogger("mesh")
 
-_CALLS_MAX = 1000
-"""At once: less than a second's work for the controller."""
 _READY_MARGIN_S = 5.0
+"""Added to the replica's own limit for `check_ready`, so that its answer arrives."""
 
 Options = Callable[[Replica], control_pb2.DeploymentOptions]
 LogFailure = Callable[[str, str, str], None]
@@ -31,7 +31,7 @@ class ReplicaChecks:
         self._calls = calls
         self._options = options
         self._log_failure = log_failure
-        self._slots = asyncio.Semaphore(_CALLS_MAX)
+        self._slots = asyncio.Semaphore(settings().controller.health_calls_max)
         self.reports = HealthReports()
 
     async def keep_checking(self, replica_id: str) -> None:
@@ -54,7 +54,6 @@ class ReplicaChecks:
         self._registry.replica_checked(replica_id, failure)
         if not replica.checks_ready:
             return
-        # Beyond the replica's own limit for user code.
         not_ready = await self._calls.not_ready(name, timeout_s + _READY_MARGIN_S)
         if not_ready is not None and self._registry.replica_readiness(replica_id, not_ready):
             logger.warning("replica %s %s", replica.title, f"takes no calls: {not_ready}" if not_ready else "is ready")

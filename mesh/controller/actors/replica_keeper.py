@@ -41,9 +41,6 @@ logger = logging.getLogger("mesh")
 
 T = TypeVar("T")
 
-_IDENTIFICATIONS_MAX = 100
-"""Replicas that have not answered a new controller in time, and are asked at once."""
-
 
 class ReplicaKeeper:
     def __init__(
@@ -60,7 +57,7 @@ class ReplicaKeeper:
         self._spawn_task = spawn_task
         self._new_id = new_id
         self.checks = ReplicaChecks(registry, calls, self._options, self._log_failure)
-        self._identifications = asyncio.Semaphore(_IDENTIFICATIONS_MAX)
+        self._identifications = asyncio.Semaphore(settings().controller.late_adopt_calls_max)
         self._last_failures: dict[DeploymentKey, str] = {}
         """What was logged of each deployment."""
         self.desired = Desired()
@@ -71,8 +68,8 @@ class ReplicaKeeper:
         match action:
             case StartReplica():
                 self._start(action)
-            case ReconfigureReplica(replica_id):
-                self._reconfigure(replica_id)
+            case ReconfigureReplica(replica_id, reason):
+                self._reconfigure(replica_id, reason)
             case StopReplica(replica_id, reason):
                 self._stop(replica_id, reason)
             case KillReplica(replica_id, reason):
@@ -189,11 +186,12 @@ class ReplicaKeeper:
         _log("starting", replica, action.reason)
         self._keep("start", spec.replica_id, self._bring_up(actor_name_of(replica), spec, action.assignment))
 
-    def _reconfigure(self, replica_id: str) -> None:
+    def _reconfigure(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
             target = self.desired.target_of(replica.deployment, replica.version) or self._wanted(replica.deployment)
             spec = self._replica_spec(replica_id, target)
             self._registry.replica_reconfiguring(replica_id, spec.config_version)
+            _log("reconfiguring", replica, reason)
             self._keep("reconfigure", replica_id, self._bring_to_config(actor_name_of(replica), spec))
 
     def _stop(self, replica_id: str, reason: Reason) -> None:
@@ -304,7 +302,7 @@ class ReplicaKeeper:
         )
 
     def _wanted(self, key: DeploymentKey) -> DeploymentTarget:
-        """Of a deployment that the plan is about."""
+        """The target of a deployment that the plan is about."""
         target = self.desired.target(key)
         if target is None:
             raise LookupError(f"deployment {key} is planned, and not wanted")

@@ -163,7 +163,7 @@ class Desired:
         return self.deployments.keys() | self.retained.keys() | self.canaries.keys()
 
     def all_targets(self) -> Iterator[DeploymentTarget]:
-        """Of all generations."""
+        """The targets of all generations."""
         for target in (*self.deployments.values(), *self.retained.values(), *self.canaries.values()):
             yield target
             if target.predecessor is not None:
@@ -209,7 +209,7 @@ def scaled_to(desired: Desired, numbers: Mapping[DeploymentKey, int]) -> Desired
     deployments, canaries = dict(desired.deployments), dict(desired.canaries)
     for key, number in numbers.items():
         target = deployments[key]
-        # The one before it follows the load too.
+        # The version before, while it still serves, follows the load too.
         before = replace(target.predecessor, num_replicas=number) if target.predecessor is not None else None
         deployments[key] = replace(
             target,

@@ -10,7 +10,7 @@ from mesh.options.deployments.placement_options import bundles_held
 from mesh.v1 import control_pb2
 
 Bundle = tuple[tuple[str, float], ...]
-"""Resources that are on one node: sorted pairs of name and amount."""
+"""Resources that are on one node: sorted pairs of name and amount, memory in bytes, others in units."""
 
 _GIB = 1024.0**3
 

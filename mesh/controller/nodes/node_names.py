@@ -10,10 +10,10 @@ from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.plan.cluster_picture import Node
 
 PREFIX_MIN_CHARS = 4
-"""What begins an id may be no shorter: a slip of the finger must not name a node."""
+"""A prefix of an id needs this many characters, so that a typing mistake does not drain some node."""
 _LISTED_MAX = 50
 _NAME_SHOWN_CHARS = 60
-"""Somewhat more than an id has."""
+"""A little longer than an id."""
 
 
 def find_node(nodes: Sequence[Node], name: str) -> Node:

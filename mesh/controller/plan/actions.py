@@ -17,6 +17,7 @@ class Reason(StrEnum):
     SCALE_UP = "fewer than wanted"
     REPLACEMENT = "replaces one that failed"
     UPDATE = "another version is wanted"
+    CONFIGURATION = "another configuration is wanted"
     KEPT = "the version before keeps its number"
     SCALE_DOWN = "more than wanted"
     UNHEALTHY = "unhealthy"
@@ -38,13 +39,14 @@ class StartReplica:
     assignment: NodeAssignment
     reason: Reason
     is_predecessor: bool = False
-    """Of the version before, which is kept until the wanted one is proven, or with the configuration before."""
+    """Whether it has the version before, which is kept until the wanted one is proven, or the configuration before."""
     is_canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ReconfigureReplica:
     replica_id: str
+    reason: Reason = Reason.CONFIGURATION
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ class Replica:
     deployment: DeploymentKey
     version: str
     config_version: str = ""
-    """Of the configuration that it has."""
+    """Version of the configuration that the replica has."""
     next_config_version: str = ""
-    """Of the configuration that it is taking over."""
+    """Version of the configuration that it is taking over."""
     reconfigured_at_s: float = -math.inf
     """When it last took over a configuration while it served."""
     state: ReplicaState = ReplicaState.STARTING
@@ -62,7 +62,7 @@ class Replica:
     zone: str = ""
     pid: int = 0
     actor_name: str = ""
-    """Of one that has not said which version it is; otherwise that follows from its deployment, version and id."""
+    """Name of an actor that has not said its version yet; other names follow from deployment, version and id."""
     spec: control_pb2.DeploymentSpec = field(default_factory=control_pb2.DeploymentSpec, compare=False, repr=False)
     """What it was started or last reconfigured with. Its deployment may not be wanted any more, or with another one."""
 
@@ -108,7 +108,7 @@ class GatewaySlot:
     index: int = 0
     """Among those of its node. The first one has the HTTP port."""
     revision: int = 0
-    """Of its options: how often those of the mesh had changed before."""
+    """Revision of its options: how often those of the mesh had changed before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +130,11 @@ class Node:
     node_id: str
     is_head: bool = False
     total: Mapping[str, float] = field(default_factory=dict)
-    """Resources by name."""
+    """Resources by name: CPU and GPU in units, memory in bytes."""
     available: Mapping[str, float] = field(default_factory=dict)
-    """As last reported; what is used up may be missing."""
+    """The same that is free, as last reported. A resource that is used up may be missing."""
     address: str = ""
-    """Of its machine."""
+    """Address of the node's machine."""
     ends_at_s: float | None = None
     """It is being drained: when it ends, infinite where that is unknown. None: it stays."""
     is_cordoned: bool = False
@@ -167,7 +167,7 @@ class Failures:
     """Recent failures of one version of a deployment, of one of its configurations, or of the gateways of one slot."""
 
     version: str = ""
-    """Of the deployment, or of its configuration."""
+    """The version that failed: of a deployment, or of its configuration."""
     count: int = 0
     last_at_s: float = 0.0
     message: str = ""
@@ -239,7 +239,7 @@ class Observed:
     gateways: tuple[Gateway, ...] = ()
     nodes: tuple[Node, ...] = ()
     cordoned_ids: frozenset[str] = frozenset()
-    """Of all nodes that an operator has cordoned, also those that the list of nodes lacks."""
+    """Ids of all nodes that an operator has cordoned, including those that the list of nodes lacks."""
     replica_failures: Mapping[tuple[DeploymentKey, str], Failures] = field(default_factory=dict)
     """By deployment and version."""
     config_failures: Mapping[tuple[DeploymentKey, str], Failures] = field(default_factory=dict)

@@ -202,7 +202,7 @@ class _GatewayRollout:
 
     @property
     def _revision_of_missing(self) -> int:
-        """Of a gateway that replaces none: the former options until the wanted ones have served anywhere."""
+        """The options of a gateway that replaces none: the former ones until the wanted ones have served somewhere."""
         before = self.desired.gateways_before
         if before is None or any(map(self.is_proven, self.wanted)):
             return self.desired.gateways_revision

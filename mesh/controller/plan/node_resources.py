@@ -17,7 +17,7 @@ class NodeResources:
     __slots__ = ("free", "free_after_drain", "is_suspect", "node_id", "order", "replicas", "total")
 
     def __init__(self, node: Node, order: tuple[bool, int], replicas: int, *, is_suspect: bool = False) -> None:
-        """`order` decides among equals. `is_suspect`: it has probably died, so it is the last choice."""
+        """`order` decides between nodes that fit equally well. `is_suspect`: probably dead, so the last choice."""
         self.node_id = node.node_id
         self.order = order
         self.replicas = replicas

@@ -15,7 +15,7 @@ from mesh.status import ReplicaState
 class OverdueReplica:
     replica_id: str
     title: str
-    """Of the replica, as logs name it."""
+    """The replica's name in logs."""
     message: str
     """What has not happened, in words."""
 

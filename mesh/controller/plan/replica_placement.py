@@ -43,7 +43,7 @@ class Shortage:
 
     unschedulable: int = 0
     lacking_resources: int = 0
-    """Of these, the ones for which no node has the resources; the others wait too long for another reason."""
+    """Those for which no node has the resources. The others wait too long for another reason."""
 
 
 class DeploymentPlacement:

@@ -129,9 +129,10 @@ def missing_predecessors(
 def is_given_up(target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> bool:
     """The version failed so often that no more replicas of it are started. One that hangs needs to do so only once.
 
-    Once one has come up, failures are taken for passing ones; but not while an old version serves, which a bad new one
-    must not replace, nor for a canary that has not proven itself beside one. What proved itself before is no new one:
-    it comes back after an outage, also where a failed update has left replicas that serve.
+    Once a replica has come up, later failures are taken for passing ones, with two exceptions: while an old version
+    serves, because a bad new one must not replace it, and for a canary that has not proven itself beside one. A version
+    that proved itself before is not new: it comes back after an outage, also where a failed update has left replicas
+    that serve.
     """
     is_on_trial = target.is_canary and not target.is_proven
     is_beside_others = target.has_other_version_before or has_old_serving(target, replicas)

@@ -22,7 +22,7 @@ _Place = tuple[bool, int, int, tuple[bool, int], NodeResources]
 
 
 class SpreadOrder:
-    """Of the nodes of one plan."""
+    """The order in which the nodes of one plan are filled."""
 
     def __init__(self, nodes: Mapping[str, NodeResources]) -> None:
         self._nodes = nodes
@@ -77,7 +77,7 @@ class _NodeHeap:
     def __init__(self, nodes: Iterable[NodeResources]) -> None:
         self._number = 0
         self._numbers: dict[NodeResources, int] = {}
-        """Of the entry of each node that counts: it may have earlier ones."""
+        """The number of each node's valid entry: a node may have earlier, outdated ones."""
         self._heap: list[tuple[bool, int, tuple[bool, int], int, NodeResources]] = []
         for node in nodes:
             self.put(node)

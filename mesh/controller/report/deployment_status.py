@@ -203,7 +203,7 @@ def _wanted_change(before: DeploymentTarget, after: DeploymentTarget) -> Fact | 
     if before.num_replicas == after.num_replicas:
         return None
     is_up = before.num_replicas < after.num_replicas
-    # A redeployment that changes the rules may change the number too; only the rules themselves change it alone.
+    # If the rules are unchanged, only autoscaling changes the number; a redeployment with other rules may change both.
     if after.scaling is not None and before.scaling == after.scaling:
         return Fact.AUTO_UPSCALE_WANTED if is_up else Fact.AUTO_DOWNSCALE_WANTED
     return Fact.UPSCALE_WANTED if is_up else Fact.DOWNSCALE_WANTED

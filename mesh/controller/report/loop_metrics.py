@@ -69,7 +69,7 @@ _KINDS = {
 
 
 class LoopTimes:
-    """Of the turns of one control loop. On its event loop."""
+    """Durations of the turns of one control loop. On its event loop."""
 
     def __init__(self, clock: Callable[[], float], stopwatch: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock

@@ -15,7 +15,7 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
 _SHARE = 0.04
-"""Of the time that pictures for clients may take."""
+"""Share of the controller's time that pictures for clients may take."""
 _CHEAP_S = 0.005
 """A picture that takes no longer is made for each client."""
 
@@ -31,7 +31,7 @@ class ControllerIdentity:
     restarts: int = 0
     """Since the mesh was started."""
     mesh_id: bytes = b""
-    """Of its mesh, see `mesh/wire/mesh_token.py`."""
+    """Id of the controller's mesh, see `mesh/wire/mesh_token.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class MeshPicture:
     now_s: float
     loads: Mapping[DeploymentKey, Load] = field(default_factory=dict)
     scaling: Mapping[DeploymentKey, control_pb2.AutoscalingStatus] = field(default_factory=dict)
-    """Of deployments that autoscale."""
+    """The autoscaling of deployments that autoscale."""
     turn_age_s: float = 0.0
     """Since the last turn of the control loop that ended well."""
     faults: Mapping[DeploymentKey, str] = field(default_factory=dict)

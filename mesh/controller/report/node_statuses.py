@@ -16,7 +16,7 @@ _REASON_MAX_CHARS = 400
 
 
 def node_statuses(picture: MeshPicture) -> Iterator[control_pb2.NodeStatus]:
-    """Of all nodes that the controller knows, the head first."""
+    """The statuses of all nodes that the controller knows, the head first."""
     replicas = Counter(node_id for each in picture.observed.replicas for node_id in _nodes_of(each))
     for node in sorted(picture.observed.nodes, key=lambda each: not each.is_head):
         yield _status(node, replicas[node.node_id], picture)

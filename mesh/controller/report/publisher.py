@@ -45,7 +45,7 @@ class Subscriber:
         self.descriptor_sets: frozenset[str] = frozenset()
         """Digests of those that the process has: they were sent on this stream and are still in use."""
         self._sent_versions: dict[DeploymentKey, int] = {}
-        """Of the snapshots that it was given last."""
+        """Versions of the snapshots that were sent last."""
         self._stale: set[Topic] = set()
         self._wake = asyncio.Event()
         self._current = asyncio.Event()
@@ -117,9 +117,9 @@ class Publisher:
         self._of_topic: dict[Topic, dict[Subscriber, None]] = defaultdict(dict)
         self._on_node: dict[str, dict[Subscriber, None]] = defaultdict(dict)
         self._flush: tuple[int, asyncio.Task[None]] | None = None
-        """The last one, and the version that it waits for."""
+        """The latest flush: the version that it waits for, and its task."""
         self.own_process: control_pb2.ProcessHello | None = None
-        """The controller's: a peer for the gateway of its node. Set before the first stream."""
+        """The controller's own process, which the gateway of its node scrapes too. Set before the first stream."""
 
     @property
     def subscribers(self) -> Collection[Subscriber]:

@@ -13,7 +13,7 @@ from mesh.v1 import control_pb2
 _CHANGES_KEPT = 16
 """A stream that is further behind gets the whole snapshot."""
 _LARGEST_SHARE = 0.5
-"""Of the replicas: a larger change is sent as a whole snapshot."""
+"""A change of more than this share of the replicas is sent as a whole snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class SnapshotChanges:
     def __init__(self) -> None:
         self.newest = control_pb2.DeploymentSnapshot()
         self._replicas: dict[str, bytes] = {}
-        """Of the newest, serialised, by id."""
+        """The replicas of the newest snapshot, serialised, by id."""
         self._changes: deque[_Change] = deque(maxlen=_CHANGES_KEPT)
 
     def take(self, snapshot: control_pb2.DeploymentSnapshot) -> None:

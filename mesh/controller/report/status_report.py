@@ -26,7 +26,7 @@ _NO_LOAD = Load()
 
 
 def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> control_pb2.StatusReply:
-    """Of these applications, without any of all."""
+    """The status of the mesh, with these applications, or with all if none is named."""
     desired = picture.desired
     reply = control_pb2.StatusReply(
         gateway_options=desired.gateways,
@@ -40,7 +40,7 @@ def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> co
             continue
         deployments = [_deployment(key, picture.replicas.get(key, ()), picture) for key in picture.deployments[app]]
         status = _application(app, deployments, desired)
-        # Their own notes follow: they are no part of the message of the application.
+        # Their own notes follow: they are not part of the message of the application.
         for deployment in deployments:
             _add_notes(deployment, DeploymentKey(app, deployment.name), picture)
         status.deployments.extend(deployments)

@@ -47,7 +47,7 @@ class Autoscaler:
         self._expiries_s: dict[DeploymentKey, float] | None = None
         """How long a load of each wanted deployment counts; None in a controller that has just started."""
         self.problems: Problems = {}
-        """Of the last decision: these deployments keep their targets."""
+        """What went wrong in the last decision: these deployments keep their targets."""
 
     def __repr__(self) -> str:
         targets = {str(key): scaled.target for key, scaled in self._scaled.items()}

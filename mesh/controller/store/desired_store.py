@@ -108,7 +108,7 @@ class StateStore:
             logger.warning("what the desired state no longer needs is removed with the next change: %s", error)
 
     def load_numbers(self) -> control_pb2.AutoscaledNumbers:
-        """What was stored beside the state last; they hold for the version of the state that they name."""
+        """The numbers of replicas that were stored last. They are valid for the version of the state that they name."""
         data = self._kv.get(NUMBERS_KEY)
         self._has_numbers = data is not None
         try:

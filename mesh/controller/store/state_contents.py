@@ -17,11 +17,11 @@ def all_generations(state: control_pb2.DesiredState) -> Iterator[control_pb2.App
 
 
 def used_digests(state: control_pb2.DesiredState) -> list[str]:
-    """Of the descriptors of all generations."""
+    """Digests of the descriptors of all generations."""
     return sorted({app.descriptors_digest for app in all_generations(state)} - {""})
 
 
 def keys_of(state: control_pb2.DesiredState) -> set[str]:
-    """Of the code and the descriptors of all generations, in the cluster's KV."""
+    """Keys of the code and the descriptors of all generations in the cluster's KV."""
     code = {spec.code_key for app in all_generations(state) for spec in app.deployments}
     return code | {DESCRIPTORS_PREFIX + digest for digest in used_digests(state)}

@@ -17,7 +17,7 @@ Array = Any
 """A numpy.ndarray of any type and shape."""
 
 DIMENSIONS_MAX = 32
-"""Of a shape: as many as every version of numpy has."""
+"""Dimensions of a shape: as many as every version of numpy supports."""
 _ECHO_MAX_CHARS = 100
 """A name that a client sent is cut to this length in messages."""
 
@@ -36,11 +36,11 @@ class Datatype:
 
     name: str
     dtype: Any
-    """Of its arrays, little-endian. BF16 has arrays of float32, which holds all its values."""
+    """The numpy dtype of its arrays, little-endian; float32 for BF16, which holds all its values."""
     item_bytes: int
-    """Of an element on the wire; 0 for BYTES."""
+    """Size of an element on the wire; 0 for BYTES."""
     contents_field: str
-    """Of InferTensorContents; empty if its elements must be raw."""
+    """The field of InferTensorContents for its elements; empty if they must be sent raw."""
 
 
 def _datatype(name: str, dtype: str, contents_field: str) -> Datatype:
@@ -83,7 +83,7 @@ def find_datatype(tensor: str, name: str) -> Datatype:
 
 
 def count_elements(tensor: str, shape: Sequence[int]) -> int:
-    """The number of elements of an input of this shape. Raises TensorError for what is no shape."""
+    """The number of elements of an input of this shape. Raises TensorError for what is not a shape."""
     if len(shape) > DIMENSIONS_MAX:
         raise TensorError(f"Input {shown(tensor)} has {len(shape)} dimensions; there may be {DIMENSIONS_MAX}.")
     count = 1

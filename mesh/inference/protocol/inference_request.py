@@ -46,5 +46,5 @@ class InferenceResult:
 
 
 def model_id_of(name: str, version: str) -> str:
-    """Of a model as a client names it; gateways make the same of a request to route it."""
+    """The model id for a model as a client names it. Gateways compute the same one from a request to route it."""
     return f"{name}:{version}" if version else name

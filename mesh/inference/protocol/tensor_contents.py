@@ -31,7 +31,7 @@ else:
 Buffer = bytes | memoryview
 _LENGTH_BYTES = 4
 _NAN = 0x7FC0
-"""Of bfloat16."""
+"""NaN as bfloat16."""
 
 
 def read_raw(name: str, datatype: Datatype, shape: Sequence[int], data: Buffer) -> Array:

@@ -49,7 +49,7 @@ class StreamFailure:
 
 
 def read_request(data: bytes) -> WireRequest:
-    """Raises ValueError, or protobuf's DecodeError, for what is no request."""
+    """Raises ValueError, or protobuf's DecodeError, for what is not a request."""
     try:
         return _read_request(data)
     except IndexError:

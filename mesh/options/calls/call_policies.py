@@ -11,7 +11,7 @@ from mesh.v1 import control_pb2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicies:
-    """Both are None where the gateway's options say nothing."""
+    """The retries and second copies of calls; None: none, or those that the gateway's options name."""
 
     retry: RetryPolicy | None = None
     hedge: HedgePolicy | None = None

@@ -16,7 +16,7 @@ class HedgePolicy:
 
     delay_s: float = 0.0
     percentile: int = 0
-    """Of the latest calls of the method; 0: `delay_s` counts."""
+    """Percentile of the durations of the latest calls of the method; 0: `delay_s` is used instead."""
 
 
 def hedge_policy(value: object, name: str = "hedge_after_s") -> HedgePolicy | None:

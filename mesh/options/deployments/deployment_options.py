@@ -49,7 +49,7 @@ OPTION_NAMES = tuple(DeploymentOptions.__annotations__)
 
 
 def check_names(given: Iterable[str]) -> None:
-    """Raises TypeError with advice for the first name that is no option."""
+    """Raises TypeError with advice for the first name that is not an option."""
     for name in given:
         if name not in OPTION_NAMES:
             raise TypeError(f"{name} {why_unknown(name, OPTION_NAMES)}")

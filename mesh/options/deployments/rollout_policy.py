@@ -28,7 +28,7 @@ def progress_deadline_s_of(options: control_pb2.DeploymentOptions) -> float:
 
 
 def third_of(count: int) -> int:
-    """Of nodes or replicas: how many may be acted on at once where nothing else limits it; at least one."""
+    """How many of that many nodes or replicas may be acted on at once if nothing else limits it; at least one."""
     return max(1, count // 3)
 
 
@@ -70,7 +70,7 @@ def pace_of(options: control_pb2.DeploymentOptions, num_replicas: int) -> Update
 
 
 _ROUNDING = 1e-9
-"""Percentages are no exact fractions: 7 percent of 100 is a little more than 7."""
+"""Percentages are not exact fractions: 7 percent of 100 is a little more than 7."""
 
 
 def check(max_surge_percent: float | None, max_unavailable_percent: float | None) -> None:
@@ -138,5 +138,5 @@ def _match(match: Mapping[str, str] | None) -> tuple[str, str]:
         raise TypeError(f"traffic_match maps a name to text, got {dict(given)!r}. Quote numbers and yes in files.")
     name = name.lower()
     if not name or set(name) - _NAME_CHARACTERS or name.startswith(_RESERVED) or name.endswith("-bin"):
-        raise ValueError(f"traffic_match: {name!r} is no name of a header field with text, such as x-canary.")
+        raise ValueError(f"traffic_match: {name!r} is not a name of a header field with text, such as x-canary.")
     return name, value

@@ -79,4 +79,4 @@ def _check_texts(name: str, values: object) -> None:
     if name != "origins":
         for each in values:
             if not _TOKEN(each):
-                raise ValueError(f"{_NAME}[{name!r}] has {each!r}, which is no name in HTTP.")
+                raise ValueError(f"{_NAME}[{name!r}] has {each!r}, which is not a name in HTTP.")

@@ -31,7 +31,7 @@ _LOCATIONS = {
 
 
 def parse(asked: ProxyLocation | str | None) -> ProxyLocation:
-    """Raises TypeError or ValueError for what is no location. None: every node."""
+    """Raises TypeError or ValueError for what is not a location. None: every node."""
     if asked is None:
         return ProxyLocation.EveryNode
     if asked == "NoServer":

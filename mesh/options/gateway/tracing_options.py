@@ -36,7 +36,7 @@ class TracingConfig:
         module, _, attribute = path.replace(":", ".").rpartition(".")
         if path and not (module and attribute):
             raise ValueError(
-                f"{_NAME}['exporter_import_path'] is {path!r}, which is no import path: write package.module:function."
+                f"{_NAME}['exporter_import_path'] is {path!r}, not an import path: write package.module:function."
             )
         if self.sampling_ratio is not None:
             ratio = option_checks.number(f"{_NAME}['sampling_ratio']", self.sampling_ratio)

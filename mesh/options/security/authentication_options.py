@@ -17,7 +17,7 @@ HEALTHZ = "/-/healthz"
 
 _ASYMMETRIC = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
 _SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
-"""Who can check such a token can also make one, so they do not mix with the others."""
+"""The key that checks such a token can also sign one, so these are never accepted beside asymmetric ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ class CallingReplica(NamedTuple):
     app: str
     deployment: str
     version: str
-    """Of its code and options."""
+    """Version of the replica's code and options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class TrafficRule:
 
     app: str
     version: str = ""
-    """Of the canary's replicas of one deployment; empty: the canary has none of its own there."""
+    """Version of the canary's replicas of one deployment; empty: the canary has none of its own there."""
     share: float = 0.0
     """From 0 to 1: of the requests that no match decides."""
     header: str = ""

@@ -49,7 +49,7 @@ class CustomChoice:
 
     def __init__(self, hosted: HostedRouter, pool: LinkPool, dispatch: Callable[[OutgoingCall], None]) -> None:
         """`dispatch` sends a call that has targets, if one of them has a free place."""
-        self._hosted = hosted
+        self.hosted = hosted
         self._pool = pool
         self._dispatch = dispatch
         self._waiting: dict[int, _Ranked] = {}
@@ -90,7 +90,7 @@ class CustomChoice:
         ranked = self._waiting.get(call.sequence)
         if ranked is not None:
             self.forget(call)
-            self._hosted.tell_routed(ranked.pending, endpoint.name)
+            self.hosted.tell_routed(ranked.pending, endpoint.name)
 
     def ask_again(self) -> None:
         """Replicas came or went: rank the calls that have no target among those that are here."""
@@ -102,7 +102,7 @@ class CustomChoice:
     def _ask(self, ranked: _Ranked) -> None:
         others, canary = self._pool.all, self._pool.canary
         chosen_from = canary.all if canary is not None and canary.serves(ranked.call) else others
-        candidates = [_described(endpoint, self._hosted.key) for endpoint in chosen_from.candidates]
+        candidates = [_described(endpoint, self.hosted.key) for endpoint in chosen_from.candidates]
         if ranked.is_asked or not candidates:
             return
         ranked.is_asked = True
@@ -120,7 +120,7 @@ class CustomChoice:
         def on_late() -> None:
             withdraw()
             if ranked.is_asked and ranked.question == question:
-                self._hosted.report("did not answer in time", None)
+                self.hosted.report("did not answer in time", None)
                 on_ranked(None)
 
         timer = io_thread().loop.call_later(settings().routing.request_router_timeout_s, on_late)
@@ -129,7 +129,7 @@ class CustomChoice:
             timer.cancel()
             on_ranked(ranking)
 
-        withdraw = self._hosted.rank(candidates, ranked.pending, on_answer)
+        withdraw = self.hosted.rank(candidates, ranked.pending, on_answer)
 
     def _on_ranked(self, ranked: _Ranked, question: int, targets: tuple[frozenset[str], ...]) -> None:
         call = ranked.call

@@ -93,12 +93,12 @@ class RequestRouter:
     """
 
     deployment_id: DeploymentKey
-    """Of the deployment that is called. Set before `initialize_state`."""
+    """The deployment that is called. Set before `initialize_state`."""
     node_id: str = ""
     """The node of this process."""
     availability_zone: str = ""
     curr_replicas: Mapping[ReplicaId, RunningReplica] = MappingProxyType({})
-    """The candidates of the latest question, by id."""
+    """The candidates of the latest `choose_replicas`, by id."""
 
     def initialize_state(self, *args: Any, **kwargs: Any) -> None:
         """Called once, first, with `request_router_kwargs`."""

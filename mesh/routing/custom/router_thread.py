@@ -146,7 +146,7 @@ class HostedRouter:
 def read_ranking(groups: Sequence[Sequence[RunningReplica | str]], known: set[str]) -> tuple[frozenset[str], ...]:
     """The ids of the replicas in each group that is not empty. Raises TypeError for anything but groups of candidates.
 
-    Replicas that are no candidates are ignored: a router may remember some that are gone.
+    Replicas that are not candidates are ignored: a router may remember some that are gone.
     """
     if isinstance(groups, str) or not isinstance(groups, Sequence):
         raise TypeError(f"choose_replicas must return a list of lists of replicas, not {groups!r}.")

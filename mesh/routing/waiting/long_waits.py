@@ -26,6 +26,11 @@ class LongWaits:
         self._why_queued = why_queued
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_timing(self) -> bool:
+        """Whether it is going to look again."""
+        return self._timer is not None
+
     def begin(self) -> None:
         """A call waits."""
         if self._timer is None:

@@ -15,7 +15,7 @@ class Places:
 
     busy: int = 0
     total: int = 0
-    """Of the connected replicas."""
+    """Places of the connected replicas."""
     connected: int = 0
     """Replicas that calls can be sent to."""
     listed: int = 0

@@ -36,7 +36,12 @@ class QueueTimeouts:
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at_s = math.inf
         self._default_s = math.inf
-        self._long_waits = LongWaits(calls, why_queued)
+        self.long_waits = LongWaits(calls, why_queued)
+
+    @property
+    def is_timing(self) -> bool:
+        """Whether a timer runs, which happens only while a call with a limit waits."""
+        return self._timer is not None
 
     def set_default(self, timeout_s: float) -> None:
         """The limit of calls that have none of their own; infinite: none."""
@@ -47,13 +52,13 @@ class QueueTimeouts:
 
     def watch(self, call: OutgoingCall) -> None:
         """The call waits."""
-        self._long_waits.begin()
+        self.long_waits.begin()
         expires_at_s = self._expires_at_s(call)
         if expires_at_s < self._fires_at_s:
             self._start(expires_at_s, time.monotonic())
 
     def close(self) -> None:
-        self._long_waits.close()
+        self.long_waits.close()
         self._stop_timer()
 
     def _limit_s(self, call: OutgoingCall) -> float:

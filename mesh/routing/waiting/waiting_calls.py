@@ -4,8 +4,8 @@ Theory of operation. Most calls wait in one queue, for any replica. A call for a
 the queue of that model first; after a short while it joins the other queue, so that a model in demand spreads. An event
 names the replica that may have a free place: it gets the oldest of the first call of the common queue and the first
 calls of the models that it holds. So an event costs the same however many replicas there are and calls wait. Only
-changes of the set of replicas have to look at all of them. A model that no replica holds any more is no reason to wait:
-its calls then go to the common queue, at their places by age.
+changes of the set of replicas have to look at all of them. When no replica holds a model any more, its calls go to the
+common queue, at their places by age.
 
 Calls with targets may go to certain replicas only. They wait in a queue of their own, in which every event looks for
 the first one that fits.
@@ -48,15 +48,15 @@ class WaitingCalls:
         """The calls of all these queues."""
         self._targeted = PendingQueue()
         """For certain replicas only."""
-        self._custom: CustomChoice | None = None
+        self.custom: CustomChoice | None = None
         """The deployment's own choice of replicas, if it has one."""
         self._router_spec: RouterSpec | None = None
         self._timer: asyncio.TimerHandle | None = None
-        """For the end of the wait of the oldest call that waits for a model."""
+        """Fires when the oldest call that waits for a model has waited long enough."""
 
     @property
     def entered(self) -> int:
-        """How many calls have entered, or spilled, since the start."""
+        """Calls that have entered since the start; one that moves to the common queue counts again."""
         return self._last_sequence
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class WaitingCalls:
     @property
     def waiting(self) -> int:
         """Calls that wait for a place: less those that a first link takes, and unranked ones that find places free."""
-        unranked = self._custom.unranked if self._custom is not None else 0
+        unranked = self.custom.unranked if self.custom is not None else 0
         taking = min(unranked, self._pool.places().free) if unranked else 0
         return max(0, len(self) - taking - self._pool.places_to_come)
 
@@ -83,12 +83,12 @@ class WaitingCalls:
         spec = snapshot.request_router
         if spec == self._router_spec:
             return
-        held = self._custom.release_all() if self._custom is not None else []
-        self._router_spec, self._custom = spec, None
+        held = self.custom.release_all() if self.custom is not None else []
+        self._router_spec, self.custom = spec, None
         if spec is not None:
             identity = self._pool.identity
             hosted = HostedRouter(spec, snapshot.deployment, identity.node_id, identity.zone)
-            self._custom = CustomChoice(hosted, self._pool, self._dispatch_target)
+            self.custom = CustomChoice(hosted, self._pool, self._dispatch_target)
         waiting = self.drain() if spec is not None else held
         for call in waiting:
             self.remove(call)
@@ -105,7 +105,7 @@ class WaitingCalls:
             return self._pick_target(call, request.targets)
         if pool.split is not None:
             pool.split.decide(request)
-        if self._custom is not None:
+        if self.custom is not None:
             return None
         if pool.canary is not None and (found := self._pick_canary(call)) is not None:
             return found
@@ -119,10 +119,10 @@ class WaitingCalls:
         """Let a call wait that is newer than all others. It may have come before the router knew of any replica."""
         if call.request.targets is None and self._pool.split is not None:
             self._pool.split.decide(call.request)
-        if self._custom is not None and call.request.targets is None:
+        if self.custom is not None and call.request.targets is None:
             call.request.targets = ()
             self._targeted.push(call)
-            self._custom.hold(call)  # may send it at once
+            self.custom.hold(call)  # may send it at once
             return
         if call.request.targets is not None:
             self._targeted.push(call)
@@ -138,12 +138,12 @@ class WaitingCalls:
 
     def restore(self, call: OutgoingCall) -> None:
         """Let a call wait again that was sent, in its place by age."""
-        if self._custom is None and not call.request.is_pinned:
+        if self.custom is None and not call.request.is_pinned:
             call.request.targets = None  # of a request router that has been removed meanwhile
         if call.request.targets is not None:
             self._targeted.restore(call)
-            if self._custom is not None and not call.request.is_pinned:
-                self._custom.resume(call)
+            if self.custom is not None and not call.request.is_pinned:
+                self.custom.resume(call)
         elif call.spills_at_s > time.monotonic() and self._pool.holders_of(_model_of(call)):
             self._by_model.setdefault(_model_of(call), PendingQueue()).restore(call)
             self._for_models.restore(call)
@@ -155,8 +155,8 @@ class WaitingCalls:
         """Forget a call, if it waits."""
         self._common.remove(call)
         self._targeted.remove(call)
-        if self._custom is not None:
-            self._custom.forget(call)
+        if self.custom is not None:
+            self.custom.forget(call)
         if call in self._for_models:
             self._for_models.remove(call)
             model_id = _model_of(call)
@@ -170,8 +170,8 @@ class WaitingCalls:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._custom is not None:
-            self._custom.release_all()
+        if self.custom is not None:
+            self.custom.release_all()
         calls = self._common.drain() + self._for_models.drain() + self._targeted.drain()
         return sorted(calls, key=lambda call: call.sequence)
 
@@ -212,8 +212,8 @@ class WaitingCalls:
             self._dispatch_queue(queue)
         for call in list(self._targeted):
             self._dispatch_target(call)
-        if self._custom is not None:
-            self._custom.ask_again()
+        if self.custom is not None:
+            self.custom.ask_again()
 
     def release_unheld(self, model_ids: Iterable[str]) -> None:
         """A replica may have dropped these models: calls that waited for the last one that had them wait for any."""
@@ -241,8 +241,8 @@ class WaitingCalls:
             self._take(call, endpoint)
 
     def _take(self, call: OutgoingCall, endpoint: Endpoint) -> None:
-        if self._custom is not None:
-            self._custom.on_sent(call, endpoint)
+        if self.custom is not None:
+            self.custom.on_sent(call, endpoint)
         self.remove(call)
         call.waited_s = time.monotonic() - call.started_at_s
         self._send(endpoint, call)

@@ -66,7 +66,7 @@ def test_an_exception_of_any_kind_reaches_the_callers_and_not_the_loop(error: Ba
     "results", [None, 7, [], [1], [1, 2, 3], "ab", b"ab", {1: 1, 2: 2}, {1, 2}, iter([1, 2]), (each for each in "ab")]
 )
 def test_what_is_no_list_of_one_result_each_is_refused(results: Any) -> None:
-    """A string or a dictionary of the right length is no list either: its characters and keys mean nothing (135)."""
+    """A string or a dictionary of the right length is not a list either: its characters and keys mean nothing (135)."""
 
     @batch(max_batch_size=2, batch_wait_timeout_s=0)
     async def bad(numbers: list[int]) -> Any:

@@ -99,13 +99,11 @@ def test_random_cancels_leave_nothing_behind() -> None:
         mesh.assert_idle()
         assert [work.running for work in works] == [0, 0]
         for replica in mesh.replicas:
-            assert (replica.admission._waiting, replica.admission._offered) == ({}, set())
+            assert (replica.admission.links_waiting, replica.admission.taken) == (0, 0)
             for link in replica.servicer.links:
-                assert not link._assembler._assemblies
-                assert not link._writer._lanes
+                assert link.unfinished == 0
         for endpoint in mesh.endpoints.values():
             assert endpoint.link is not None
-            assert not endpoint.link._assembler._assemblies
-            assert not endpoint.link._open_marks
+            assert endpoint.link.unfinished == 0
             assert endpoint.link.others_ongoing == 0
         assert mesh.handle().remote(1, b"123").result(timeout_s=DEADLINE_S) == 3

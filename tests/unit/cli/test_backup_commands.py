@@ -120,7 +120,7 @@ def test_an_empty_cluster_gets_the_gateways_and_functions_of_the_file(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"applications: []\n", "is no backup of a mesh"),
+        (b"applications: []\n", "is not a backup of a mesh"),
         (to_file(saved())[:-1], "is damaged"),
         (to_file(saved()).replace(b'"schema_version": 1', b'"schema_version": 99'), "by a newer version of the mesh"),
     ],

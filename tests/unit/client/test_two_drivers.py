@@ -39,7 +39,7 @@ class SteppedCluster(FakeCluster):
         self.steps += 1
         while self.work and self.steps >= self.work[0][0] and ERASURE_KEY not in self.kv:
             _, do = self.work.pop(0)
-            waiting, self.work = self.work, []  # what it does is no step of the first driver
+            waiting, self.work = self.work, []  # what it does is not a step of the first driver
             do()
             self.work = waiting
 

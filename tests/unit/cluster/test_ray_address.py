@@ -86,7 +86,7 @@ def test_another_server_is_no_cluster() -> None:
     with (
         cluster_that_answers("/shop.Shop/Price", grpc.StatusCode.OK) as cluster,
         pytest.raises(
-            ConnectionError, match=f"What listens at {cluster.address} is no Ray cluster. Is the port right?"
+            ConnectionError, match=f"What listens at {cluster.address} is not a Ray cluster. Is the port right?"
         ),
     ):
         require_reachable(cluster.address)
@@ -131,7 +131,7 @@ def test_no_cluster_here_asks_for_no_token(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("host", ["localhost", "10.0.0.1"])
 def test_a_host_without_a_port_is_no_address(host: str) -> None:
-    with pytest.raises(ConnectionError, match=f"'{host}' is no address of a Ray cluster: .* for instance {host}:6379"):
+    with pytest.raises(ConnectionError, match=f"'{host}' is not an address of a Ray cluster: .* such as {host}:6379"):
         require_reachable(host)
 
 

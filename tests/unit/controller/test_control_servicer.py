@@ -72,7 +72,7 @@ def test_of_applications_that_come_together_all_are_stored_or_none() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         good, bad = application("good"), application("bad")
         bad.ingress = "missing"
-        with pytest.raises(Aborted, match="'missing' is no deployment"):
+        with pytest.raises(Aborted, match="'missing' is not a deployment"):
             await servicer.Apply(control_pb2.ApplyRequest(applications=[good, bad]), Context())
         assert not (await servicer.Status(control_pb2.StatusRequest(), Context())).applications
 
@@ -175,7 +175,7 @@ def test_a_refused_deploy_stores_nothing() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         request = deploy_request()
         request.application.ingress = "Missing"
-        with pytest.raises(Aborted, match="'Missing' is no deployment") as caught:
+        with pytest.raises(Aborted, match="'Missing' is not a deployment") as caught:
             await servicer.Deploy(request, Context())
         assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
         assert not mesh.kv.keys("code/")

@@ -128,8 +128,8 @@ class SmallMesh:
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
-        """The replicas as the router knows them, by id. The only place where tests look for them inside of it."""
-        return self.router._pool._endpoints
+        """The replicas as the router knows them, by id."""
+        return self.router.pool.endpoints
 
     def publish(self, *, unavailable: str = "", lost: frozenset[str] = frozenset()) -> None:
         """Tell the router of the replicas that are here now, and of those that died."""

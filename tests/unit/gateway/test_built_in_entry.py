@@ -136,9 +136,9 @@ def test_a_watch_ends_with_its_client_and_at_its_deadline() -> None:
             reader, writer = await watch(node)
             async with asyncio.timeout(10):
                 await reader.readuntil(b'"SERVING"')
-            assert node.gateway._health._watching == 1
+            assert node.gateway.health.watching == 1
             writer.transport.abort()
-            await until(lambda: node.gateway._health._watching == 0, "the client has left")
+            await until(lambda: node.gateway.health.watching == 0, "the client has left")
             reader, writer = await watch(node, "grpc-timeout: 50m", "connection: close")
             async with asyncio.timeout(10):
                 assert b"Deadline Exceeded" in await reader.read()

@@ -120,7 +120,7 @@ def test_a_drain_loses_nothing_that_is_in_flight_in_any_dialect() -> None:
             last_envelope = json.loads(bodies[2][bodies[2].rindex(b'{"metadata') :])
             assert "error" not in last_envelope
             await asyncio.wait_for(draining, 10)
-            assert node.gateway._metrics.in_flight.count == node.gateway._listener.exchanges == 0
+            assert node.gateway.metrics.in_flight.count == node.gateway.listener.exchanges == 0
 
     on_io_loop(scenario())
 

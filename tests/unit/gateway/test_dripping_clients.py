@@ -64,7 +64,7 @@ class Looks:
 
     def look(self, seconds: float = 10.0) -> None:
         self._now_s += seconds
-        for connection in self._gateway.listener._server.client_connections():
+        for connection in self._gateway.listener.server.client_connections():
             connection.look_after(POLICY, self._now_s)
 
 
@@ -225,7 +225,7 @@ async def upload_in_pieces(gateway: EveryDialect, head: bytes, pieces: list[byte
 
 async def _connections(gateway: EveryDialect, condition: Callable[[Http1Connection], bool]) -> list[Http1Connection]:
     def found() -> list[Http1Connection]:
-        each = [each for each in gateway.listener._server.client_connections() if isinstance(each, Http1Connection)]
+        each = [each for each in gateway.listener.server.client_connections() if isinstance(each, Http1Connection)]
         return [connection for connection in each if condition(connection)]
 
     await until(found, "the connection")

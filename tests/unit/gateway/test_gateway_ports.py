@@ -99,7 +99,7 @@ def test_another_port_is_open_before_the_former_one_closes():
 def test_a_gateway_whose_successor_has_gone_keeps_its_ports_and_drains_as_usual():
     async def scenario() -> None:
         async with two() as (former, successor):
-            ports = former.gateway._ports
+            ports = former.gateway.ports
             assert ports.is_replaced
             await successor.gateway.close()
             await until(lambda: not ports.is_replaced, "the end of the successor is seen")
@@ -125,7 +125,7 @@ def test_a_taken_port_fails_the_successor_and_harms_nothing():
                 await start_successor(former, http_port=other.spec.options.http_port)
             async with Clients(former):
                 pass
-            await until(lambda: not former.gateway._ports._offer.taken, "the end of the successor is seen")
+            await until(lambda: not former.gateway.ports._offer.taken, "the end of the successor is seen")
 
     on_io_loop(scenario())
 
@@ -199,7 +199,7 @@ def test_nonsense_at_the_offer_harms_nothing(nonsense: bytes):
                 stranger.connect(f"\0{former.gateway.offer_ports()}")
                 stranger.sendall(nonsense)
             again = await start_successor(former)
-            assert former.gateway._ports.is_replaced
+            assert former.gateway.ports.is_replaced
             await again.gateway.close()
 
     on_io_loop(scenario())

@@ -163,7 +163,7 @@ SMUGGLED = {
     "a hexadecimal prefix": ("transfer-encoding: chunked\r\n", b"0x2\r\n{}\r\n0\r\n\r\n", 400),
     "a chunk without its end": ("transfer-encoding: chunked\r\n", b"2\r\n{}0\r\n\r\n", 400),
     "a line feed behind a size": ("transfer-encoding: chunked\r\n", b"2\n{}\r\n0\r\n\r\n", 400),
-    "a trailer that is no field": ("transfer-encoding: chunked\r\n", b"2\r\n{}\r\n0\r\n" + SECOND, 400),
+    "a trailer that is not a field": ("transfer-encoding: chunked\r\n", b"2\r\n{}\r\n0\r\n" + SECOND, 400),
 }
 KINDS = {"JSON": (PRICE, JSON), "Connect": (PRICE, CONNECT), "gRPC-Web": (PRICE, GRPC_WEB), "web": ("/page", JSON)}
 

@@ -75,7 +75,7 @@ DEFLATED_FRAMES: dict[str, tuple[list[bytes], int]] = {
         ],
         1009,
     ),
-    "what is no deflate": ([frame(BINARY, b"\xff" * 4, is_compressed=True)], 1002),
+    "what is not deflate": ([frame(BINARY, b"\xff" * 4, is_compressed=True)], 1002),
     "a continuation with the flag of a beginning": (
         [frame(BINARY, packed(b"a"), ends=False, is_compressed=True), frame(CONT, packed(b"a"), is_compressed=True)],
         1002,

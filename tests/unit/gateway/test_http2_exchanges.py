@@ -1,4 +1,4 @@
-"""Requests of HTTP/2 that are none of gRPC, over real sockets: bodies, trailers, pauses, resets and WebSockets."""
+"""Requests of HTTP/2 that are not gRPC, over real sockets: bodies, trailers, pauses, resets and WebSockets."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def pause_for(gateway: Gateway, client: Http2Client, seconds: float) -> No
     """What the upkeep of the connection does when this time has passed without a byte."""
     await client.round_trip()
     policy, now_s = UpkeepPolicy(body_timeout_s=60.0, keepalive_after_s=1e9), time.monotonic()
-    for connection in gateway.listener._server.client_connections():
+    for connection in gateway.listener.server.client_connections():
         connection.look_after(policy, now_s)
         connection.look_after(policy, now_s + seconds)
 

@@ -56,7 +56,7 @@ def test_limits_of_connections_come_from_the_options():
         http_keep_alive_timeout_s=6,
     )
     spec = control_pb2.GatewaySpec(gateway_id="g", node_id="n", options=options)
-    limits = NodeGateway(spec, FakeProcess(FakeRouter()), "127.0.0.1")._listener._server._limits
+    limits = NodeGateway(spec, FakeProcess(FakeRouter()), "127.0.0.1").listener.server.limits
     policy = limits.upkeep
     assert (policy.age_max_s, policy.drain_timeout_s, policy.idle_timeout_s) == (1, 2, 3)
     assert (policy.keepalive_after_s, policy.keepalive_timeout_s) == (4, 5)
@@ -200,7 +200,7 @@ def test_a_gateway_whose_port_is_closed_is_unhealthy() -> None:
     async def scenario() -> None:
         async with running(FakeRouter(echo)) as node:
             await node.gateway.check_health()
-            node.gateway._listener.sockets._listeners[1].close()
+            node.gateway.listener.sockets._listeners[1].close()
             with pytest.raises(MeshException, match="port of the gateway is closed"):
                 await node.gateway.check_health()
 

@@ -116,7 +116,7 @@ def test_the_service_of_ray_serve_names_applications_and_health():
             node.process.publish(route_table("shop", "bank"))
             assert list((await names(b"", timeout=10)).application_names) == ["bank", "shop"]
             assert (await health(b"", timeout=10)).message == "success"
-            node.gateway._listener.announce_drain()
+            node.gateway.listener.announce_drain()
             for call in (names, health):
                 assert (await failure_of(call(b"", timeout=10))).details() == "This node is being drained."
 

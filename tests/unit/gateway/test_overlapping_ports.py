@@ -61,7 +61,7 @@ def test_clients_lose_no_request_when_the_host_changes_there_and_back():
                 for host in (ALL, ONE, ALL):
                     successor = await start_successor(node, http_host=host)
                     await clients.more()
-                    assert node.gateway._ports.is_replaced is (host == ALL)
+                    assert node.gateway.ports.is_replaced is (host == ALL)
                     drained = asyncio.ensure_future(node.gateway.drain())
                     await clients.more()
                     await drained
@@ -81,7 +81,7 @@ def test_a_host_that_covers_none_of_the_former_ones_is_opened_beside_them():
             former.process.publish(route_table("shop"))
             port = former.spec.options.http_port
             successor = await start_successor(former, http_host=OTHER)
-            assert not former.gateway._ports.is_replaced
+            assert not former.gateway.ports.is_replaced
             assert not await is_refused(OTHER, port)
             await former.gateway.drain()
             assert await is_refused(ONE, port)
@@ -110,7 +110,7 @@ def is_shared(each: socket.socket) -> bool:
 
 
 def sockets_of(node: Node) -> list[socket.socket]:
-    return [each for found in node.gateway._listener.sockets.listening() for each in found]
+    return [each for found in node.gateway.listener.sockets.listening() for each in found]
 
 
 def test_a_port_with_tls_gets_another_host_too(tmp_path: Path):

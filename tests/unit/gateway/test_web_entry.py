@@ -133,7 +133,7 @@ def test_a_client_that_comes_while_the_gateway_is_about_to_drain_is_served_once(
         async with running(FakeRouter(lambda call: respond(call, b"hello"))) as node:
             node.process.publish(web_table(shop="/"))
             assert "connection" not in (await ask(node, "GET", "/"))[1]
-            node.gateway._listener.announce_drain()
+            node.gateway.listener.announce_drain()
             status, headers, body = await ask(node, "GET", "/")
             assert (status, headers["connection"], body) == (200, "close", b"hello")
 

@@ -322,7 +322,7 @@ def test_each_call_ends_once_and_nothing_is_left(
         asyncio.run(perform(world, story))
         for each in (mesh, peer):
             each.assert_idle()
-            assert not each.router._hedges._by_call
+            assert each.router.hedges.watched == 0
             until(lambda router=each.router: not router.counts.collecting, "the arguments of all calls")  # type: ignore[misc]
         for replica in world.gone:
             until(lambda replica=replica: replica.is_idle, f"the calls of {replica.replica_id}")  # type: ignore[misc]

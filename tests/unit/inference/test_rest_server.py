@@ -162,7 +162,7 @@ def test_a_model_generates_a_stream_of_events() -> None:
         ({"text_input": 1}, 400, "'text_input' is BYTES"),
         ({"text_input": "a", "other": [1]}, 400, "declares no input 'other'"),
         ({"text_input": "a", "id": 1}, 400, "id is a string"),
-        ([], 400, "The body is no JSON object"),
+        ([], 400, "The body is not a JSON object"),
         ({"text_input": "bad"}, 500, "ValueError: bad word"),
     ],
 )

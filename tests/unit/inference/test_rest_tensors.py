@@ -89,7 +89,7 @@ def test_data_may_be_flat_or_nested(array: Array) -> None:
         ("FP32", [1], [1e39], "outside of its range"),
         ("FP32", [1], [None], "elements of another type"),
         ("FP32", [1], [[["1"]]], "elements of another type"),
-        ("FP32", [3], [[1], [2, 3]], "no array of equal rows"),
+        ("FP32", [3], [[1], [2, 3]], "not an array of equal rows"),
         ("FP32", [2, 3], [[1, 2], [3, 4], [5, 6]], "data of shape [3, 2]; its shape is [2, 3], or flat [6]"),
         ("FP32", [2], [1], "data of shape [1]; its shape is [2]"),
         ("FP32", [1], None, "has no data"),
@@ -133,8 +133,8 @@ def test_texts_among_numbers_take_no_memory_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("body", "length", "why"),
     [
-        (b"", None, "The body is no inference request"),
-        (b"[]", None, "The body is no inference request: Expected `object`"),
+        (b"", None, "The body is not an inference request"),
+        (b"[]", None, "The body is not an inference request: Expected `object`"),
         (b'{"id":"1"}', None, "missing required field `inputs`"),
         (b'{"inputs":[{"name":"x","shape":["a"],"datatype":"FP32"}]}', None, "$.inputs[0].shape[0]"),
         (b'{"inputs":[]}', "99", "Header Inference-Header-Content-Length is '99', the body has 13 bytes"),

@@ -90,7 +90,7 @@ def result(mesh: SmallMesh, method: str, *arguments: Any, **options: Any) -> Any
 @pytest.mark.parametrize("value", ["x", "x" * 100_000, "x" * 3_000_000], ids=["small", "large", "in parts"])
 def test_arguments_and_results_arrive(mesh: SmallMesh, value: str) -> None:
     assert result(mesh, "__call__", value) == value
-    assert result(mesh, "__call__", 1) == 1, "a large one goes in parts, which are no frames"
+    assert result(mesh, "__call__", 1) == 1, "a large one goes in parts, which are not frames"
 
 
 def test_streams_arrive_in_order(mesh: SmallMesh) -> None:

@@ -65,7 +65,7 @@ def test_the_parts_of_a_call_without_a_place_are_dropped() -> None:
             *parts, last = parts_of_open(2)
             await peer.write(*parts)
             await until_async(lambda: link_of(replica)._dropping, "the parts")
-            assert not link_of(replica)._assembler._assemblies
+            assert link_of(replica).unfinished == 0
             await peer.write(last)
             rejected = await inbox.next("reject", "result")
             assert rejected.WhichOneof("kind") == "reject"

@@ -127,7 +127,7 @@ def test_routers_of_a_replica_know_its_version() -> None:
         set_replica_context(None)
     on_io(process.renew_token())
     router = router_of(process, KEY)
-    assert router._pool.identity.replica == CallingReplica("shop", "Front", "v2")
+    assert router.pool.identity.replica == CallingReplica("shop", "Front", "v2")
     on_io(process.stop())
 
 
@@ -232,8 +232,8 @@ def test_a_mesh_that_was_started_again_is_joined_with_its_new_token(
     try:
         until(lambda: is_reported(router, "the new token"), "the snapshot of the new mesh")
         assert restarted.refused >= 1
-        assert router._pool.identity.token == b"the new token"
-        assert router_of(process, DeploymentKey("shop", "Other"))._pool.identity.token == b"the new token"
+        assert router.pool.identity.token == b"the new token"
+        assert router_of(process, DeploymentKey("shop", "Other")).pool.identity.token == b"the new token"
     finally:
         restarted.stop()
 

@@ -71,7 +71,7 @@ def test_a_full_canary_delays_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_calls_beyond_its_share_wait_for_the_other_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A canary that has room is no reserve: more requests than it was given are more than was risked."""
+    """A canary that has room is not a reserve: more requests than it was given are more than was risked."""
     world = CanaryWorld(monkeypatch, 1, 1, share=0.0)
     first, second = world.submit(), world.submit()
     assert [call for _, call in world.sent] == [first]

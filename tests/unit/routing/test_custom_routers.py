@@ -134,9 +134,9 @@ def test_a_stuck_router_is_asked_a_limited_number_of_questions(monkeypatch: pyte
 
 
 def hosted(mesh: SmallMesh) -> HostedRouter:
-    custom = mesh.router._queue._custom
+    custom = mesh.router.queue.custom
     assert custom is not None
-    return custom._hosted
+    return custom.hosted
 
 
 def test_a_router_that_chooses_nothing_is_asked_again() -> None:
@@ -164,7 +164,7 @@ def test_back_pressure_counts_calls_that_wait_for_a_place() -> None:
         shard = next(each.target for each in mesh.replicas if id(each.target) == by_shard(mesh)[0])
         until(lambda: shard.started, "the first call to run")
         waiting = mesh.handle("who").remote(0)
-        until(lambda: do_on_io(lambda: mesh.router._queue.waiting) == 1, "the call to wait")
+        until(lambda: do_on_io(lambda: mesh.router.queue.waiting) == 1, "the call to wait")
         with pytest.raises(BackPressureError):
             result(mesh.handle("who").remote(0))
         shard.gate.set()
@@ -199,7 +199,7 @@ def test_back_pressure_holds_while_no_replica_is_linked() -> None:
         mesh.replicas = replicas
         publish(mesh, "ByShard")
         assert {result(each) for each in responses[:5]} <= set(by_shard(mesh))
-        assert do_on_io(lambda: mesh.router._queue.waiting) == 0
+        assert do_on_io(lambda: mesh.router.queue.waiting) == 0
 
 
 def test_calls_that_were_ranked_forget_it_with_their_router() -> None:

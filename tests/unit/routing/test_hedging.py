@@ -115,7 +115,7 @@ def test_a_twin_never_waits_for_a_place() -> None:
         worker.is_stuck = True
         responses = [call(mesh, hedge_after_s=0.01) for _ in range(3)]
         until(lambda: worker.began == 3, "the calls to run")
-        until(lambda: not mesh.router._hedges._due, "the delay to pass")
+        until(lambda: mesh.router.hedges.due == 0, "the delay to pass")
         assert (mesh.router.counts.hedges.sent, mesh.router.queued) == (0, 0)
         worker.is_stuck = False
         assert [each.result(timeout_s=DEADLINE_S) for each in responses] == ["a"] * 3
@@ -183,7 +183,7 @@ def test_the_budget_bounds_twins() -> None:
         workers = stick(mesh)
         responses = [call(mesh, hedge_after_s=0.02) for _ in range(60)]
         until(lambda: sum(worker.began for worker in workers) >= 60, "the calls to run")
-        until(lambda: not mesh.router._hedges._due, "the delay to pass")
+        until(lambda: mesh.router.hedges.due == 0, "the delay to pass")
         for worker in workers:
             worker.is_stuck = False
         for response in responses:

@@ -90,4 +90,4 @@ def test_a_replica_that_was_busy_once_gets_calls_again() -> None:
         busy.calls = idle.calls = 0
         asyncio.run(keep_in_flight(mesh.handle("work"), 40, 8000))
         assert busy.calls > 2000, "of 8000 calls in about a second, nearly half go there"
-        until(lambda: not mesh.router._pool._is_ticking, "the end of the ticks: no load is left to age")
+        until(lambda: not mesh.router.pool.is_ticking, "the end of the ticks: no load is left to age")

@@ -158,7 +158,7 @@ def traffic(mesh: SmallMesh, is_over: Callable[[Traffic], bool]) -> Traffic:
 
 
 def endpoints(mesh: SmallMesh) -> Iterable[Endpoint]:
-    return mesh.router._pool._endpoints.values()
+    return mesh.endpoints.values()
 
 
 def test_one_broken_replica_of_four_fails_few_calls() -> None:
@@ -194,7 +194,7 @@ def test_errors_that_speak_of_the_request_leave_no_replica_out() -> None:
     wrong = GrpcStatusError(grpc.StatusCode.INVALID_ARGUMENT, "no such colour")
     with mesh_of(Worker(wrong), Worker(), Worker()) as mesh:
         assert traffic(mesh, lambda so_far: so_far.calls >= 300).failed > 50
-        until(lambda: not mesh.router._pool._is_ticking, "the last look at the replicas")
+        until(lambda: not mesh.router.pool.is_ticking, "the last look at the replicas")
         assert mesh.router.counts.left_out == 0
         assert [each.health.ejections for each in endpoints(mesh)] == [0, 0, 0]
 
@@ -212,7 +212,7 @@ def test_a_new_replica_starts_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
         traffic(mesh, lambda so_far: so_far.calls >= 500)
         share = late.target.calls / sum(replica.target.calls for replica in mesh.replicas)
         assert 0 < share < 0.2, "a third would be its full share"
-        endpoint = mesh.router._pool._endpoints[late.replica_id]
+        endpoint = mesh.endpoints[late.replica_id]
         assert 0.1 <= endpoint.weight < 0.2
         monkeypatch.undo()
         until(lambda: endpoint.weight == 1, f"its full weight after {settings().routing.slow_start_s} s")

@@ -110,7 +110,7 @@ def test_many_calls_share_one_timer(full: SmallMesh) -> None:
     responses = [full.handle(queue_timeout_s=0.2).remote() for _ in range(500)]
     for response in responses:
         error_of(response)
-    assert full.router._timeouts._timer is None
+    assert not full.router.timeouts.is_timing
 
 
 @pytest.mark.parametrize("value", [0, -1, "1", True])
@@ -131,8 +131,8 @@ def test_calls_that_wait_for_long_are_logged_with_what_they_wait_for(
         mesh.replicas[0].user_loop.post(mesh.replicas[0].target.gate.set)
         assert [response.result(timeout_s=DEADLINE_S) for response in responses] == ["through"] * 4
         mesh.assert_idle()
-        long_waits = mesh.router._timeouts._long_waits
-        until(lambda: long_waits._timer is None, "the last look, which finds no call")
+        long_waits = mesh.router.timeouts.long_waits
+        until(lambda: not long_waits.is_timing, "the last look, which finds no call")
     assert {re.sub(r"\d\.\d s", "… s", record.getMessage()) for record in caplog.records} == {
         "a call has waited … s for a free place of shop/Store: 1 of 1 calls busy on 1 replica; "
         "raise max_ongoing_requests or num_replicas (2 others wait too)"

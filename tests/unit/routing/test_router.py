@@ -82,7 +82,7 @@ def rejections(router: Router, call: OutgoingCall, link: Any) -> int:
     for count in range(100):
         if call.state is CallState.DONE:
             return count
-        router._queue.remove(call)
+        router.queue.remove(call)
         call.state = CallState.SENT
         router.on_reject(link, call)
     return 100
@@ -126,13 +126,13 @@ def test_many_calls_of_a_broken_link_come_back_in_order_and_in_one_step_each(mon
             is_draining = False
 
         async def give_back() -> list[OutgoingCall]:
-            taken = mesh.router._queue.drain()
+            taken = mesh.router.queue.drain()
             for call in taken:
                 call.state = CallState.SENT
             taken_out.clear()
             mesh.router.on_broken(Link(), "gone", taken[::2], taken[1::2])  # type: ignore[arg-type]
             assert len(taken_out) <= 1, "only to look whether the oldest can be sent"
-            return mesh.router._queue.drain()
+            return mesh.router.queue.drain()
 
         assert on_io(give_back()) == calls
 

@@ -38,7 +38,7 @@ def test_a_file_of_a_newer_mesh_is_refused_before_it_is_read() -> None:
 
 @given(st.binary(max_size=200))
 def test_anything_else_is_no_backup(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"x is no backup of a mesh. `mesh backup FILE` writes one."):
+    with pytest.raises(ValueError, match=r"x is not a backup of a mesh. `mesh backup FILE` writes one."):
         from_file(data, "x")
 
 

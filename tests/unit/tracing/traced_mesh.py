@@ -80,7 +80,7 @@ def traced_mesh_of(*targets: object, **options: Any) -> Iterator[TracedMesh]:
     ):
         yield TracedMesh(mesh, spans)
         mesh.assert_idle()
-        until(lambda: not mesh.router._traced, "no span left open")  # type: ignore[attr-defined]
+        until(lambda: not mesh.router.open_spans, "no span left open")  # type: ignore[attr-defined]
 
 
 def parent_id(span: ReadableSpan) -> int | None:

@@ -21,7 +21,7 @@ from tests.unit.web.web_calls import DEADLINE_S
 
 
 class Seen:
-    """What happened in user code. It is found by its module, so it is no part of the pickles."""
+    """What happened in user code. It is found by its module, so it is not a part of the pickles."""
 
     events: list[str] = []  # noqa: RUF012
     gate = threading.Event()

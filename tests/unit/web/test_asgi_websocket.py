@@ -22,7 +22,7 @@ INTERNAL = grpc.StatusCode.INTERNAL.value[0]
 
 
 class Seen:
-    """What happened in user code. It is found by its module, so it is no part of the pickles."""
+    """What happened in user code. It is found by its module, so it is not a part of the pickles."""
 
     events: list[Any] = []  # noqa: RUF012
 

@@ -326,7 +326,7 @@ def test_the_log_names_the_route_of_a_failure(caplog: pytest.LogCaptureFixture) 
 
 
 def test_errors_of_the_mesh_have_their_own_statuses() -> None:
-    """Back-pressure is no failure of the application (item 113)."""
+    """Back-pressure is not a failure of the application (item 113)."""
     with web_replica(Failing) as replica:
         full = replica.ask("/full")
         assert (full.status, full.headers[b"retry-after"]) == (429, b"2")

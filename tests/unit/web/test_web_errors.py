@@ -96,7 +96,7 @@ def test_the_applications_own_handler_of_these_errors_comes_first(kind: str) -> 
 
 
 def test_a_handler_for_everything_is_for_what_has_no_status() -> None:
-    """Back-pressure is no failure of the application (items 113, 144)."""
+    """Back-pressure is not a failure of the application (items 113, 144)."""
     with web_replica(Strict) as replica:
         assert replica.ask("/full").status == 503
         assert replica.ask("/other").status == 500

@@ -1,4 +1,4 @@
-"""mesh.wire.mesh_token: a port of the mesh's own serves who has the token and reads nothing of anybody else."""
+"""mesh.wire.mesh_token: a port of the mesh serves peers that have the token, and reads nothing of others."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ class ActorRegistry:
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
 
     def replica_closed(self, replica_id: str, message: str, *, is_node_lost: bool = False) -> None:
-        """The replica's process has ended, or never started. The loss of its node is no failure of its version."""
+        """The replica's process has ended, or never started. The loss of its node is not a failure of its version."""
         replica = self._replicas.pop(replica_id, None)
         if replica is None:
             return

@@ -44,10 +44,10 @@ def check_deployments(application: control_pb2.ApplicationSpec) -> None:
     if twice:
         raise _invalid(f"Application {application.name!r} has several deployments named {twice[0]!r}.")
     if application.ingress not in names:
-        raise _invalid(f"The ingress {application.ingress!r} is no deployment of application {application.name!r}.")
+        raise _invalid(f"The ingress {application.ingress!r} is not a deployment of application {application.name!r}.")
     for deployment in application.deployments:
         if not deployment.name or "#" in deployment.name:
-            raise _invalid(f"{deployment.name!r} is no name for a deployment: it must not be empty or contain '#'.")
+            raise _invalid(f"{deployment.name!r} is not a name for a deployment: it must not be empty or contain '#'.")
         if not deployment.version:
             raise _invalid(f"Deployment {deployment.name!r} has no version.")
         if not (deployment.code or deployment.code_key):
@@ -73,7 +73,7 @@ def _check_runtime_env(deployment: control_pb2.DeploymentSpec) -> None:
     except ValueError:
         is_valid = False
     if not is_valid:
-        raise _invalid(f"The runtime environment of deployment {deployment.name!r} is no JSON object: {text[:200]}")
+        raise _invalid(f"The runtime environment of deployment {deployment.name!r} is not a JSON object: {text[:200]}")
 
 
 def _invalid(message: str) -> InvalidChangeError:

@@ -28,7 +28,7 @@ _OTHER_CONFIG = "+config"
 """Ends the version of a deployment of a canary that differs in what replicas adopt in place only: replicas of the two
 need different versions."""
 REASON_MAX_CHARS = 1000
-"""Of why something was undone."""
+"""Length of the text that says why something was undone."""
 
 
 def canary_of(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:

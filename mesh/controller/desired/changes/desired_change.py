@@ -342,7 +342,7 @@ def _check_replaced(state: control_pb2.DesiredState, names: Set[str], canaries: 
 
 
 def _keep_deployer(changed: control_pb2.DesiredState, known: control_pb2.ApplicationSpec) -> None:
-    """The application of that name is as deployed by who deployed `known`."""
+    """Record `known`'s deployer for the application of that name: the change itself is not a deploy."""
     for app in changed.applications:
         if app.name == known.name:
             app.deployer, app.run_id, app.config_name = known.deployer, known.run_id, known.config_name

@@ -77,7 +77,7 @@ def test_one_replica_is_replaced_by_starting_the_new_one_first() -> None:
 
 
 def test_no_replica_leaves_while_the_environment_of_the_next_one_is_made() -> None:
-    """It may take minutes, and Ray counts the room as taken meanwhile: that is no shortage."""
+    """It may take minutes, and Ray counts the room as taken meanwhile: that is not a shortage."""
     spec = control_pb2.DeploymentSpec(options={"actor": {"runtime_env_json": '{"pip": ["torch"]}'}})
     for age_s, leaves in ((PATIENCE_S + 1, False), (ENVIRONMENT_PATIENCE_S + 1, True)):
         old, new = replica(version="v1"), replica(STARTING, created_at_s=NOW_S - age_s)

@@ -40,7 +40,7 @@ def test_a_deployment_is_updating_until_its_replicas_run(healthy: Verdict) -> No
 
 
 def test_scaling_has_its_own_statuses(healthy: Verdict) -> None:
-    """Changing only `num_replicas` is no update (item 196)."""
+    """Changing only `num_replicas` is not an update (item 196)."""
     more = look(healthy, target(3), replica(), replica())
     assert seen(more) == ("UPSCALING", "CONFIG_UPDATE_STARTED")
     assert seen(look(more, target(3), replica(), replica(), replica())) == ("HEALTHY", "UPSCALE_COMPLETED")
@@ -178,7 +178,7 @@ def test_the_message_shows_a_slow_constructor() -> None:
 
 
 def test_a_replica_that_moves_off_its_node_leaves_the_deployment_healthy(healthy: Verdict) -> None:
-    """A migration is no failure (item 192)."""
+    """A migration is not a failure (item 192)."""
     moving = replica(ReplicaState.PENDING_MIGRATION)
     assert look(healthy, target(2), replica(), moving).status == "HEALTHY"
     assert look(healthy, target(2), replica(), moving, replica(STARTING)).status == "HEALTHY"

@@ -153,7 +153,7 @@ def test_good_tokens_are_remembered_until_they_expire_and_bad_ones_are_not(
 def test_a_file_without_keys_is_refused(door: Door) -> None:
     for text in ("", "[]", "{}", '{"keys": []}', '{"keys": [{"kty": "nonsense"}]}'):
         door.path.write_text(text)
-        with pytest.raises(ValueError, match=r"\['keys_file'\]: .* is no JSON Web Key Set"):
+        with pytest.raises(ValueError, match=r"\['keys_file'\]: .* is not a JSON Web Key Set"):
             door.tokens.reload()
     assert isinstance(door.ask(signed()), Identity)
 

@@ -135,5 +135,5 @@ def test_a_stream_that_was_refused_at_once_is_counted_once_when_its_client_leave
 
 
 def transports(gateway: Gateway) -> list[Http2Transport]:
-    connections = gateway.listener._server.sockets.connections
+    connections = gateway.listener.server.sockets.connections
     return [each for each in connections if isinstance(each, Http2Transport)]

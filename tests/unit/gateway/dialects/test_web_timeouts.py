@@ -37,7 +37,7 @@ def test_the_shorter_of_both_timeouts_counts(header: str, timeout: float) -> Non
 
 
 def test_a_timeout_that_is_no_number_is_refused() -> None:
-    """A timeout that is no number is refused (item 205)."""
+    """A timeout that is not a number is refused (item 205)."""
     ends = WebEnds()
     exchange = ends.open(web_request(x_request_timeout_seconds="soon"))
     assert exchange.status == 400

@@ -69,7 +69,7 @@ WRONG = {
     "a negative size": b"-5\r\n",
     "a signed size": b"+5\r\n",
     "a size with a prefix": b"0x5\r\n",
-    "a size that is no number": b"g\r\n",
+    "a size that is not a number": b"g\r\n",
     "a size with an underscore": b"1_0\r\n",
     "a size with a space in front": b" 5\r\n",
     "a size with a space behind": b"5 \r\n",

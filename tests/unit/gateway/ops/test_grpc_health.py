@@ -158,7 +158,7 @@ def test_watches_are_limited_and_one_that_ends_makes_room(monkeypatch: pytest.Mo
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             await check(gateway, "")
             watches[0].cancel()
-            await until(lambda: gateway.health._watching == 1, "the end of the first")
+            await until(lambda: gateway.health.watching == 1, "the end of the first")
             await stub_of(gateway).Watch(request, timeout=10).read()
 
     on_io_loop(scenario())

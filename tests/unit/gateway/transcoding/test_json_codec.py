@@ -77,7 +77,7 @@ ODD += ["2020-01-01T00:00:00Z", "aB,c"]
 
 
 TAKEN_LOOSELY = {"nothing", "null", "someBytes", "blobs", "wrappedBytes"}
-"""json_format takes any number for null, and skips what is no base64 in bytes."""
+"""json_format takes any number for null, and skips what is not base64 in bytes."""
 
 
 def exchange_one(tree: Any, data: st.DataObject) -> Any:
@@ -109,7 +109,7 @@ def test_both_spellings_of_a_field_are_read_and_the_json_name_is_written() -> No
     ("tree", "text"),
     [
         ([], "expected an object, found an array"),
-        ({"anInt3": 1}, "anInt3: is no field of kinds.Everything; did you mean anInt32?"),
+        ({"anInt3": 1}, "anInt3: is not a field of kinds.Everything; did you mean anInt32?"),
         ({"anInt32": "x"}, "anInt32: expected an integer, found 'x'"),
         ({"anInt32": True}, "anInt32: expected an integer, found true"),
         ({"anInt32": 1.5}, "anInt32: expected an integer, found 1.5"),
@@ -121,16 +121,16 @@ def test_both_spellings_of_a_field_are_read_and_the_json_name_is_written() -> No
         ({"aBool": "true"}, "aBool: expected true or false, found 'true'"),
         ({"aString": 1}, "aString: expected a string, found 1"),
         ({"someBytes": "ä"}, "someBytes: expected base64, found 'ä'"),
-        ({"color": "REDD"}, "color: 'REDD' is no value of enum kinds.Color; did you mean RED?"),
+        ({"color": "REDD"}, "color: 'REDD' is not a value of enum kinds.Color; did you mean RED?"),
         (
             {"inner": {"inners": [{}, {"doubles": [1, "x"]}]}},
             "inner.inners[1].doubles[1]: expected a number, found 'x'",
         ),
         ({"strings": "x"}, "strings: expected an array, found 'x'"),
-        ({"strings": [None]}, "strings[0]: null is no element"),
+        ({"strings": [None]}, "strings[0]: null is not an element"),
         ({"byInt": {"x": "y"}}, "byInt['x']: expected an integer, found 'x'"),
         ({"byLong": {"1": {"aBool": 1}}}, "byLong['1'].aBool: expected true or false, found 1"),
-        ({"byString": {"x": None}}, "byString['x']: null is no value of a map"),
+        ({"byString": {"x": None}}, "byString['x']: null is not a value of a map"),
         ({"left": "x", "right": 1}, "right: is given beside left; of oneof choice only one may be set"),
         ({"aString": "x", "a_string": "y"}, "a_string: is given in both spellings"),
         ({"at": 5}, "at: expected a string, found 5"),

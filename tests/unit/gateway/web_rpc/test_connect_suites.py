@@ -107,7 +107,7 @@ def test_duplicate_metadata(arity: str, responses: int, error: str) -> None:
 @pytest.mark.parametrize("codec", ["proto", "json"])
 @pytest.mark.parametrize("arity", ARITIES)
 def test_empty_requests(arity: str, codec: str) -> None:
-    """A message without fields is no bytes as Protobuf, and an empty object as JSON."""
+    """A message without fields has no bytes as Protobuf, and an empty object as JSON."""
     method = Method(ARITIES[arity])
     answer = Answer(method.make(b"" if codec == "proto" else b"{}", codec=codec))
     [message] = answer.messages

@@ -26,9 +26,9 @@ def test_a_share_a_match_or_both_make_a_canary() -> None:
         ("10", None, "must be a number"),
         (None, {"a": "1", "b": "2"}, "one header field"),
         (None, {"x-canary": True}, "Quote numbers"),
-        (None, {"grpc-canary": "1"}, "no name of a header field"),
-        (None, {"x canary": "1"}, "no name of a header field"),
-        (None, {"x-canary-bin": "1"}, "no name of a header field"),
+        (None, {"grpc-canary": "1"}, "not a name of a header field"),
+        (None, {"x canary": "1"}, "not a name of a header field"),
+        (None, {"x-canary-bin": "1"}, "not a name of a header field"),
     ],
 )
 def test_what_selects_no_requests_is_refused(percent: Any, match: Any, message: str) -> None:

@@ -148,7 +148,7 @@ def test_wrong_grpc_options_are_refused() -> None:
     "name", ["max_connection_age_s", "max_connection_age_grace_s", "max_connection_idle_s", "keepalive_s"]
 )
 def test_limits_of_connections_are_passed_on_and_checked(name: str) -> None:
-    """None is no limit; keepalive always has one (item 55)."""
+    """None means no limit; keepalive always has one (item 55)."""
     assert getattr(parse(None, None, {name: 30}).to_message(), name) == 30
     for value, error in ((0, ValueError), (-1, ValueError), (float("nan"), ValueError), ("soon", TypeError)):
         with pytest.raises(error, match=rf"grpc_options\['{name}'\]"):

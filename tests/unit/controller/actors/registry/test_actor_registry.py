@@ -134,7 +134,7 @@ def test_failures_of_another_version_do_not_count(registry: Registry) -> None:
 
 
 def test_a_replica_that_refuses_a_configuration_serves_with_the_one_before(registry: Registry) -> None:
-    """It is no failure of its version (item 154)."""
+    """It is not a failure of its version (item 154)."""
     replica_id = started(registry)
     registry.replica_reconfiguring(replica_id, "c2")
     assert registry.seen.replicas[0].state == ReplicaState.UPDATING

@@ -76,7 +76,7 @@ def test_nothing_is_deployed_while_shutting_down() -> None:
     ("spoil", "complaint"),
     [
         (lambda app: app.ClearField("name"), "no name"),
-        (lambda app: setattr(app, "ingress", "Missing"), "'Missing' is no deployment"),
+        (lambda app: setattr(app, "ingress", "Missing"), "'Missing' is not a deployment"),
         (lambda app: app.deployments.append(app.deployments[0]), "several deployments named 'Model'"),
         (lambda app: app.deployments[0].ClearField("version"), "no version"),
         (lambda app: app.deployments[0].ClearField("code"), "no code"),
@@ -122,7 +122,7 @@ def test_a_file_owns_the_applications_of_its_name() -> None:
 
 
 def test_a_file_that_has_nothing_in_common_with_the_last_one_of_its_name_deletes_nothing() -> None:
-    """It may be that of another team; an empty one, or one that prunes, is no slip of the finger (item 245)."""
+    """It may be that of another team; an empty one, or one that prunes, is not a slip of the finger (item 245)."""
     first = with_applications(EMPTY, [application("a"), application("b")], 1.0, ConfigSource("", "mesh.yaml", False))
     with pytest.raises(
         InvalidChangeError, match=r"mesh\.yaml has deployed a, b, .*none of them.*`mesh delete a`"
@@ -279,7 +279,7 @@ def test_a_runtime_environment_that_is_no_object_is_refused(text: str) -> None:
     app.deployments[0].options.actor.runtime_env_json = text
     refused = refusal(EMPTY, app)
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert "runtime environment of deployment 'Model' is no JSON object" in str(refused)
+    assert "runtime environment of deployment 'Model' is not a JSON object" in str(refused)
 
 
 def test_descriptors_above_the_limit_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""mesh.controller.desired.changes.shared_services: who deploys a second server of a service reads what that means."""
+"""mesh.controller.desired.changes.shared_services: a second application with the same service gets a warning."""
 
 from mesh.controller.desired.changes.shared_services import new_warnings
 from mesh.v1 import control_pb2
