@@ -194,7 +194,7 @@ class GatewayListener:
     def _open(self, exchange: Exchange) -> ExchangeReceiver | None:
         if self.guard is None:
             return self._dialects.open(exchange)
-        return self.guard.open(exchange, self._dialects.open)
+        return self.guard.open(exchange, self._dialects)
 
     def _accept(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
         if self.guard is not None:

@@ -15,17 +15,21 @@ from gateway.access.authenticator import Authenticator
 from gateway.access.call_limits import RESOURCE_EXHAUSTED
 from gateway.access.user_check import PendingCheck
 from gateway.requests.cors import is_preflight
-from gateway.requests.dialect_list import answer_json
+from gateway.requests.dialect_list import CHALLENGE, answer_json
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
+from gateway.requests.mesh_headers import read_mesh_headers
 from gateway.requests.routes import Refusal
 from gateway.requests.web_status import NO_ROOM
 from mesh.authentication import ClientRequest
 from mesh.wire.identity import Identity
+from mesh.wire.request_context import new_request_id
 
 logger = logging.getLogger("mesh.gateway")
 
-Open = Callable[[Exchange], ExchangeReceiver | None]
-"""Gives an exchange its receiver; None if it has been answered."""
+OpenAs = Callable[[Identity | None], ExchangeReceiver | None]
+"""Gives an exchange of this client its receiver; None if it has been answered."""
+RefuseAs = Callable[[Exchange, Refusal], bool]
+"""Answers an exchange in the form of its dialect; False if that has none of its own."""
 
 _STATUS = {7: 403, 8: 429, 14: 503, 16: 401}
 """By the code of gRPC; what else a function says is 403."""
@@ -42,16 +46,17 @@ _FAILED = b"The gateway failed; its log has the reason.\n"
 def open_for_caller(
     authenticator: Authenticator,
     exchange: Exchange,
-    open_as: Callable[[Identity | None], ExchangeReceiver | None],
+    open_as: OpenAs,
+    refuse_as: RefuseAs,
 ) -> ExchangeReceiver | None:
     """Find out who sends the exchange, and open it with `open_as`; or answer that it may not be sent."""
-    waiting = AwaitingCaller(exchange, open_as)
+    waiting = AwaitingCaller(exchange, open_as, refuse_as)
     found = authenticator.identify(client_request(exchange.head), waiting.decide)
     if isinstance(found, PendingCheck):
         waiting.check = found
         return waiting
     if isinstance(found, Refusal):
-        refuse_exchange(exchange, found)
+        refuse_exchange(exchange, found, refuse_as)
         return None
     return open_as(found)
 
@@ -64,10 +69,15 @@ def client_request(head: HttpHead) -> ClientRequest:
     )
 
 
-def refuse_exchange(exchange: Exchange, refusal: Refusal) -> None:
-    """Answer with the status, and the same JSON as the JSON dialect, which other dialects read by the status."""
+def refuse_exchange(exchange: Exchange, refusal: Refusal, refuse_as: RefuseAs) -> None:
+    """Answer in the form of the dialect, or else with an HTTP status and the same JSON as the JSON dialect."""
+    if refuse_as(exchange, refusal):
+        return
     status = _STATUS.get(refusal.code, _FORBIDDEN)
-    more: Fields = [(b"www-authenticate", b"Bearer")] if status == _UNAUTHORIZED else []
+    request_id = read_mesh_headers(exchange.head.fields).request_id or new_request_id()
+    more: Fields = [(b"x-request-id", request_id.encode())]
+    if status == _UNAUTHORIZED:
+        more.append(CHALLENGE)
     message = refusal.message
     if is_preflight(exchange.head):
         # Anyone can send what looks like one, so it is let through to user code no more than other requests.
@@ -85,9 +95,10 @@ def retry_after_field(seconds: float) -> tuple[bytes, bytes]:
 class AwaitingCaller:
     """Receives an exchange until it is known who sends it; from then on it passes on what comes."""
 
-    def __init__(self, exchange: Exchange, open_as: Callable[[Identity | None], ExchangeReceiver | None]) -> None:
+    def __init__(self, exchange: Exchange, open_as: OpenAs, refuse_as: RefuseAs) -> None:
         self._exchange = exchange
         self._open_as = open_as
+        self._refuse_as = refuse_as
         self.check: PendingCheck | None = None
         self._receiver: ExchangeReceiver | None = None
         self._received: list[bytes] = []
@@ -105,7 +116,7 @@ class AwaitingCaller:
             self._received.append(data)
         else:
             self._stop()
-            refuse_exchange(self._exchange, _NO_ROOM)
+            refuse_exchange(self._exchange, _NO_ROOM, self._refuse_as)
 
     def on_end(self) -> None:
         if self._receiver is not None:
@@ -128,7 +139,7 @@ class AwaitingCaller:
         self.check = None
         received = self._stop()
         if isinstance(answer, Refusal):
-            refuse_exchange(self._exchange, answer)
+            refuse_exchange(self._exchange, answer, self._refuse_as)
             return
         try:
             self._pass_on(answer, received)

@@ -60,6 +60,10 @@ class BuiltInEntry:
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         return self._dialects.open(exchange)
 
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> bool:
+        """See `RefusingDialect`."""
+        return self._dialects.refuse(exchange, refusal)
+
     def drain(self) -> None:
         """End all calls: one that watches would otherwise last as long as its client likes."""
         self._router.drain()

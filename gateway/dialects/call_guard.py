@@ -12,11 +12,12 @@ from typing import Any
 
 from gateway.access.authenticator import Authenticator
 from gateway.access.call_limits import RESOURCE_EXHAUSTED, CallLimits
-from gateway.access.exchange_guard import Open, open_for_caller
+from gateway.access.exchange_guard import open_for_caller
 from gateway.access.user_check import PendingCheck
 from gateway.dialects.caller_methods import CallerMethods, KnownCaller
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.served_method import NO_ROOM, CallCount
+from gateway.requests.dialect_list import DialectList
 from gateway.requests.exchange import Exchange, ExchangeReceiver
 from gateway.requests.routes import Refusal
 from mesh.authentication import ClientRequest
@@ -39,18 +40,18 @@ class CallGuard:
         self._in_flight = in_flight
         self.methods = CallerMethods(limits)
 
-    def open(self, exchange: Exchange, open_exchange: Open) -> ExchangeReceiver | None:
+    def open(self, exchange: Exchange, dialects: DialectList) -> ExchangeReceiver | None:
         """The same for a request that is not gRPC: its dialect opens it now, or once the client is identified."""
 
         def open_as(identity: Identity | None) -> ExchangeReceiver | None:
             exchange.caller = KnownCaller(
                 self.methods, identity, exchange.head.peer, is_stranger=self.is_stranger(identity)
             )
-            return open_exchange(exchange)
+            return dialects.open(exchange)
 
         if self._authenticator is None:
             return open_as(None)
-        return open_for_caller(self._authenticator, exchange, open_as)
+        return open_for_caller(self._authenticator, exchange, open_as, dialects.refuse)
 
     def is_stranger(self, identity: Identity | None) -> bool:
         """Whether that of a client which was let in says that it is not known: the path is open."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.routes import Refusal
+
+CHALLENGE = (b"www-authenticate", b"Bearer")
+"""Of answers with status 401."""
 
 
 class Dialect(Protocol):
@@ -16,6 +20,14 @@ class Dialect(Protocol):
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         """The receiver of the exchange; None if it has been answered."""
+
+
+@runtime_checkable
+class RefusingDialect(Dialect, Protocol):
+    """A dialect whose clients do not read the gateway's answer to those that may not call."""
+
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> bool:
+        """Answer in the form of the dialect that its client may not send the exchange. False: not answered."""
 
 
 class DialectList:
@@ -37,14 +49,23 @@ class DialectList:
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
         """The receiver of the exchange; None if it has been answered."""
         head = exchange.head
-        known = head.readings.get(self)
-        if known is None or known[0] is not self._version:
-            known = head.readings[self] = self._version, self._find(head)
-        dialect: Dialect | None = known[1]
+        dialect = self._dialect_of(head)
         if dialect is not None:
             return dialect.open(exchange)
         answer_json(exchange, 404, {"error": f"Path '{head.path}' not found."})
         return None
+
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> bool:
+        """See `RefusingDialect`; False too where the dialect that claims the exchange is none."""
+        dialect = self._dialect_of(exchange.head)
+        return isinstance(dialect, RefusingDialect) and dialect.refuse(exchange, refusal)
+
+    def _dialect_of(self, head: HttpHead) -> Dialect | None:
+        known = head.readings.get(self)
+        if known is None or known[0] is not self._version:
+            known = head.readings[self] = self._version, self._find(head)
+        dialect: Dialect | None = known[1]
+        return dialect
 
     def _find(self, head: HttpHead) -> Dialect | None:
         return next((each for each in self._dialects if each.claims(head)), None)

@@ -21,8 +21,10 @@ from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.request_flow import RequestFlow, RequestReader
 from gateway.dialects.served_method import ServedMethod
+from gateway.requests.dialect_list import CHALLENGE
 from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
+from gateway.requests.mesh_headers import read_mesh_headers
 from gateway.requests.routes import Refusal
 from gateway.transcoding.status_json import HTTP_STATUS
 from gateway.web_rpc.connect_errors import end_of_stream, error_body, own_entries
@@ -48,7 +50,14 @@ from gateway.web_rpc.message_codec import (
 )
 from gateway.web_rpc.request_readers import EncodedEnvelopeReader, WholeBodyReader
 from mesh.rpc.grpc_fields import Entry
-from mesh.rpc.message_reader import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, MessageError
+from mesh.rpc.message_reader import (
+    INTERNAL,
+    INVALID_ARGUMENT,
+    RESOURCE_EXHAUSTED,
+    UNAUTHENTICATED,
+    UNIMPLEMENTED,
+    MessageError,
+)
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.request_context import new_request_id
 
@@ -93,6 +102,11 @@ class ConnectDialect:
             return self._refuse(exchange, method, invocation.request_id)
         return self._call(exchange, method, request, invocation)
 
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> bool:
+        """See `RefusingDialect`: an error of this protocol has its code as a word."""
+        self._refuse(exchange, refusal, read_mesh_headers(exchange.head.fields).request_id)
+        return True
+
     def _call(
         self, exchange: Exchange, method: ServedMethod, request: ConnectRequest, invocation: Invocation
     ) -> ExchangeReceiver | None:
@@ -126,6 +140,8 @@ class ConnectDialect:
         fields += [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")]
         if refusal.retry_after_s is not None:
             fields.append((b"retry-after", b"%d" % ceil(refusal.retry_after_s)))
+        if refusal.code == UNAUTHENTICATED:
+            fields.append(CHALLENGE)
         status = 404 if refusal.code == UNIMPLEMENTED and not is_known else HTTP_STATUS[refusal.code]
         answer(exchange, status, fields, error_body(end))
         return None

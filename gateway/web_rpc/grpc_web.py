@@ -17,6 +17,7 @@ from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
+from gateway.requests.mesh_headers import read_mesh_headers
 from gateway.requests.routes import Refusal
 from gateway.web_rpc.base64_pieces import Base64Pieces
 from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope, sent_envelope
@@ -65,6 +66,13 @@ class GrpcWebDialect:
             self._refuse(exchange, method, invocation.request_id)
             return None
         return _GrpcWebCall(exchange, method, invocation, timeout_s, is_text=is_text)
+
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> bool:
+        """See `RefusingDialect`: a browser reads the status at the end of the body."""
+        is_served = exchange.head.content_type in _CONTENT_TYPES
+        if is_served:
+            self._refuse(exchange, refusal, read_mesh_headers(exchange.head.fields).request_id)
+        return is_served
 
     def _find(self, exchange: Exchange, invocation: Invocation) -> ServedMethod | Refusal:
         head = exchange.head

@@ -19,7 +19,7 @@ import pytest
 from gateway.access.exchange_guard import AwaitingCaller
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.cors import CorsPolicy
-from gateway.requests.dialect_list import answer_json
+from gateway.requests.dialect_list import DialectList, answer_json
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
 from gateway.requests.routes import Refusal
 from mesh.authentication import ClientRequest, Refused
@@ -288,7 +288,7 @@ def test_a_dialect_that_fails_once_the_caller_is_known_ends_only_its_exchange(ca
         raise RuntimeError("a fault of ours")
 
     exchange = FakeExchange(request("/a"))
-    waiting = AwaitingCaller(exchange, open_as)
+    waiting = AwaitingCaller(exchange, open_as, DialectList().refuse)
     waiting.on_body(b"x" * 10)
     assert exchange.share.used_bytes == 10
     waiting.decide(Identity("alice"))
@@ -300,7 +300,7 @@ def test_a_dialect_that_fails_once_the_caller_is_known_ends_only_its_exchange(ca
 def test_what_waits_for_the_users_function_counts_as_buffered() -> None:
     """One connection of HTTP/2 may have thousands of such requests."""
     exchange = FakeExchange(request("/a"), budget_bytes=1_000)
-    waiting = AwaitingCaller(exchange, lambda identity: None)
+    waiting = AwaitingCaller(exchange, lambda identity: None, DialectList().refuse)
     waiting.on_body(b"x" * 400)
     waiting.on_body(b"x" * 400)
     assert (exchange.status, exchange.share.used_bytes) == (429, 0)

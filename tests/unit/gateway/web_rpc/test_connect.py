@@ -274,7 +274,7 @@ STREAM = "application/connect+proto"
         (PRICE, PROTO, [("connect-timeout-ms", "soon")], {}, 400, "invalid_argument"),
         (PRICE, PROTO, [("connect-timeout-ms", "12345678901")], {}, 400, "invalid_argument"),
         (PRICE, PROTO, [("application", "absent")], {}, 404, "not_found"),
-        (PRICE, PROTO, [("x-bin", "?")], {}, 500, "internal"),
+        (PRICE, PROTO, [("x-bin", "?")], {}, 400, "invalid_argument"),
         (LIST, PROTO, [], {}, 415, None),
         (PRICE, envelope(PROTO), [], {"content_type": STREAM}, 415, None),
         (TOTAL, envelope(b"{}", 2), [], {"content_type": STREAM}, 200, "internal"),
