@@ -95,7 +95,7 @@ def start(
             tracing=tracing_config,
             controller_options=controller_options,
         )
-        running_gateways.adapt(client, asked, named)
+        running_gateways.adapt(client, asked, named, servicer_functions)
     rollout_wait.until_gateways_healthy(client)
 
 

@@ -69,7 +69,7 @@ class Target:
     def specs(self) -> list[control_pb2.ApplicationSpec]:
         """The specs for the controller of the running mesh."""
         around = compose.Surroundings(
-            servicer_functions=mesh_lifecycle.servicer_functions(),
+            servicer_functions=compose.named_services(self.config, mesh_lifecycle.servicer_functions()),
             job_runtime_env=mesh_lifecycle.inherited_runtime_env(),
         )
         return compose.compose(self.config, self.source, self.loaded, around, click.echo)

@@ -67,7 +67,7 @@ def start(
     # A membership in an earlier mesh, shut down by another process, has the wrong token.
     _leave()
     wait_erased()
-    ray_core.kv_put(SERVICER_FUNCTIONS_KEY, servicer_functions)
+    store_servicer_functions(servicer_functions)
     is_first = ray_core.find_actor(CONTROLLER_NAME) is None
     environment = {"env_vars": dict(env_vars)} if env_vars else {}
     # An affinity would be ignored, because the controller asks for nothing else. Any head node has the resource, also
@@ -124,6 +124,11 @@ def packed_servicer_functions(functions: Sequence[str | Callable[..., Any]]) -> 
     loaded = tuple(load_servicer_function(function) for function in functions)
     # The callable does not matter here; only the functions must reach other processes.
     return pack(UserCode(tuple, servicer_functions=loaded))
+
+
+def store_servicer_functions(packed: bytes) -> None:
+    """For the applications that any driver deploys from now on."""
+    ray_core.kv_put(SERVICER_FUNCTIONS_KEY, packed)
 
 
 def servicer_functions() -> tuple[Callable[..., Any], ...]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from mesh.client import port_check, rollout_wait
+from mesh.client import mesh_lifecycle, port_check, rollout_wait
 from mesh.client.control_client import ControlClient
 from mesh.options.gateway import gateway_options
 from mesh.options.gateway.gateway_changes import GatewayChange, NamedOptions, change_of
@@ -37,8 +37,10 @@ def change_lines(
     return [f"gateways: {', '.join(change.names)} ({EFFECT})"] if change.names else []
 
 
-def adapt(client: ControlClient, asked: GatewayRequest, named: NamedOptions) -> None:
+def adapt(client: ControlClient, asked: GatewayRequest, named: NamedOptions, servicer_functions: bytes) -> None:
     """Returns when all gateways have the options. Those that cannot be changed are ignored with a warning.
+
+    Packed `servicer_functions`, where they are named, are for what is deployed from now on.
 
     Raises ValueError for a change that is refused, OSError if a new port is taken on this machine, and TimeoutError
     with the reason if no gateway starts with the new options: then those with the former ones go on.
@@ -55,3 +57,5 @@ def adapt(client: ControlClient, asked: GatewayRequest, named: NamedOptions) -> 
         logger.info("changing options of the gateways, one node at a time: %s", ", ".join(change.names))
         client.configure_gateways(change.after, change.before)
         rollout_wait.until_gateways_changed(client)
+    if named.has_servicer_functions:
+        mesh_lifecycle.store_servicer_functions(servicer_functions)

@@ -50,6 +50,12 @@ class Surroundings:
     job_runtime_env: Mapping[str, Any] = field(default_factory=dict)
 
 
+def named_services(config: MeshConfig, of_mesh: tuple[Callable[..., Any], ...]) -> tuple[Callable[..., Any], ...]:
+    """The servicer functions that the mesh will have when the file is deployed: its own, if it says what gRPC does."""
+    named = config.whole_grpc_options.get("grpc_servicer_functions")
+    return of_mesh if named is None else tuple(load_servicer_function(each) for each in named)
+
+
 def load(config: MeshConfig, source: Source | None = None) -> list[Application | None]:
     """The applications imported in this process; None for those with a runtime environment. Needs no cluster.
 

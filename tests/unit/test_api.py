@@ -230,6 +230,23 @@ def test_servicer_functions_of_the_start_reach_the_ingress(cluster: FakeCluster)
     assert [method.full_name for method in spec.deployments[0].grpc_methods] == ["/mesh.tests.Shop/Price"]
 
 
+def test_a_later_start_names_services_for_what_is_deployed_after_it(cluster: FakeCluster) -> None:
+    """One that does not name them leaves them as they are (items 52, 55)."""
+
+    @mesh.deployment
+    class Shop:
+        def Price(self, request: Any) -> Any: ...
+
+    mesh.start()
+    mesh.run(Shop.bind())
+    mesh.start(grpc_options={"grpc_servicer_functions": [shop_pb2_grpc.add_ShopServicer_to_server]})
+    mesh.start(grpc_options={"enable_reflection": True})
+    mesh.run(Shop.bind())
+    before, after = (spec.deployments[0].grpc_methods for spec in cluster.controller.deployed)
+    assert not before
+    assert [method.full_name for method in after] == ["/mesh.tests.Shop/Price"]
+
+
 def test_the_driver_s_runtime_env_is_the_default_of_its_deployments(cluster: FakeCluster) -> None:
     """The job's environment is inherited; a deployment's own entries win (item 101)."""
     cluster.job_runtime_env = {"working_dir": "gcs://x.zip", "env_vars": {"A": "1"}, "_ray_commit": "abc"}

@@ -48,6 +48,8 @@ class NamedOptions:
     """Fields of GatewayOptions that a call names."""
 
     names: frozenset[str]
+    has_servicer_functions: bool = False
+    """Whether it also names services: gateways need no functions for them, the applications that are deployed do."""
 
     @classmethod
     def of(cls, location: object, http: object, grpc: object, **others: object) -> NamedOptions:
@@ -57,7 +59,9 @@ class NamedOptions:
             *(HTTP_FIELDS[key] for key in _keys(http, HTTPOptions) if key in HTTP_FIELDS),
             *(GRPC_FIELDS[key] for key in _keys(grpc, gRPCOptions) if key in GRPC_FIELDS),
         }
-        return cls(frozenset({*named, "location"} if _location_of(http) is not None else named))
+        if _location_of(http) is not None:
+            named.add("location")
+        return cls(frozenset(named), has_servicer_functions="grpc_servicer_functions" in _keys(grpc, gRPCOptions))
 
 
 @dataclass(frozen=True, slots=True)

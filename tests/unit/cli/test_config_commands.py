@@ -114,6 +114,22 @@ def test_a_file_that_changes_nothing_says_so(cluster: FakeCluster, shop: Path) -
     assert changed[:2] == ["Unchanged: shop.", "Deploying built:"]
 
 
+def test_a_file_names_services_also_on_a_mesh_that_runs(cluster: FakeCluster, shop: Path) -> None:
+    """The rehearsal shows what it will be; a section without them takes them back (items 52, 55)."""
+    named, add = shop / "mesh.yaml", "tests.unit.protos.shop_pb2_grpc.add_ShopServicer_to_server"
+    (shop / "shop_for_deploy.py").write_text(
+        SHOP.replace("*args): ...", "*args): ...\n    def Price(self, request): ...")
+    )
+    assert invoke("deploy", "mesh.yaml").exit_code == 0
+    without = named.read_text()
+    named.write_text(without.replace("{port: 9100}", f"{{port: 9100, grpc_servicer_functions: [{add}]}}"))
+    for text, methods in ((named.read_text(), 1), (without, 0)):
+        named.write_text(text)
+        assert "shop/Front: code" in invoke("deploy", "--dry-run", "mesh.yaml").output
+        assert invoke("deploy", "mesh.yaml").exit_code == 0
+        assert len(cluster.controller.deployed[-2].deployments[-1].grpc_methods) == methods
+
+
 def test_a_dry_run_shows_the_changes_and_makes_none(cluster: FakeCluster, shop: Path) -> None:
     """Not even the mesh is started (item 242)."""
     assert invoke("deploy", "mesh.yaml", "--dry-run").output == (
