@@ -185,6 +185,15 @@ def test_an_await_that_is_missing_in_a_method() -> None:
     )
 
 
+def test_an_answer_that_is_no_message_of_the_service() -> None:
+    service = type("Weather", (weather_pb2_grpc.WeatherServicer,), {"Forecast": half})
+    with pytest.raises(TypeError) as caught:
+        ProtobufCodec(typed_methods(service)["/weather.Weather/Forecast"]).write_result({"celsius": 20.0})
+    assert str(caught.value).startswith(
+        "'/weather.Weather/Forecast' answered with a dict, not with its response message: "
+    )
+
+
 class Failing:
     def __init__(self) -> None:
         raise ValueError("no stock")

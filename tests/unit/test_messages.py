@@ -103,6 +103,7 @@ def multiplexed() -> object:
             "module 'mesh' has no attribute 'llm', which Ray Serve has. Instead: load the model in a deployment of "
             "your own.",
         ),
+        (lambda: mesh.ingres, "module 'mesh' has no attribute 'ingres'. Did you mean 'ingress'?"),
         (lambda: mesh.deploy, "module 'mesh' has no attribute 'deploy'. Did you mean 'deployment'?"),
         (
             lambda: Shop.remote(),
@@ -170,6 +171,10 @@ def multiplexed() -> object:
         (
             lambda: options(request_router_config={"request_router_kwargs": {"salt": "a"}}),
             "request_router_kwargs are for a request_router_class: name that too, or leave them out.",
+        ),
+        (
+            lambda: options(request_router_config={"request_router_clas": "a:B"}),
+            "request_router_config['request_router_clas'] is unknown. Did you mean 'request_router_class'?",
         ),
         (
             lambda: options(gang_scheduling_config={}),

@@ -91,6 +91,14 @@ def test_what_follows_from_a_mistake_is_no_other_mistake() -> None:
     assert line.endswith("autoscaling_config.max_replicas: must be an integer, got 'many'.")
 
 
+def test_a_field_that_is_offered_for_a_misspelt_one_is_taken() -> None:
+    assert mistakes("logging_confg: {}\napplications: []") == [
+        "1:1: logging_confg: no such field: did you mean logging_config?"
+    ]
+    config, _ = read_config("logging_config: {log_level: DEBUG}\napplications: []", "mesh.yaml")
+    assert config.logging_config == {"log_level": "DEBUG"}
+
+
 @pytest.mark.parametrize("holder", ["", "deployments: [{name: X, ray_actor_options: {%s}}]"])
 def test_a_misspelt_key_of_a_runtime_environment(holder: str) -> None:
     """Ray would ignore it, and the variable would be missing at run time."""

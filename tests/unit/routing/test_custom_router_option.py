@@ -109,6 +109,8 @@ def test_without_a_class_the_usual_rules_apply_and_the_period_of_stats_holds() -
     message = config.to_message().request_router
     assert (message.stats_period_s, read_router(message)) == (2, None)
     assert read_router(control_pb2.RequestRouter()) is None
+    empty = DeploymentConfig(request_router_config={})  # type: ignore[arg-type]
+    assert read_router(empty.to_message().request_router) is None
 
 
 def test_a_class_without_an_import_path_is_refused() -> None:
