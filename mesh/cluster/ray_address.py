@@ -54,23 +54,37 @@ def require_reachable(address: str) -> None:
         )
 
 
-def require_token_of_local_ray() -> None:
-    """Raises ConnectionError where the environment keeps Ray from sending the token that a cluster here asks for.
+def is_ray_here() -> bool:
+    """Whether a cluster listens at the address that Ray finds on this machine.
 
-    Unless RAY_AUTH_MODE says otherwise, Ray sends its token to a cluster that it finds on this machine.
+    A cluster that was killed, or whose machine was, leaves a file with its address: Ray would try it for a minute.
+
+    Raises ConnectionError where the environment keeps Ray from sending the token that the cluster asks for. Unless
+    RAY_AUTH_MODE says otherwise, Ray sends its token to a cluster that it finds.
     """
-    mode = ray_auth_mode()
-    if mode is None or is_token_auth_enabled():
-        return
     try:
         address = get_ray_address_from_environment(_AUTO, None)
     except ConnectionError:  # there is none
-        return
-    if _probe(address, _GCS_PROBES[0]) is grpc.StatusCode.UNAUTHENTICATED:
+        return False
+    if not _listens(address):
+        return False
+    mode = ray_auth_mode()
+    is_refused = mode is not None and not is_token_auth_enabled()
+    if is_refused and _probe(address, _GCS_PROBES[0]) is grpc.StatusCode.UNAUTHENTICATED:
         raise ConnectionError(
             f"The Ray cluster on this machine, {address}, asks for a token, which Ray does not send with "
             f"RAY_AUTH_MODE={mode} in the environment: unset it, or set it to token."
         )
+    return True
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _LISTENER_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _probe(server: str, method: str) -> grpc.StatusCode:

@@ -27,7 +27,7 @@ from ray.exceptions import RayActorError, TaskCancelledError
 from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from mesh.cluster.ray_address import LOCAL, require_reachable, require_token_of_local_ray
+from mesh.cluster.ray_address import LOCAL, is_ray_here, require_reachable
 from mesh.settings import prepare_local_ray, ray_address
 
 __all__ = [
@@ -133,7 +133,8 @@ def attach_ray(address: str | None = None, **job: Any) -> bool:
         require_reachable(named)
         _init(address=named, **job)
         return True
-    require_token_of_local_ray()
+    if not is_ray_here():
+        return False
     try:
         _init(address="auto", **job)
     except ConnectionError:

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from mesh.cluster import ray_address
-from mesh.cluster.ray_address import require_reachable, require_token_of_local_ray
+from mesh.cluster.ray_address import is_ray_here, require_reachable
 
 METHODS = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray://": "/ray.rpc.RayletDriver/ClusterInfo"}
 
@@ -109,10 +109,10 @@ def test_a_mode_that_keeps_the_token_from_a_cluster_here_is_named(
     with cluster_that_answers(METHODS[""], grpc.StatusCode.UNAUTHENTICATED) as cluster:
         monkeypatch.setattr(ray_address, "get_ray_address_from_environment", lambda *asked: cluster.address)
         if not advice:
-            require_token_of_local_ray()
+            assert is_ray_here()
             return
         with pytest.raises(ConnectionError, match=f"on this machine, {cluster.address}, asks for a token, .* {advice}"):
-            require_token_of_local_ray()
+            is_ray_here()
 
 
 def test_no_cluster_here_asks_for_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,8 +125,17 @@ def test_no_cluster_here_asks_for_no_token(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(ray_address, "ray_auth_mode", lambda: "disabled")
     monkeypatch.setattr(ray_address, "is_token_auth_enabled", lambda: False)
     monkeypatch.setattr(ray_address, "get_ray_address_from_environment", find)
-    require_token_of_local_ray()
+    assert not is_ray_here()
     assert len(looked_for) == 1
+
+
+def test_a_cluster_that_was_killed_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves its address in a file, and Ray would try to reach it for a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setattr(ray_address, "get_ray_address_from_environment", lambda *asked: address)
+        assert is_ray_here()
+    assert not is_ray_here()
 
 
 @pytest.mark.parametrize("host", ["localhost", "10.0.0.1"])

@@ -40,8 +40,17 @@ def test_the_word_local_finds_no_cluster_and_starts_one(init_calls: list[str]) -
 
 def test_an_empty_address_is_none(init_calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "")
+    monkeypatch.setattr(ray_core, "is_ray_here", lambda: True)
     assert ray_core.attach_ray()
     assert init_calls == ["auto"]
+
+
+def test_ray_is_not_asked_for_a_cluster_that_is_not_here(
+    init_calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_core, "is_ray_here", lambda: False)
+    assert not ray_core.attach_ray()
+    assert not init_calls
 
 
 @pytest.mark.usefixtures("init_calls")
