@@ -126,9 +126,9 @@ class TakenPorts:
         return self.sockets.pop(name, [])
 
     def pop_covered(self, name: str) -> Sequence[socket.socket] | None:
-        """Of a port whose number the predecessor has with another host: the sockets that it goes on with.
+        """The sockets that the predecessor keeps of a port with the same number and another host.
 
-        None: the predecessor has not got the number, or the port itself.
+        None: the predecessor does not have that number, or it has the very same port.
         """
         return self.sockets.pop(f"{_BESIDE}{name}", None)
 

@@ -7,6 +7,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,17 @@ def test_only_settings_reads_the_environment() -> None:
         if source.module != "mesh.settings"
         for node in source.nodes(ast.Attribute, ast.ImportFrom)
         if is_environment_access(node)
+    )
+
+
+def test_every_constant_of_time_has_a_sentence() -> None:
+    """What operators may want to change is a setting; a constant says below itself what it is for."""
+    assert_none(
+        f"{source.at(node)}: {node.targets[0].id} needs a sentence below it, or is a setting: see mesh/defaults/"
+        for source in sources(*PRODUCT)
+        for node, following in pairwise([*source.tree.body, ast.Pass()])
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if re.fullmatch(r"_?[A-Z][A-Z0-9_]*_M?S", node.targets[0].id) and not isinstance(following, ast.Expr)
     )
 
 

@@ -29,6 +29,7 @@ AuthenticationFunction = Callable[[ClientRequest], Awaitable[Identity | Refused]
 _UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
 _LOGGED_MAX, _LOGGED_PER_S = 3, 10.0
 _STOP_TIMEOUT_S = 1.0
+"""How long checks that run may take to end when the gateway stops."""
 
 _FAILED = Refusal(_UNAUTHENTICATED, "The credentials of this request could not be checked; the gateway's log says why.")
 _TOO_LATE = Refusal(UNAVAILABLE, "The credentials of this request were not checked in time. Retry later.")

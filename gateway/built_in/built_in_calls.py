@@ -147,7 +147,7 @@ class _BuiltInCall:
     # ---- Life --------------------------------------------------------------------------------------------------------
 
     async def run(self) -> Outcome:
-        """Run the servicer. Returns how it has ended; when it is cancelled, the router knows."""
+        """Run the servicer and return its outcome. A cancelled run returns none: the router has ended the call."""
         if self.call.request.streams_request:
             self._grant()
         outcome = self.outcome

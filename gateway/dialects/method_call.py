@@ -85,7 +85,7 @@ class CallOwner(Protocol):
         """
 
 
-class _Upload(Enum):
+class _UploadPhase(Enum):
     """Where a streamed request is."""
 
     WAITING = "no replica has accepted the call yet"
@@ -152,7 +152,7 @@ class MethodCall:
         """Bytes of the request, as counted in what the gateway buffers."""
         self._written = 0
         """Credit of response messages that were sent and not granted again yet."""
-        self._upload = _Upload.WAITING
+        self._upload = _UploadPhase.WAITING
         self._started_at_s = monotonic()
         method.stats.started += 1
         method.in_flight.enter()
@@ -197,12 +197,12 @@ class MethodCall:
 
     def half_close(self) -> None:
         """The streamed request is complete."""
-        if self._upload is _Upload.ACCEPTED and self._call is not None:
-            self._upload = _Upload.CLOSED
+        if self._upload is _UploadPhase.ACCEPTED and self._call is not None:
+            self._upload = _UploadPhase.CLOSED
             self._call.half_close()
-        elif self._upload is _Upload.WAITING:
+        elif self._upload is _UploadPhase.WAITING:
             # Not sent yet: the end would be lost with a replica that then refuses the call.
-            self._upload = _Upload.CLOSING
+            self._upload = _UploadPhase.CLOSING
 
     def grant(self) -> None:
         """Let the replica send as much as has left. To be called when the exchange is writable."""
@@ -272,11 +272,11 @@ class MethodCall:
     def on_credit(self) -> None:
         if self._exchange.has_ended or self._refused_with:
             return
-        if self._upload is _Upload.CLOSING:
-            self._upload = _Upload.ACCEPTED
+        if self._upload is _UploadPhase.CLOSING:
+            self._upload = _UploadPhase.ACCEPTED
             self.half_close()
-        elif self._upload is not _Upload.CLOSED:
-            self._upload = _Upload.ACCEPTED
+        elif self._upload is not _UploadPhase.CLOSED:
+            self._upload = _UploadPhase.ACCEPTED
             self._owner.on_request_room()
 
     def on_initial_metadata(self, entries: Trailers) -> None:

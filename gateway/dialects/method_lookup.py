@@ -12,7 +12,7 @@ from mesh.options.calls.call_policies import NO_POLICIES
 from mesh.routing.snapshot import DeploymentKey
 
 NOT_SERVED = Refusal(UNIMPLEMENTED, "No method of this name is served.")
-"""For clients without an identity on an open path: names of methods, services and applications are not for them."""
+"""The answer for clients without an identity on an open path: it names no method, service or application."""
 _WAITING = Refusal(UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first.")
 
 

@@ -25,6 +25,7 @@ NO_ROOM = (
     " Retry later, or with smaller messages."
 )
 ROUNDED_S = 0.005
+"""Clients and proxies round deadlines: one that leaves this long before the deadline has reached it."""
 _ROUNDED_SHARE = 0.01
 """Clients round up what they say of their deadline, by up to that share and that time, and leave at the deadline."""
 

@@ -157,7 +157,7 @@ class WebCall:
         if self._call is None:
             return
         if self._exchange.has_ended:
-            # The client has left. The rest is taken, so that the application comes to its end.
+            # The client has left. The rest is read and dropped, so that the application can finish.
             self._download = self._download or WebDownload(CLIENT_LEFT, "", None, has_body=False)
         elif self._download is None:
             self._begin_answer(payload)

@@ -10,7 +10,9 @@ from typing import Any
 from mesh.http2.transport import peer_name, tls_version
 
 _KEEPALIVE_AFTER_S = 60
+"""Silence after which the kernel probes a client's TCP connection."""
 _KEEPALIVE_INTERVAL_S = 10
+"""Pause between two such probes."""
 _KEEPALIVE_PROBES = 2
 _HAS_LEFT = getattr(select, "POLLRDHUP", 0)
 """Beside errors, which are always told."""

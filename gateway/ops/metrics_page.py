@@ -15,8 +15,9 @@ from gateway.ops.metric_sums import Families
 from mesh.wire.blocking_work import Work, run_blocking
 
 _PAUSE_SHARE = 4
-"""Pause behind a page, by the time that it took."""
+"""Pause after a page, in multiples of the time that it took."""
 _PAUSE_MAX_S = 1.0
+"""Longest such pause."""
 
 
 class MetricsPage:

@@ -1,4 +1,4 @@
-"""Finds the rule of a path in a time that depends on the length of the path and not on the number of rules.
+"""The index of rules by path: a look-up takes a time that depends on the path's length, not on the number of rules.
 
 Templates form a tree of segments. A look-up follows all branches that fit at once: the set of nodes after a segment is
 a state, and what follows a state for each literal is worked out once and kept. Of several rules that fit, the one wins

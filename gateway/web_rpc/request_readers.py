@@ -47,7 +47,7 @@ class WholeBodyReader:
             return None
         self._has_ended = False
         data, self._kept = bytes(self._kept), b""
-        # Nothing at all is not decompressed (Connect protocol, Unary-Request).
+        # An empty body is never compressed (Connect protocol, Unary-Request).
         if data and self._encoding:
             data = decompressed(data, self._encoding, self._decompressed_max_bytes)
         return self._codec.decode(data)

@@ -238,7 +238,7 @@ class WebSocketConnection:
         self._leave(reason)
 
     def _leave(self, reason: str) -> None:
-        """The client has left, and all that counts of what it has sent is read."""
+        """End the socket of a client that has left, once its last messages are read."""
         self._client.left_reason = None
         self._end(BROKEN, reason)
         if self.is_accepted:

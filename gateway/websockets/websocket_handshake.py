@@ -76,7 +76,7 @@ def _check_key(head: HttpHead) -> None:
 
 
 def _deflate(head: HttpHead) -> tuple[PerMessageDeflate | None, bytes]:
-    """The extension as agreed on, and the value of the field that says so."""
+    """The negotiated extension, and the value of the response's field that names it."""
     for value in _values(head, b"sec-websocket-extensions"):
         for name, parameters in parse_extension(_text(value)):
             if name != _DEFLATE.name:

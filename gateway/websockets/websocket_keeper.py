@@ -11,6 +11,7 @@ from mesh.settings import settings
 
 _TICKS_PER_TIMEOUT = 4
 _PERIOD_MIN_S = 0.01
+"""Least pause between two looks, however short the timeouts are."""
 _DRAINING = "the gateway drains; connect again"
 
 

@@ -198,11 +198,11 @@ def _context(parent: Request | None, model_id: str, tenant: str) -> RequestConte
 
 
 def _deadline_at_s(parent: Request | None, timeout_s: float | None) -> float | None:
-    inherited = parent.deadline_at_s if parent is not None else None
+    inherited_at_s = parent.deadline_at_s if parent is not None else None
     if timeout_s is None:
-        return inherited
-    own = time.monotonic() + timeout_s
-    return own if inherited is None else min(own, inherited)
+        return inherited_at_s
+    own_at_s = time.monotonic() + timeout_s
+    return own_at_s if inherited_at_s is None else min(own_at_s, inherited_at_s)
 
 
 def _write_item(item: Any) -> Payload:

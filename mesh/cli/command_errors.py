@@ -49,7 +49,7 @@ def one_line_errors(command: F) -> F:
 
 @contextmanager
 def interruptible_wait(text: str) -> Iterator[None]:
-    """In the block Ctrl-C ends the command only, not what it waits for: with this text, which says so."""
+    """Inside, Ctrl-C ends the command with this text. What the command waits for goes on."""
     try:
         yield
     except KeyboardInterrupt:

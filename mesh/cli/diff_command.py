@@ -31,7 +31,7 @@ _TITLES = {
 _OTHER_TITLE = "Other changes:"
 
 
-class _UnknownDifference(click.ClickException):
+class _UnknownDifferenceError(click.ClickException):
     exit_code = 2
 
 
@@ -58,7 +58,7 @@ def diff(**given: Any) -> None:
     try:
         lines = _compared(**given)
     except click.ClickException as error:
-        raise _UnknownDifference(error.message) from error
+        raise _UnknownDifferenceError(error.message) from error
     if lines:
         click.echo("\n".join(lines))
         sys.exit(_DIFFERENT)

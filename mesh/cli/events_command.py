@@ -14,6 +14,7 @@ from mesh.client import mesh_lifecycle
 from mesh.v1 import control_pb2
 
 _POLL_S = 1.0
+"""Pause between two requests for new events."""
 
 
 @click.command()

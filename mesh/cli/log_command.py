@@ -18,7 +18,9 @@ from mesh.logs.log_records import LogQuery
 from mesh.options import option_checks
 
 _FOLLOW_POLL_S = 0.5
+"""Pause between two readings of the log files."""
 _LAST_LOGS_TIMEOUT_S = 2.0
+"""How long the last lines of a program that ends may take to arrive."""
 
 
 @click.command()

@@ -35,6 +35,7 @@ from mesh.status import ApplicationStatus, GatewayStatus
 from mesh.v1 import control_pb2
 
 _WAIT_S = 600.0
+"""How long `--wait` without a number waits."""
 _FAILED = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
 
 

@@ -31,6 +31,7 @@ from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 
 _POLL_S = 0.5
+"""Pause between two looks at the status and at the code."""
 _LISTED_MAX = 5
 
 

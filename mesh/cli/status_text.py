@@ -15,6 +15,7 @@ from mesh.v1 import control_pb2
 
 _DURATION = re.compile(r"\bfor (\d+) s\b")
 _SIGN_OF_LIFE_S = 30
+"""A line that differs only in a duration is printed again after this long."""
 _COUNTS = re.compile(r"(\d+ of \d+ replicas) are running\.")
 _SERVING = (ReplicaState.RUNNING, ReplicaState.UPDATING, ReplicaState.PENDING_MIGRATION)
 _ORIGINS = {control_pb2.DEPLOYER_FILE: "from a file", control_pb2.DEPLOYER_RUN: "by `mesh run`"}

@@ -16,6 +16,7 @@ logger = logging.getLogger("mesh")
 
 _READ_NODE = "mesh.logs.log_reader:read_node"
 _NODES_MAX_AGE_S = 5.0
+"""Age of the list of nodes at which it is read again."""
 
 
 class ClusterLogs:

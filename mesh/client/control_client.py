@@ -27,6 +27,7 @@ from mesh.wire.io_thread import io_thread
 logger = logging.getLogger("mesh")
 
 _RETRY_DELAY_S = 0.1
+"""Pause before a call of the controller is repeated."""
 _RETRIED = (
     grpc.StatusCode.UNAVAILABLE,
     # The address or token may belong to an earlier controller.

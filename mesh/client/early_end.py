@@ -36,7 +36,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 _UNREAD_MAX_S = 1.0
 """How long a signal may stay unread before the guard ends the process: it ends by itself in a tenth of that."""
 _LOOKS_EVERY_S = 0.1
+"""Pause between two looks of the guard at the processes."""
 _GUARD_ENDS_WITHIN_S = 5.0
+"""How long the guard may take to end."""
 
 
 @contextmanager

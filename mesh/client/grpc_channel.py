@@ -17,6 +17,7 @@ from mesh.wire.link_tls import link_tls
 from mesh.wire.mesh_token import renew_token, token_metadata
 
 _FAILURE_TIMEOUT_S = 2.0
+"""How long the look-up of a failed start of the controller may take."""
 
 
 class ControllerNotReadyError(Exception):

@@ -28,6 +28,7 @@ _CONTROLLER_CLASS = "mesh.controller.controller_actor:ControllerActor"
 _HEAD_SHARE = 0.001
 """The controller's share of the resource that only the head node has. Ray's smallest unit is a tenth of it."""
 _POLL_S = 0.05
+"""Pause between two looks at the controller's actor."""
 
 
 @dataclass(frozen=True, slots=True)

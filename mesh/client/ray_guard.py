@@ -27,6 +27,7 @@ RAY_ENDED_FIRST = (
     "group (systemd: KillMode=mixed)."
 )
 PERIOD_S = 0.5
+"""Pause between two looks at Ray."""
 
 _SIGNAL_DELAY_S = 0.5
 """Python may handle a signal later than the thread sees what the same signal did to Ray."""

@@ -16,7 +16,9 @@ LOCAL = "local"
 
 _AUTO = "auto"
 _LISTENER_TIMEOUT_S = 5.0
+"""How long the TCP connection to a Ray cluster may take."""
 _ANSWER_TIMEOUT_S = 2.0
+"""How long its answer to a gRPC call may take."""
 _SCHEME = "://"
 _CLIENT_SCHEME = f"ray{_SCHEME}"
 _GCS_PROBES = ("/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.NodeInfoGcsService/GetClusterId")

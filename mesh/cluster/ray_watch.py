@@ -13,6 +13,7 @@ import ray
 from ray._private import ray_constants
 
 _CONNECT_TIMEOUT_S = 1.0
+"""How long the TCP connection to Ray may take."""
 _SILENT_CHECKS_MAX = 3
 
 

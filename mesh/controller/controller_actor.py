@@ -46,6 +46,7 @@ logger = logging.getLogger("mesh")
 
 _FAILURE_MAX_CHARS = 2000
 _RECORD_TIMEOUT_S = 5.0
+"""How long the last events may take to be stored before the process ends."""
 _LOG_NAME = LogName("controller")
 
 T = TypeVar("T")

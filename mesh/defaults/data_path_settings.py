@@ -49,7 +49,7 @@ class PayloadSettings:
     object_fetch_timeout_s: float = 300.0
     """How long a payload may take through the object store before it counts as lost."""
     object_fetch_threads: int = 32
-    """Payloads that a process fetches from the object store at the same time; one that is lost takes one place."""
+    """Payloads that a process fetches from the object store at the same time; a lost one keeps its thread for long."""
     freed_bytes_kept: int = 64 * 1024 * 1024
     """Freed memory that a process keeps for its next large messages, and each thread of it as much; 0: none."""
     error_details_max_chars: int = 4096
@@ -83,7 +83,7 @@ class RoutingSettings:
     request_router_timeout_s: float = 1.0
     """How long a deployment's own request router may take for one call; then the usual rules apply to that."""
     request_router_open_max: int = 4096
-    """Questions that a deployment's own request router may have open in a process; the usual rules apply above that."""
+    """Calls that a deployment's own request router may rank at once, per process; above, the usual rules apply."""
     router_linger_s: float = 10.0
     """Minimum life of a deleted deployment's router, so that repeated calls do not query the controller each time."""
 

@@ -321,7 +321,7 @@ class Connection(Generic[H]):
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"{what} on idle stream {stream_id}")
 
     def _send_reset(self, stream_id: int, code: ErrorCode, window_bytes: int = 0) -> None:
-        """`window_bytes`: what the peer may send of the stream until it has read this, if it is more than usual."""
+        """`window_bytes`: what the peer may send on the stream before it reads the reset; 0: the usual window."""
         self.outbox.send(wire.rst_stream_frame(stream_id, code))
         self._recent_resets.add(stream_id, window_bytes)
 

@@ -55,7 +55,7 @@ class Setting(IntEnum):
 
 
 class Http2Error(Exception):
-    """The peer broke the protocol so that the connection cannot go on; it ends with GOAWAY and this code."""
+    """The peer broke the protocol: the connection has to end, with GOAWAY and this code."""
 
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(text)

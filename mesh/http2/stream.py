@@ -131,7 +131,7 @@ def end_failed(stream: Stream | None, error: Exception) -> None:
 
 
 class RecentResets:
-    """Streams that we have reset lately, and the bytes that the peer may have sent before it has read that."""
+    """Streams that we have reset lately, and how much the peer may still send before it reads the resets."""
 
     __slots__ = ("_window_bytes", "_windows")
 
@@ -158,7 +158,7 @@ class RecentResets:
 class LingeringStreams:
     """Streams that a server has answered while their clients still send.
 
-    A client that reads a reset behind the answer may drop that too, so it gets room to go on, up to a limit.
+    A client that gets a reset right after the answer may drop the answer too, so it may go on sending, up to a limit.
     """
 
     __slots__ = ("_since",)

@@ -30,6 +30,7 @@ _FRAMES_PER_STEP = 2 * ENOUGH
 _UNIX_BUFFER_BYTES = 1024 * 1024
 _PING = b"keepaliv"
 _LOOK_INTERVAL_S = 1.0
+"""Pause between two looks at the connections of a set."""
 _AGE_JITTER = 0.1
 """Share by which the ages differ that connections reach."""
 

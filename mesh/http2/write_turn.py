@@ -18,7 +18,7 @@ from collections.abc import Callable
 logger = logging.getLogger("mesh.http2")
 
 ENOUGH = 16
-"""Messages. With fewer, processes that share a core wake each other too often; with 32, 64 calls are not divided."""
+"""Messages after which a turn writes: with fewer, processes on one core wake each other often; 32 is too many."""
 
 
 class WriteTurn:

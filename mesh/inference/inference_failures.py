@@ -1,4 +1,4 @@
-"""What a client reads of a failure where no status says it, and what the log of the replica has."""
+"""Failures of inference as text: for the client, and for the replica's log."""
 
 from __future__ import annotations
 

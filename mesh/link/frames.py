@@ -30,6 +30,7 @@ Frame = replica_pb2.Frame
 PROTOCOL_VERSION = 1
 
 _DEADLINE_MAX_MS = 2**32 - 1
+"""What an Open frame can carry; a later deadline is cut to this."""
 _NO_FACTS = ReplicaFacts()
 
 _FRAMES_TAG = b"\x0a"  # field 1 of Frames, length-delimited

@@ -24,6 +24,7 @@ RESERVE_METHOD = "@reserve"
 """The method of calls that only hold a place; no method of user code has such a name."""
 
 _ANSWER_LEAD_S = 0.02
+"""How much earlier a waiting call ends than its deadline, so that its client gets the reason."""
 _ROUNDED_S = 0.01
 """For deadlines that travel in whole milliseconds, and the way back."""
 

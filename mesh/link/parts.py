@@ -23,7 +23,7 @@ _PART_HEAD_BYTES = 0x10  # field 2, varint
 _PART_DATA = 0x1A  # field 3, length-delimited
 _HAND_READ_MIN_BYTES = 16 * 1024
 _PREFIX_BYTES_MAX = 64
-"""At least the length of everything in front of the data."""
+"""Upper bound of the length of what stands before the data."""
 _GRPC_PREFIX_BYTES = 5
 
 

@@ -74,7 +74,7 @@ def _newest_first(directory: Path) -> list[tuple[str, Path, LogName]]:
         if name is None:
             continue
         with contextlib.suppress(FileNotFoundError):
-            # One second more: records have their time before they are written.
+            # One second more: a record gets its time before it is written.
             changed_at = time.localtime(path.stat().st_mtime + 1.0)
             found.append((time.strftime("%Y-%m-%d %H:%M:%S,999", changed_at), path, name))
     return sorted(found, reverse=True)

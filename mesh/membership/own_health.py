@@ -36,6 +36,10 @@ class OwnHealth:
         self._send = send
         self._task: asyncio.Task[None] | None = None
 
+    def __repr__(self) -> str:
+        phase = "checking" if self._task is not None and not self._task.done() else "stopped"
+        return f"<OwnHealth of {self._replica_id}, {phase}>"
+
     def begin(self) -> None:
         self._task = io_thread().spawn(self._keep(), "own health")
 

@@ -89,7 +89,7 @@ def buffer_pool() -> BufferPool:
 
 
 def _has_views(mapping: mmap.mmap, size: int) -> bool:
-    """Whether a finalizer still has one. To resize it to the size that it has changes nothing, and is refused then."""
+    """Whether views of it exist, as in a finalizer: a resize, here to the same size, is refused then."""
     try:
         mapping.resize(size)
     except BufferError:

@@ -28,6 +28,7 @@ from mesh.wire.outcome import describe, has_remote_traceback
 logger = logging.getLogger("mesh")
 
 _WINDOW_S = 10.0
+"""The period that `failures_max` is about."""
 _HEADLINE_MAX_CHARS = 500
 _ANSWERS = (GrpcStatusError, RequestCancelledError, DeadlineExceededError, BackPressureError)
 _FROM_CALLS = (RemoteError, ReplicaUnavailableError, DeploymentUnavailableError)

@@ -26,7 +26,9 @@ METADATA = "record_replica_metadata"
 Values = Mapping[str, Any]
 
 _IDLE_PERIOD_S = 10.0
+"""Pause between two looks at a period that may change."""
 _PERIOD_MIN_S = 0.05
+"""Least pause between two calls of user code, whatever the deployment says."""
 _VALUES_MAX_CHARS = 16 * 1024
 _NESTING_MAX = 100
 """Nesting of JSON values. Callers cannot read all that Python can write, and their links would break."""

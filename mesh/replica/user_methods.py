@@ -42,7 +42,7 @@ class ContextParameter:
     def fill(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: object
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments and the context, unless they have a value for its parameter already."""
+        """Add the context to the arguments, unless they already have a value for its parameter."""
         if len(args) == self.position and self.name not in kwargs:
             return (*args, context), kwargs
         if len(args) < self.position and self.name:

@@ -93,9 +93,9 @@ class UserObject:
         return await self._ask(hook)
 
     async def delete(self) -> None:
-        """Stop what answers web calls, unload models and run `__del__`, sync or async, once, whatever of it raises.
+        """Stop what answers web calls, unload models and run `__del__`, sync or async, once.
 
-        Python does not run `__del__` again. Raises what any of it raises.
+        A step that raises does not stop the others; then this raises it. Python does not run `__del__` again.
         """
         web, self.web = self.web, None
         target, self.target = self.target, None

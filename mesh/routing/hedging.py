@@ -88,6 +88,9 @@ class Hedges:
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at_s = math.inf
 
+    def __repr__(self) -> str:
+        return f"<Hedges watched: {self.watched}, due: {self.due}>"
+
     @property
     def watched(self) -> int:
         """Calls that have a twin or may get one, and the twins."""

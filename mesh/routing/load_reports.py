@@ -15,6 +15,7 @@ from mesh.v1 import control_pb2
 
 _SAMPLES_PER_REPORT = 10
 _PAUSE_MIN_S = 0.01
+"""Least pause between two samples, whatever intervals deployments have."""
 _DIGITS = 4
 
 

@@ -21,7 +21,7 @@ class RetryBudget:
         """When the last retry was asked for."""
 
     def allows(self, policy: RetryPolicy, code: int, attempts: int, calls: int) -> bool:
-        """Whether a call that failed with this code after this number of attempts may be sent again. Takes it."""
+        """Whether a call that failed with this code after that many attempts may be sent again. Yes costs budget."""
         return code in policy.codes and attempts < policy.attempts and self.take(policy.budget, calls)
 
     def take(self, share: float, calls: int) -> bool:

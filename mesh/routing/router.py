@@ -49,6 +49,7 @@ logger = logging.getLogger("mesh")
 _UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 _UNDELIVERABLE = "A response came, but this process failed to take it; its log has the reason."
 _TIMER_RESOLUTION_S = 0.001
+"""A timer of the event loop may fire this much too early."""
 
 
 class Router:

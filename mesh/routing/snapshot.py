@@ -63,9 +63,10 @@ class Snapshot:
 
 
 def read_snapshot(message: control_pb2.DeploymentSnapshot, known: Snapshot | None = None) -> Snapshot | None:
-    """`known`: the one before. None: it is a change of one that is not known any more.
+    """The snapshot that a message carries, as a whole or as a change of `known`, the one before.
 
-    Raises ValueError where it changes another version than the known one: the stream has to begin again.
+    None: a change of a snapshot that this process no longer has. Raises ValueError for a change of another version than
+    the known one: the stream has to begin again.
     """
     replicas = {each.replica_id: _read_replica(each) for each in message.replicas}
     if message.changes_version:

@@ -27,6 +27,7 @@ TIMEOUT_MAX_S = 3600.0 * (10**8 - 1)
 """What eight digits of hours can say."""
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+"""The units of `grpc-timeout`."""
 _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _NOT_PLAIN = re.compile(rb"[^\x20-\x24\x26-\x7e]|\A | \Z")
 """A space at an end is quoted too: HTTP does not keep it."""

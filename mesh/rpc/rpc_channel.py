@@ -29,7 +29,9 @@ UNIX_AUTHORITY = "localhost"
 """Stands for the host where there is none, as in other gRPC clients."""
 ALPN = ("h2",)
 _CONNECT_TIMEOUT_S = 10.0
+"""How long a connection may take, its TLS handshake included."""
 _CLOSE_TIMEOUT_S = 1.0
+"""How long connections may take to close."""
 _REFUSALS_MAX = 3
 """REFUSED_STREAM answers after which a call fails. A server may count a stream a moment longer than its client does."""
 _CONNECTS_MAX = 3

@@ -15,6 +15,7 @@ from mesh.phases.waiting import Waiters
 from mesh.rpc.tls_listener import TlsListener
 
 _CLOSE_TIMEOUT_S = 1.0
+"""How long connections may take to close."""
 _BACKLOG = 1024
 
 

@@ -18,6 +18,7 @@ logger = logging.getLogger("mesh.http2")
 HANDSHAKES_MAX = 500
 """Handshakes of one port at a time. Above that the oldest one ends: an honest client needs milliseconds."""
 _HANDSHAKE_TIMEOUT_S = 10.0
+"""How long a client may take for its TLS handshake."""
 _SHUTDOWN_TIMEOUT_S = 0.5
 """For the peer's close_notify; some gRPC clients never send it."""
 _ACCEPTS_PER_TURN = 64

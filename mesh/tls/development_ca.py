@@ -18,7 +18,7 @@ from typing import Any
 
 _CA_DAYS = 3650
 _BACKDATED = datetime.timedelta(hours=1)
-"""So that machines whose clocks are behind accept a new certificate."""
+"""Certificates begin this much earlier, so that machines whose clocks are slow accept a new one."""
 _PRIVATE, _PUBLIC = 0o600, 0o644
 
 

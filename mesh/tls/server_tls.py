@@ -18,7 +18,7 @@ class ServerTls:
     """A reloadable certificate for `FileWatch`, and the context for listeners."""
 
     def __init__(self, name: str, files: CertificateFiles, protocols: Sequence[str]) -> None:
-        """Nothing is read before `reload`. `protocols`: offered by ALPN."""
+        """Reads no file; `reload` does. `protocols`: what ALPN offers."""
         self.name = name
         self.paths = files.paths
         self._files = files

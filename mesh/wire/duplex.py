@@ -1,4 +1,4 @@
-"""Runs both directions of a stream; when one ends, the other is cancelled."""
+"""Both directions of a stream, run together: when one ends, the other is cancelled."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class RequestContext:
     tracestate: str = ""
     identity: Identity | None = None
     tenant: str = ""
-    """For whom the request is. Calls with the same one and no session id prefer the same replicas."""
+    """The tenant that the request is for. Calls of one tenant without a session id prefer the same replicas."""
     track: str = ""
     """Which version of each application serves the request, where that has a canary; the routers decide it."""
     origin: RequestContext | None = field(default=None, repr=False, compare=False)

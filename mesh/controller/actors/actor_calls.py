@@ -16,7 +16,9 @@ logger = logging.getLogger("mesh")
 T = TypeVar("T")
 
 _EXIT_POLL_S = 0.05
+"""Pause between two looks at an actor that has drained: its process ends any moment."""
 _RELEASE_PAUSE_S = 1.0
+"""Pause between two attempts to remove a placement group."""
 
 
 class ActorCalls:

@@ -14,6 +14,7 @@ from mesh.v1 import control_pb2
 _UNREADY_PERIOD_S = 1.0
 """Pause between two checks of a replica that takes no calls."""
 _PERIOD_MIN_S = 0.05
+"""Least pause between two checks, whatever the deployment says."""
 _LOOK_S = 15.0
 """How often a period that is longer is read again."""
 

@@ -34,6 +34,9 @@ class NodeList:
         self.problem = ""
         """Not empty: many nodes are missing from the list, and it is not believed yet."""
 
+    def __repr__(self) -> str:
+        return f"<NodeList {len(self.nodes)} nodes, {self.problem or 'believed'}>"
+
     def expire(self) -> None:
         """Make the next `refresh` read the list, because replicas are about to be placed by it."""
         self._read_at_s = float("-inf")

@@ -23,6 +23,7 @@ _REPLICA_CLASS = "mesh.replica.replica_actor:ReplicaActor"
 _GATEWAY_CLASS = "gateway.gateway_actor:GatewayActor"
 _POLICY_CLASS = "mesh.controller.scaling.policy_actor:PolicyActor"
 _PROBE_TIMEOUT_S = 1.0
+"""How long a TCP connection may take that shows whether a process lives."""
 
 
 class RayRuntime:

@@ -23,6 +23,7 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 _RETRY_PAUSE_S = 0.2
+"""Pause before an actor that Ray could not reach is asked again."""
 
 M = TypeVar("M", bound=Message)
 

@@ -131,7 +131,7 @@ class Desired:
         return self.deployments.get(key) or self.retained.get(key) or self.canaries.get(key)
 
     def target_of(self, key: DeploymentKey, version: str) -> DeploymentTarget | None:
-        """What replicas of that version are to be: of the wanted version, the one before, or a canary."""
+        """The target that has that version: the wanted one, the one before, or a canary."""
         target, canary = self.target(key), self.canaries.get(key)
         generations = (canary, target, target.predecessor if target is not None else None)
         return next((each for each in generations if each is not None and each.version == version), None)

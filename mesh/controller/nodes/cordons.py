@@ -47,7 +47,7 @@ def cordoned(state: control_pb2.DesiredState, cordon: control_pb2.Cordon) -> con
 
 
 def newly_drained(desired: Desired, observed: Observed) -> list[Node]:
-    """Nodes whose drain has ended, and is not stored as that. A drained node never gets a replica again."""
+    """Nodes whose drain is complete and not stored as complete yet. A drained node never gets a replica again."""
     open_ids = {each.node_id for each in desired.cordons.values() if each.is_draining and not each.is_drained}
     return [node for node in observed.nodes if node.node_id in open_ids and node.is_emptied and observed.is_free(node)]
 

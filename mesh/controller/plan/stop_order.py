@@ -1,7 +1,7 @@
 """The order in which unwanted deployments stop: callers before the deployments they call. Pure.
 
-Whom a deployment calls is known from its replicas: each carries the spec it was started with. So the order also holds
-while a version that is being replaced still calls a deployment that the new version has no use for.
+The callees of a deployment are known from its replicas: each carries the spec that it was started with. So the order
+holds too while a version that is being replaced calls a deployment that the new version no longer calls.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_overdue(replica: Replica, now_s: float) -> bool:
 
 
 def _callees(groups: Mapping[DeploymentKey, Sequence[Replica]], now_s: float) -> _Calls:
-    """Whom the replicas that may be executing calls were bound to."""
+    """The deployments that are called by replicas which may still execute calls."""
     calls: dict[DeploymentKey, set[DeploymentKey]] = {}
     for key, replicas in groups.items():
         # Replicas of one version share their spec: looking at each version once is enough.

@@ -85,9 +85,9 @@ class SharedPicture:
     def get(self) -> MeshPicture:
         """The present one; of a large mesh one of a moment ago, so that they take a small share of the time."""
         if self._picture is None or self._clock() >= self._ends_at_s:
-            began_s = self._stopwatch()
+            began_at_s = self._stopwatch()
             self._picture = self._make()
-            took_s = self._stopwatch() - began_s
+            took_s = self._stopwatch() - began_at_s
             self._ends_at_s = self._clock() + (took_s / _SHARE if took_s > _CHEAP_S else 0.0)
         return self._picture
 

@@ -136,7 +136,7 @@ def _wanted_snapshot(
 
 
 def _returns_to_predecessor(target: DeploymentTarget, replicas: Iterable[Replica]) -> bool:
-    """Where there was no room beside them, replicas of the version before start again after a failed update."""
+    """Whether replicas of the version before start again after a failed update, which had taken their places."""
     before = target.predecessor if target.has_other_version_before else None
     return before is not None and any(each.stays_as(before.version) for each in replicas)
 

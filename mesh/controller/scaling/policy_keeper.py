@@ -25,6 +25,7 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 _PERIOD_MIN_S = 0.05
+"""Least pause between two decisions of a policy, whatever its deployment says."""
 _RETRY = Backoff(first_s=0.25, max_s=60.0)
 _PROBLEM_MAX_CHARS = 8192
 

@@ -16,6 +16,7 @@ from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
 
 _PERIOD_MIN_S = 0.05
+"""Least pause between two decisions, whatever deployments say."""
 
 
 @dataclass(slots=True)

@@ -45,7 +45,7 @@ class ModelInfo:
     outputs: Sequence[TensorInfo] = ()
     """Empty: any arrays may be returned. Others than these are never allowed."""
     versions: Sequence[str] = ()
-    """Those that may be asked for, oldest first. A request without a version gets the last. Empty: any may be."""
+    """Versions that requests may name, oldest first; one that names none gets the last. Empty: any version."""
     platform: str = ""
     """For instance "onnx_onnxv1"; information for clients only."""
     properties: Mapping[str, str] = field(default_factory=dict)

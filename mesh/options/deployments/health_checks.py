@@ -8,7 +8,9 @@ from __future__ import annotations
 from mesh.v1 import control_pb2
 
 DEFAULT_PERIOD_S = 10.0
+"""Time between two checks."""
 DEFAULT_TIMEOUT_S = 30.0
+"""Longest time of one check."""
 
 
 def check_period_s_of(options: control_pb2.DeploymentOptions) -> float:

@@ -16,6 +16,7 @@ _NAME = "http_options['cors']"
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?[a-z0-9.\[\]:_-]+").fullmatch
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _MAX_AGE_S = 86_400
+"""Browsers remember nothing for longer than a day."""
 
 
 @with_field_advice

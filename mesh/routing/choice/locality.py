@@ -16,7 +16,7 @@ from mesh.routing.choice.picker import C, Random, pick
 
 _REMEMBERED_MAX = 8
 _MEMORY_PAYS_ABOVE = 2
-"""With so few candidates the two random ones are all of them."""
+"""With no more candidates than this, the two random ones are all there are."""
 _SMOOTHING = 1 / 16
 _BUSY_FACTOR = 2
 _BUSY_ABOVE = 2

@@ -28,6 +28,7 @@ from mesh.wire.io_thread import io_thread
 
 _NO_FACTS = ReplicaFacts()
 _RETRY_MIN_S = 0.025
+"""First pause before a router that chose nothing is asked again; it doubles each time."""
 _RETRY_MAX_S = 0.5
 """Pauses before a waiting call is ranked again: the first, doubled each time, up to the second."""
 

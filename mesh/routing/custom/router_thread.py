@@ -22,6 +22,7 @@ from mesh.wire.io_thread import Mailbox, io_thread
 logger = logging.getLogger("mesh")
 
 _LOG_INTERVAL_S = 10.0
+"""Least time between two log lines about a router that fails."""
 
 Ranking = tuple[frozenset[str], ...] | None
 """Groups of replica ids; None: the router has no say, because it failed."""

@@ -183,7 +183,7 @@ class WaitingCalls:
         return found
 
     def is_unreachable(self, call: OutgoingCall) -> bool:
-        """Whether its caller named the targets, and none is listed. For other calls a request router chooses again."""
+        """Whether its caller named targets, none of which is listed. Other calls get new ones from their router."""
         targets = call.request.targets if call.request.is_pinned else None
         return targets is not None and not any(self._pool.find(name) for group in targets for name in group)
 

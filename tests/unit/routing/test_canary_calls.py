@@ -13,7 +13,7 @@ from mesh.routing.choice.locality import Locality
 from mesh.routing.choice.traffic_split import TrafficRule, TrafficSplit
 from mesh.routing.endpoint import Endpoint
 from mesh.routing.snapshot import ReplicaInfo
-from tests.unit.routing.waiting_world import World
+from tests.unit.routing.waiting.waiting_world import World
 
 
 class CanaryWorld(World):

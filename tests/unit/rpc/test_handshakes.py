@@ -16,7 +16,7 @@ def test_a_tls_handshake_that_fails_leaves_nothing_behind() -> None:
         port = await server.listen("127.0.0.1", 0, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         for _ in range(3):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"this is not a TLS at all, and long enough to be read as a record")
+            writer.write(b"this is no TLS at all, and long enough to be read as a record")
             async with asyncio.timeout(10):
                 await reader.read()
             writer.close()

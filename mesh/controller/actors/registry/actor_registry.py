@@ -67,19 +67,19 @@ class ActorRegistry:
         for replica in list(self._replicas.values()):
             if replica.node_id in gone and replica.is_placed:
                 self.replica_closed(replica.replica_id, f"its node {replica.node_id[:8]} is gone", is_node_lost=True)
-            elif replica.node_ends_at_s != (end_s := _first_end(replica, ends_at_s)):
-                self._node_ends(replica, end_s)
+            elif replica.node_ends_at_s != (end_at_s := _first_end(replica, ends_at_s)):
+                self._node_ends(replica, end_at_s)
         self.gateways.nodes_gone(gone)
 
     def actor_names(self) -> set[str]:
         """Names of all replicas and gateways of the registry."""
         return {actor_name_of(each) for each in self._replicas.values()} | self.gateways.actor_names()
 
-    def _node_ends(self, replica: Replica, end_s: float | None) -> None:
-        marked = replace(replica, node_ends_at_s=end_s)
-        if end_s is not None and replica.state in (ReplicaState.RUNNING, ReplicaState.UPDATING):
+    def _node_ends(self, replica: Replica, end_at_s: float | None) -> None:
+        marked = replace(replica, node_ends_at_s=end_at_s)
+        if end_at_s is not None and replica.state in (ReplicaState.RUNNING, ReplicaState.UPDATING):
             self._moved(marked, ReplicaEvent.NODE_DRAINS)
-        elif end_s is None and replica.is_migrating:
+        elif end_at_s is None and replica.is_migrating:
             self._moved(marked, ReplicaEvent.NODE_STAYS)
         else:
             self._put_replica(marked)
@@ -256,7 +256,7 @@ class ActorRegistry:
 
 def _first_end(replica: Replica, ends_at_s: Mapping[str, float | None]) -> float | None:
     """When the first of its nodes ends. None: all stay."""
-    ends = [end_s for node_id in replica.bundle_nodes if (end_s := ends_at_s.get(node_id)) is not None]
+    ends = [end_at_s for node_id in replica.bundle_nodes if (end_at_s := ends_at_s.get(node_id)) is not None]
     return min(ends, default=None)
 
 

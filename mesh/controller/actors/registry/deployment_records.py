@@ -85,7 +85,7 @@ class DeploymentRecords:
             logger.warning("replica %s ended: %s", replica.title, message)
 
     def restart(self, key: DeploymentKey, version: str) -> None:
-        """That version of the deployment was deployed, perhaps again: it gets all its attempts."""
+        """Forget the failures of a version that was deployed, perhaps again: it gets all its attempts."""
         self.failures.pop((key, version), None)
         self.config_failures.pop((key, version), None)
 

@@ -114,7 +114,7 @@ def traffic_text(rule: control_pb2.TrafficRule) -> str:
 
 
 def _prepared(state: control_pb2.DesiredState, canary: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
-    """The canary as it is stored. Raises InvalidChangeError where it does not fit to the application beside it."""
+    """The canary as it is stored. Raises InvalidChangeError if it does not fit the application beside it."""
     beside = application_of(state, canary.name)
     if beside is None:
         raise InvalidChangeError(

@@ -12,7 +12,7 @@ from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.routing.choice.locality import Locality
 from mesh.settings import settings as mesh_settings
 from mesh.wire.request_context import RequestContext
-from tests.unit.routing.waiting_world import CountingEndpoint, World
+from tests.unit.routing.waiting.waiting_world import CountingEndpoint, World
 
 DELAY_S = mesh_settings().routing.multiplex_spill_delay_s
 
