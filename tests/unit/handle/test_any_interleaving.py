@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import logging
 import random
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -19,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from mesh.caller.call_future import CallFuture, ItemStream
 from mesh.context import REQUEST, Request
 from mesh.exceptions import (
     BackPressureError,
@@ -31,6 +27,7 @@ from mesh.exceptions import (
     RequestCancelledError,
 )
 from tests.unit.fakes.small_mesh import DEADLINE_S, SmallMesh, SmallReplica, do_on_io, mesh_of, until
+from tests.unit.fakes.watched_calls import watched
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -114,13 +111,18 @@ ENDLESS = ("hang", "fork", "count_and_hang")
 """They do not end well on their own."""
 
 
+LASTING = (*ENDLESS, "gated", "nest", "count_gated")
+"""They hold their places until something else happens."""
+
+
 class Call:
     """One call of the test, and what it may become."""
 
-    def __init__(self, method: str, value: Any, response: Any) -> None:
+    def __init__(self, method: str, value: Any, response: Any, has_deadline: bool) -> None:
         self.method = method
         self.value = value
         self.response = response
+        self.has_deadline = has_deadline
         self.items: list[Any] = []
         self.tasks: list[asyncio.Task[Any]] = []
 
@@ -175,7 +177,12 @@ class World:
             response = handle.remote(value if upstream is None else upstream.response)
         finally:
             REQUEST.reset(token)
-        self.calls.append(Call(method, value, response))
+        self.calls.append(Call(method, value, response, "timeout_s" in options))
+
+    def burst(self, method: str, count: int, options: dict[str, Any], is_child: bool) -> None:
+        """More calls than there are places: replicas are full, and some wait."""
+        for _ in range(count):
+            self.call(method, options, is_child, None)
 
     def cancel(self, number: int) -> None:
         if self.calls:
@@ -200,6 +207,13 @@ class World:
         idle = [each for each in self.calls if each.method != "hang" and all(task.done() for task in each.tasks)]
         if idle:
             self.calls.remove(idle[number % len(idle)])
+
+    async def expire(self) -> None:
+        """Time passes: what has a deadline ends by it, if not before."""
+        async with asyncio.timeout(DEADLINE_S):
+            for call in self.calls:
+                if call.has_deadline:
+                    await call.response._future.wait(is_shielded=True)
 
     def end_parent(self) -> None:
         do_on_io(self.parent.cancel, CancelReason.CLIENT)
@@ -272,6 +286,7 @@ call_options = st.sampled_from(
         {},
         {},
         {"timeout_s": 0.003},
+        {"timeout_s": 0.003},
         {"queue_timeout_s": 0.001},
         {"idempotent": True},
         {"idempotent": True, "hedge_after_s": 0.001},
@@ -283,22 +298,29 @@ call_options = st.sampled_from(
 calls = st.tuples(
     st.just("call"), st.sampled_from(UNARY + STREAMS), call_options, st.booleans(), st.none() | numbers
 )  # fmt: skip
+bursts = st.tuples(
+    st.just("burst"), st.sampled_from(LASTING), st.integers(2, 3 * LIMIT), call_options, st.booleans()
+)  # fmt: skip
 events = st.one_of(
     calls,
     calls,
     calls,
+    bursts,
+    bursts,
     st.tuples(st.just("cancel"), numbers),
     st.tuples(st.just("give_up"), numbers),
     st.tuples(st.just("read"), numbers, st.sampled_from([1, 5, ITEMS])),
     st.tuples(st.just("drop"), numbers),
     st.tuples(st.just("kill"), numbers),
     st.tuples(st.just("drain"), numbers),
+    st.tuples(st.just("drain"), numbers),
     st.tuples(st.just("add"), numbers),
+    st.just(("expire",)),
     st.sampled_from([("end_parent",), ("lose",), ("open_gates",)]),
 )
-Story = list[tuple[tuple[Any, ...], int]]
-turns = st.sampled_from([0, 0, 1, 3, 10])
-"""How often the test's loop goes round between two steps: how far the rest gets meanwhile."""
+turns = st.tuples(st.sampled_from([0, 0, 1, 3, 10]), st.booleans())
+"""How often the loop of the test goes round between two steps, and whether the I/O loop does so too each time."""
+Story = list[tuple[tuple[Any, ...], tuple[int, bool]]]
 
 
 @pytest.mark.parametrize("is_isolated", [True, False], ids=["isolated", "inline"])
@@ -307,7 +329,7 @@ turns = st.sampled_from([0, 0, 1, 3, 10])
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(story=st.lists(st.tuples(events, turns), min_size=3, max_size=30), seed=st.integers(0, 2**16))
+@given(story=st.lists(st.tuples(events, turns), min_size=8, max_size=30), seed=st.integers(0, 2**16))
 def test_each_call_ends_once_and_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch, is_isolated: bool, story: Story, seed: int
 ) -> None:
@@ -334,57 +356,16 @@ def test_each_call_ends_once_and_nothing_is_left(
 
 
 async def perform(world: World, story: Story) -> None:
-    for (name, *arguments), rounds in story:
-        getattr(world, name)(*arguments)
+    for (name, *arguments), (rounds, with_io) in story:
+        done = getattr(world, name)(*arguments)
+        if done is not None:
+            await done
         for _ in range(rounds):
+            if with_io:
+                do_on_io(_pass)
             await asyncio.sleep(0)
     await world.settle()
 
 
-class Watch:
-    """The futures of all calls of handles."""
-
-    def __init__(self) -> None:
-        self.alive: weakref.WeakSet[CallFuture] = weakref.WeakSet()
-        self.ends: list[int] = []
-        """Of each future, by its number."""
-        self.tasks = do_on_io(lambda: len(asyncio.all_tasks()))
-
-    @property
-    def made(self) -> int:
-        return len(self.ends)
-
-    def is_empty(self) -> bool:
-        if self.alive:
-            gc.collect()
-        return not self.alive
-
-
-@contextlib.contextmanager
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
-    """Count the ends of each call that a handle makes, and prove that no task of the I/O loop is left."""
-    watch = Watch()
-
-    def watched_kind(kind: type[Any]) -> type[Any]:
-        class Watched(kind):  # type: ignore[misc]
-            __slots__ = ("__weakref__", "number")
-
-            def __init__(self, *arguments: Any) -> None:
-                super().__init__(*arguments)
-                watch.alive.add(self)
-                self.number = len(watch.ends)
-                watch.ends.append(0)
-
-            def on_done(self, outcome: Any) -> None:
-                watch.ends[self.number] += 1
-                super().on_done(outcome)
-
-        return Watched
-
-    with monkeypatch.context() as patch:
-        # The records that pytest keeps have tracebacks, and these have responses.
-        patch.setattr(logging.getLogger("mesh"), "disabled", True)
-        for kind in (CallFuture, ItemStream):
-            patch.setattr(f"mesh.caller.call_start.{kind.__name__}", watched_kind(kind))
-        yield watch
-    until(lambda: do_on_io(lambda: len(asyncio.all_tasks())) <= watch.tasks, "the end of every task of the I/O loop")
+def _pass() -> None:
+    """What was posted to the loop before is done when it comes to this."""

@@ -106,6 +106,25 @@ def test_rejections_of_full_replicas_are_no_failures() -> None:
         assert do_on_io(rejections, mesh.router, call_of(Sink()), RejectingLink(is_draining=False)) == 100
 
 
+def test_a_call_that_is_refused_after_its_cancel_stays_cancelled() -> None:
+    """The refusal was on its way: the call has ended and is not queued again (item 35)."""
+    with mesh_of(Models()) as mesh:
+        sink = Sink()
+        call = call_of(sink)
+
+        def cancelled_and_refused() -> int:
+            mesh.router.submit(call)
+            link = call.link
+            assert link is not None
+            mesh.router.cancel(call, CancelReason.CLIENT)
+            mesh.router.on_reject(link, call)  # type: ignore[arg-type]
+            return mesh.router.queued
+
+        assert do_on_io(cancelled_and_refused) == 0
+        mesh.assert_idle()
+        assert [outcome.code for outcome in sink.outcomes] == [CANCELLED]
+
+
 def test_many_calls_of_a_broken_link_come_back_in_order_and_in_one_step_each(monkeypatch: pytest.MonkeyPatch) -> None:
     taken_out: list[OutgoingCall] = []
     pop = PendingQueue.pop
