@@ -73,6 +73,8 @@ _ACTOR_CONCURRENCY = 10_000
 _TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
 HEAD_RESOURCE = "node:__internal_head__"
 _ZONE_LABEL = "ray.io/availability-zone"
+_attaching = threading.RLock()
+"""Threads attach one after the other: Ray refuses the second of two that do it at once."""
 _INIT_OPTIONS: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "warning"}
 
 
@@ -113,9 +115,10 @@ class ActorPlacement:
 
 def ensure_ray(address: str | None = None, **job: Any) -> None:
     """Attach this process to the running Ray cluster, or start a local Ray when there is none."""
-    if not attach_ray(address, **job):
-        prepare_local_ray()
-        _init(address=LOCAL, include_dashboard=False, **job)
+    with _attaching:
+        if not attach_ray(address, **job):
+            prepare_local_ray()
+            _init(address=LOCAL, include_dashboard=False, **job)
 
 
 def attach_ray(address: str | None = None, **job: Any) -> bool:
@@ -123,8 +126,11 @@ def attach_ray(address: str | None = None, **job: Any) -> bool:
 
     Raises ConnectionError when the cluster at `address`, or at RAY_ADDRESS, does not answer.
     """
-    if ray.is_initialized():
-        return True
+    with _attaching:
+        return bool(ray.is_initialized()) or _attached(address, job)
+
+
+def _attached(address: str | None, job: dict[str, Any]) -> bool:
     logging.getLogger(_TOKEN_LOGGER).addFilter(_is_news)
     named = address or ray_address()
     if named == LOCAL:

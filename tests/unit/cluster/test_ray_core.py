@@ -1,7 +1,10 @@
 """mesh.cluster.ray_core, as far as it needs no cluster: addresses, and what of Ray's warnings reaches users."""
 
+import contextlib
 import logging
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import ray
@@ -36,6 +39,23 @@ def test_the_word_local_finds_no_cluster_and_starts_one(init_calls: list[str]) -
     assert not init_calls
     ray_core.ensure_ray("local")
     assert init_calls == ["local"]
+
+
+def test_threads_that_attach_at_once_attach_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray raises in the second of two threads, and the first use of a handle may come from any (item 16)."""
+    both = threading.Barrier(2)
+    calls: list[str] = []
+
+    def init(address: str, **options: object) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.1)  # for the other one, which must not come
+        calls.append(address)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: bool(calls))
+    monkeypatch.setattr(ray, "init", init)
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(ray_core.ensure_ray, ["local", "local"]))
+    assert calls == ["local"]
 
 
 def test_an_empty_address_is_none(init_calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
