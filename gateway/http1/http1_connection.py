@@ -218,7 +218,8 @@ class Http1Connection(asyncio.Protocol):
                 self._exchange.fail()
             self._turn.loop.call_soon(self._advance_on)
         finally:
-            self._turn.end_soon()
+            # A request that is alone shares its write with no other.
+            (self._turn.end_soon if self._service.in_flight.count > 1 else self._turn.end)()
         self._socket.read(wanted=self._wants_more())
 
     def _advance(self) -> None:

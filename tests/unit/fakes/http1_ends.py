@@ -121,12 +121,17 @@ class Client:
     """A connection, and what its client sends and gets. On a loop only."""
 
     def __init__(
-        self, opener: Opener | None = None, limits: Http1Limits | None = None, budget: BufferBudget | None = None
+        self,
+        opener: Opener | None = None,
+        limits: Http1Limits | None = None,
+        budget: BufferBudget | None = None,
+        in_flight: InFlight | None = None,
     ) -> None:
+        """`in_flight`: of a listener with other connections; None: this is its only one."""
         self.exchanges: list[Exchange] = []
         self.keepers: list[Keeper] = []
         self.lost: list[Http1Connection] = []
-        self.in_flight = InFlight()
+        self.in_flight = in_flight or InFlight()
         self._opener = opener or self._keep
         self.budget = budget or BufferBudget()
         service = Http1Service(

@@ -10,6 +10,7 @@ import pytest
 from gateway.http1.http1_limits import Http1Limits
 from gateway.requests.exchange import BrokenBy, Exchange
 from mesh.http2.limits import BufferBudget
+from mesh.http2.write_turn import write_turn
 from tests.unit.fakes.http1_ends import Client, Keeper, answers, on_loop, request
 from tests.unit.gateway.fakes import until
 
@@ -50,6 +51,29 @@ def test_behind_a_large_read_the_loop_has_its_turn() -> None:
         await until(lambda: client.transport.is_reading, "the next turns")
         client.send(b"0\r\n\r\n")
         assert (len(client.keepers[0].body), client.keepers[0].ends) == (12_000, 1)
+
+    asyncio.run(scenario())
+
+
+def test_what_requests_of_several_connections_have_to_write_leaves_together_and_of_a_lone_one_at_once() -> None:
+    """To a link. A lone request does not wait for the loop to look at other sockets."""
+
+    async def scenario() -> None:
+        written: list[str] = []
+
+        def opened(exchange: Exchange) -> Keeper:
+            path = exchange.head.path
+            write_turn().add(lambda: written.append(path))
+            return Keeper(exchange)
+
+        first = Client(opened)
+        first.send(request("GET /alone HTTP/1.1"))
+        assert written == ["/alone"]
+        for _ in range(2):
+            Client(opened, in_flight=first.in_flight).send(request("GET /beside HTTP/1.1"))
+        assert written == ["/alone"]
+        await asyncio.sleep(0)
+        assert written == ["/alone", "/beside", "/beside"]
 
     asyncio.run(scenario())
 
