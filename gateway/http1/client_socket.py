@@ -77,12 +77,7 @@ class ClientSocket:
 
         `may_half_close`: a client that has only closed its side is still there.
         """
-        socket = None if self.is_reading or self._transport is None else self._transport.get_extra_info("socket")
-        if socket is None or socket.fileno() < 0:
-            return False
-        poll = select.poll()
-        poll.register(socket.fileno(), 0 if may_half_close else _HAS_LEFT)
-        return bool(poll.poll(0))
+        return not self.is_reading and self._is_ready(0 if may_half_close else _HAS_LEFT)
 
     @property
     def has_flushed(self) -> bool:
@@ -109,6 +104,11 @@ class ClientSocket:
         if self._transport is not None:
             self._transport.close()
 
+    def close_idle(self, reason: str) -> None:
+        """Close the socket unless bytes have come that were not read yet: perhaps the client's next request."""
+        if not self._is_ready(select.POLLIN):
+            self.close(reason)
+
     def linger(self, reason: str) -> None:
         """Close our side behind what was written, and drop what still comes.
 
@@ -131,6 +131,15 @@ class ClientSocket:
         """The socket is closed."""
         self._go_on(SocketPhase.CLOSED, reason)
         self._transport = None
+
+    def _is_ready(self, events: int) -> bool:
+        """Whether the kernel has one of these events of the socket now, or an error."""
+        socket = None if self._transport is None else self._transport.get_extra_info("socket")
+        if socket is None or socket.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(socket.fileno(), events)
+        return bool(poll.poll(0))
 
     def _go_on(self, phase: SocketPhase, reason: str) -> None:
         self.phase = phase

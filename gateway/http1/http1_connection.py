@@ -154,7 +154,7 @@ class Http1Connection(asyncio.Protocol):
         """Close the connection once nothing is in progress."""
         self.is_draining = True
         if self._socket.is_open and self._doing in (Doing.OPENED, Doing.IDLE):
-            self._socket.close("drained")
+            self._socket.close_idle("drained")
 
     def refuse(self, status: int, text: str) -> None:
         """Answer what comes with this status, and close."""
@@ -178,7 +178,7 @@ class Http1Connection(asyncio.Protocol):
             case Http1Upkeep.SLOW_HEAD | Http1Upkeep.SLOW_BODY:
                 self._refuse(Http1Error(408, "The request took too long to arrive."), BrokenBy.TIMEOUT)
             case Http1Upkeep.IDLE | Http1Upkeep.SILENT as action:
-                self._socket.close(action.value)
+                self._socket.close_idle(action.value)
             case Http1Upkeep.DRAIN:
                 self.drain()
             case Http1Upkeep.UNREAD | Http1Upkeep.LINGERED | Http1Upkeep.LEFT as action:

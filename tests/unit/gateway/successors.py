@@ -63,7 +63,9 @@ class Clients:
     async def __aexit__(self, *exc: object) -> None:
         # Not by cancellation, which httpx and the anyio below it may swallow while they connect.
         self._is_ended = True
-        assert [each for each in await asyncio.gather(*self._tasks, return_exceptions=True) if each] == []
+        errors = [each for each in await asyncio.gather(*self._tasks, return_exceptions=True) if each]
+        if errors:
+            raise BaseExceptionGroup("clients failed", errors)
 
     async def more(self) -> None:
         """Until each has had some more answers, or one has failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from dataclasses import replace
 
 import pytest
@@ -104,6 +105,27 @@ def test_connections_above_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch
             writer.write(request("GET / HTTP/1.1", "connection: close"))
             assert b"200 OK" in await reader.read()
             writer.close()
+
+    on_io_loop(scenario())
+
+
+def test_a_request_that_comes_at_the_moment_of_the_drain_is_answered() -> None:
+    """It waits in the kernel while its connection still looks idle."""
+
+    async def scenario() -> None:
+        async with open_gateway(Pages(hello)) as gateway:
+            loop = asyncio.get_running_loop()
+            with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+                client.setblocking(False)
+                async with asyncio.timeout(10):
+                    client.send(request())
+                    assert answers(await loop.sock_recv(client, 10_000))
+                    client.send(request())
+                    gateway.listener.announce_drain()
+                    gateway.listener.drain()
+                    ((status, answer, _),) = answers(await loop.sock_recv(client, 10_000))
+                    assert (status, answer["connection"]) == (200, "close")
+                    assert await loop.sock_recv(client, 1) == b""
 
     on_io_loop(scenario())
 
