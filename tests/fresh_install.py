@@ -2,7 +2,8 @@
 
 `python -m tests.fresh_install newest` builds the wheel, installs it as pip resolves it, and runs unit tests, the demo
 and end-to-end tests with it, outside of the repository. `oldest` does so with the lower bounds of pyproject.toml.
-With both words the wheel is built once, and pip resolves for both at the same time: it mostly waits.
+With both words the wheel is built once, and each environment is tested beside the other: both wait much. What a
+command has said is shown when it has ended.
 The environments stay below build/ for the next run.
 """
 
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -40,7 +42,7 @@ SLOW_AND_PURE = (
     *("gateway/access/test_api_keys.py", "gateway/dialects/test_json_hostile.py"),
     *(f"gateway/dialects/test_websocket{each}.py" for each in ("", "_limits", "_opening")),
     *("gateway/test_bombs.py", "link/test_callers_that_vanish.py", "wire/test_silent_peers.py"),
-    *("cli/test_run_reload.py", "handle/test_any_interleaving.py"),
+    *("cli/test_run_reload.py", "gateway/test_dripping_clients.py", "handle/test_any_interleaving.py"),
     *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_honest_peers.py", "rpc/test_silent_servers.py"),
     *("http2/test_oracle.py", "http2/test_hpack_oracle.py"),
 )
@@ -49,6 +51,9 @@ END_TO_END_TESTS = ("errors", "gateway", "large_payloads", "leftovers")
 ONLY_WITH_THE_NEWEST = ("first_hour",)
 """A minute of what users do, with the versions that they get; `make test` tries it nowhere else."""
 TESTED_EXTRAS = ("certs", "inference", "jwt", "tracing", "test")
+_DEMO = threading.Lock()
+"""It listens on the default ports."""
+_OUTPUT = threading.Lock()
 _LOWER_BOUND = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<version>[\w.]+)")
 
 
@@ -56,11 +61,15 @@ def main(*which: str) -> None:
     with tempfile.TemporaryDirectory(prefix="mesh-install-") as directory, ThreadPoolExecutor() as threads:
         root = Path(directory)
         wheel = build_wheel(root)
-        pythons = list(threads.map(lambda each: install(wheel, each, root), which))
-        project = root / "project"
-        copy(TESTED, project)
-        for each, python in zip(which, pythons, strict=True):
-            run_tests(python, project, each)
+        for tried in [threads.submit(try_out, wheel, each, root) for each in which]:
+            tried.result()
+
+
+def try_out(wheel: Path, which: str, root: Path) -> None:
+    python = install(wheel, which, root)
+    project = root / which
+    copy(TESTED, project)
+    run_tests(python, project, which)
 
 
 def build_wheel(root: Path) -> Path:
@@ -109,7 +118,8 @@ def run_tests(python: Path, project: Path, which: str) -> None:
     pytest = (python, "-m", "pytest", "-q")
     ignored = (f"--ignore=tests/unit/{each}" for each in (*NOT_OF_THE_WHEEL, *SLOW_AND_PURE))
     run(*pytest, "-n", "auto", "tests/unit", *ignored, cwd=project)
-    run(python, "-m", "examples.demo", cwd=project)
+    with _DEMO:
+        run(python, "-m", "examples.demo", cwd=project)
     end_to_end = (*END_TO_END_TESTS, *(ONLY_WITH_THE_NEWEST if which == "newest" else ()))
     run(*pytest, *(f"tests/e2e/test_{each}.py" for each in end_to_end), cwd=project)
 
@@ -124,9 +134,21 @@ def pip(python: str | Path, *arguments: str | Path) -> None:
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
     started_at_s = time.monotonic()
-    print("$", *command, flush=True)
-    subprocess.run(command, cwd=cwd, env=clean_environment(), check=True)
-    print(f"  {time.monotonic() - started_at_s:.0f} s", flush=True)
+    line = f"$ {' '.join(map(str, command))}"
+    print(line, "...", flush=True)
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    with _OUTPUT:
+        print(line, done.stdout, f"  {time.monotonic() - started_at_s:.0f} s", sep="\n", flush=True)
+    done.check_returncode()
 
 
 def clean_environment() -> dict[str, str]:

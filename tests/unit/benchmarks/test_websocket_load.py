@@ -20,7 +20,7 @@ def server(handler: Callable[[ServerConnection], Awaitable[None]]) -> Iterator[s
     stop = loop.create_future()
 
     async def run() -> None:
-        async with serve(handler, "127.0.0.1", 0, compression=None) as listening:
+        async with serve(handler, "127.0.0.1", 0, compression=None, close_timeout=0.1) as listening:
             (socket,) = listening.sockets
             addresses.append(f"127.0.0.1:{socket.getsockname()[1]}")
             is_open.set()
