@@ -115,10 +115,13 @@ def _application(
 
 
 def _worst_message(status: str, deployments: Iterable[control_pb2.DeploymentStatus]) -> str:
+    """What is wrong with each deployment; what has failed stands before what is being updated."""
     if status == ApplicationStatus.RUNNING:
         return ""
     calm = {DeploymentStatus.HEALTHY, DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING}
-    return "\n".join(f"{each.name}: {each.message}" for each in deployments if each.status not in calm)
+    troubled = [each for each in deployments if each.status not in calm]
+    troubled.sort(key=lambda each: each.status == DeploymentStatus.UPDATING)
+    return "\n".join(f"{each.name}: {each.message}" for each in troubled)
 
 
 def _deployment(key: DeploymentKey, replicas: Sequence[Replica], picture: MeshPicture) -> control_pb2.DeploymentStatus:

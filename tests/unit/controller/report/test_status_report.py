@@ -123,6 +123,19 @@ def test_the_message_of_an_application_names_the_failing_deployment() -> None:
     assert "ValueError: no model" in app.message
 
 
+def test_what_has_failed_stands_before_what_is_being_updated() -> None:
+    """The message of the application begins with what its code raised, whatever the deployments are called."""
+    shop = application(version="v2")
+    shop.deployments.add().CopyFrom(shop.deployments[0])
+    shop.deployments[0].name = "Basket"
+    failed = Failures(version="v2", count=9, message="ValueError: no model")
+    wanted = desired_of(shop)
+    (app,) = status(wanted, replace(observed(), replica_failures={(KEY, "v2"): failed})).applications
+    assert [each.status for each in app.deployments] == ["UPDATING", "DEPLOY_FAILED"]
+    assert [line.partition(": ")[0] for line in app.message.splitlines()] == ["Model", "Basket"]
+    assert app.message.startswith("Model: ValueError: no model")
+
+
 def test_gateways_are_listed_with_what_is_wrong() -> None:
     broken = gateway(GatewayStatus.UNHEALTHY, unhealthy="no answer")
     (listed,) = status(desired(grpc_port=9000), observed(gateways=(broken,))).gateways
