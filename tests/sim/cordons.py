@@ -32,11 +32,11 @@ async def cordon(mesh: Mesh, node_id: str) -> None:
 async def set_cordon(mesh: Mesh, node_id: str, *, is_draining: bool) -> None:
     count = replicas_on(node_id, mesh.loop.picture())
     entry = control_pb2.Cordon(node_id=node_id, is_draining=is_draining, replicas=count)
-    await mesh._ask(lambda: (functools.partial(cordoned, cordon=entry), ()))
+    await mesh.ask(lambda: (functools.partial(cordoned, cordon=entry), ()))
 
 
 async def uncordon(mesh: Mesh, node_id: str) -> None:
-    await mesh._ask(lambda: (functools.partial(uncordoned, node_ids=(node_id,)), ()))
+    await mesh.ask(lambda: (functools.partial(uncordoned, node_ids=(node_id,)), ()))
 
 
 def status(mesh: Mesh, node_id: str) -> control_pb2.NodeStatus:

@@ -107,7 +107,7 @@ class Crowd(Gale):
 
     async def _ask(self, make: Callable[[], Request]) -> None:
         try:
-            await self.mesh._ask(make)
+            await self.mesh.ask(make)
         except InvalidChangeError as error:
             self.cluster.note(f"refused: {error}")
 

@@ -155,28 +155,28 @@ class Mesh:
             app = make()
             return functools.partial(with_application, application=app, unix_time_s=0.0), [app]
 
-        await self._ask(request)
+        await self.ask(request)
 
     async def delete(self, name: str = "app") -> None:
-        await self._ask(lambda: (functools.partial(without_application, name=name), ()))
+        await self.ask(lambda: (functools.partial(without_application, name=name), ()))
 
     async def promote(self) -> None:
         """The canary of "app" replaces it."""
-        await self._ask(lambda: (functools.partial(with_promoted, name="app", unix_time_s=0.0), ()))
+        await self.ask(lambda: (functools.partial(with_promoted, name="app", unix_time_s=0.0), ()))
 
     async def roll_back(self) -> None:
         """Its "app" goes back to its version before."""
-        await self._ask(lambda: (functools.partial(rolled_back, name="app", unix_time_s=0.0), ()))
+        await self.ask(lambda: (functools.partial(rolled_back, name="app", unix_time_s=0.0), ()))
 
     async def pause(self, *, is_paused: bool) -> None:
         """Rollouts of "app" stop or go on."""
         edit = functools.partial(with_pause, application="app", deployment="", is_paused=is_paused)
-        await self._ask(lambda: (edit, ()))
+        await self.ask(lambda: (edit, ()))
 
     async def shut_down(self) -> None:
-        await self._ask(lambda: (shutting_down, ()))
+        await self.ask(lambda: (shutting_down, ()))
 
-    async def _ask(self, request: Callable[[], tuple[Edit, Sequence[control_pb2.ApplicationSpec]]]) -> None:
+    async def ask(self, request: Callable[[], tuple[Edit, Sequence[control_pb2.ApplicationSpec]]]) -> None:
         request_id = f"request {next(self._ids)}"
         while True:
             try:

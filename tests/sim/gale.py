@@ -241,7 +241,7 @@ class Gale:
 
     async def _change(self, edit: Edit) -> None:
         try:
-            await self.mesh._ask(lambda: (edit, ()))
+            await self.mesh.ask(lambda: (edit, ()))
         except InvalidChangeError as error:
             self.cluster.note(f"refused: {error}")
 

@@ -196,11 +196,11 @@ async def test_a_restore_leaves_cordons_as_they_are() -> None:
     mesh = Mesh(seed=1)
     await mesh.boot()
     await deploy(mesh, application("one", "v1", 1))
-    await mesh._ask(lambda: (functools.partial(cordoned, cordon=control_pb2.Cordon(node_id="n1")), ()))
+    await mesh.ask(lambda: (functools.partial(cordoned, cordon=control_pb2.Cordon(node_id="n1")), ()))
     saved = await saved_by(mesh)
     assert [each.node_id for each in saved.state.cordons] == ["n1"]
-    await mesh._ask(lambda: (functools.partial(uncordoned, node_ids=("n1",)), ()))
-    await mesh._ask(lambda: (functools.partial(cordoned, cordon=control_pb2.Cordon(node_id="n2")), ()))
+    await mesh.ask(lambda: (functools.partial(uncordoned, node_ids=("n1",)), ()))
+    await mesh.ask(lambda: (functools.partial(cordoned, cordon=control_pb2.Cordon(node_id="n2")), ()))
     await restore(mesh, saved, may_replace=True)
     assert [each.node_id for each in mesh.stored().cordons] == ["n2"]
     await mesh.crash()

@@ -65,7 +65,7 @@ async def test_a_canary_outlives_restarts_deploys_and_scaling_and_is_promoted_wi
     await mesh.deploy("v3", 15)
     await mesh.until(lambda: counts(mesh) == {"v3": 15, "v2": 2})
     assert told(mesh)[:2] == ("v2", 10.0)
-    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=25), ()))
+    await mesh.ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=25), ()))
     await mesh.until(lambda: counts(mesh) == {"v3": 25, "v2": 3})
     canaries = {actor.name for actor in mesh.cluster.serving("v2")}
     await mesh.promote()
@@ -153,7 +153,7 @@ async def test_replicas_of_an_ended_canary_leave_a_rollout_that_stands_still(is_
     await mesh.deploy("v1", 6)
     await mesh.until(lambda: is_running(mesh, "v1", 6))
     edit = functools.partial(with_pause, application="app", deployment="", is_paused=is_held)
-    await mesh._ask(lambda: (edit, ()))
+    await mesh.ask(lambda: (edit, ()))
     await mesh.deploy("v2", 6)
     await asyncio.sleep(60.0)
     await deploy_canary(mesh, "v3", 6, control_pb2.TrafficRule(percent=50.0))
@@ -246,7 +246,7 @@ async def test_a_canary_drains_as_its_own_options_say() -> None:
 
     await mesh.run(make)
     await mesh.until(lambda: counts(mesh) == {"v1": 4, "v2": 2})
-    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=2), ()))
+    await mesh.ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=2), ()))
     drains: dict[str, float] = {}
 
     def have_left() -> bool:

@@ -173,7 +173,7 @@ async def test_what_an_application_drops_stays_until_callers_know(has_canary: bo
     unix_time_s = mesh.loop._own_changes._clocks.unix()
     app = shop(kept, 5)
     edit = functools.partial(with_applications, applications=[app], unix_time_s=unix_time_s)
-    await mesh._ask(lambda: (edit, [app]))
+    await mesh.ask(lambda: (edit, [app]))
     assert await fewest(lambda: counts(mesh).get("b1", 0), for_s=4.5) == 5
     await mesh.until(lambda: counts(mesh).get("b1", 0) == int(has_canary), within_s=15.0)
     assert mesh.app_status() == ApplicationStatus.RUNNING

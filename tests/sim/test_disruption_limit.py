@@ -100,7 +100,7 @@ async def test_a_node_is_drained_also_where_updates_start_no_replica_before_one_
     serving = 6
     if update == "paused":
         pause = functools.partial(with_pause, application="app", deployment="", is_paused=True)
-        await mesh._ask(lambda: (pause, ()))
+        await mesh.ask(lambda: (pause, ()))
     if update:
         await mesh.run(lambda: without_surge("v2"))
         await asyncio.sleep(60.0)
@@ -125,7 +125,7 @@ async def test_a_node_is_drained_while_a_new_configuration_is_held_back() -> Non
     mesh, cluster = await running(seed=1)
     cluster.cpus["n2"] = 6.0
     pause = functools.partial(with_pause, application="app", deployment="", is_paused=True)
-    await mesh._ask(lambda: (pause, ()))
+    await mesh.ask(lambda: (pause, ()))
     await mesh.run(lambda: configured("[2]"))
     await drain(mesh, "n1")
     await mesh.until(lambda: is_drained(mesh, "n1"))

@@ -16,7 +16,7 @@ from tests.unit.controller.builders import KEY, application
 
 
 async def scale(mesh: Mesh, num_replicas: int) -> None:
-    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=num_replicas), ()))
+    await mesh.ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=num_replicas), ()))
 
 
 async def test_an_external_scaler_sets_the_number_within_the_bounds() -> None:

@@ -158,7 +158,7 @@ async def test_a_new_controller_starts_nothing_on_a_cordoned_node_while_it_does_
     await mesh.boot()
     await mesh.run(lambda: app("v1", 4))
     await mesh.until(lambda: is_running(mesh, "v1", 4))
-    await mesh._ask(lambda: (functools.partial(cordoned, cordon=control_pb2.Cordon(node_id="n1")), ()))
+    await mesh.ask(lambda: (functools.partial(cordoned, cordon=control_pb2.Cordon(node_id="n1")), ()))
     await mesh.crash()
     for actor in cluster.replicas():
         cluster.end(actor)

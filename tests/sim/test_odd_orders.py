@@ -107,7 +107,7 @@ async def _one_step(mesh: Mesh, wishes: Wishes) -> None:
 
 
 async def _delete(mesh: Mesh, name: str) -> None:
-    await mesh._ask(lambda: (lambda state: without_application(state, name), ()))
+    await mesh.ask(lambda: (lambda state: without_application(state, name), ()))
 
 
 def _is_there(mesh: Mesh, wanted: control_pb2.ApplicationSpec) -> bool:

@@ -25,7 +25,7 @@ STRIDE = 3
 
 
 async def change(mesh: Mesh, edit: Edit) -> None:
-    await mesh._ask(lambda: (edit, ()))
+    await mesh.ask(lambda: (edit, ()))
 
 
 def has_failed(mesh: Mesh) -> bool:
@@ -164,7 +164,7 @@ async def restore(mesh: Mesh) -> None:
         restored = restoration(control_pb2.RestoreRequest(backup=_saved[mesh], may_replace=True), 1.0)
         return restored.recorded_edit("someone"), restored.applications
 
-    await mesh._ask(make)
+    await mesh.ask(make)
 
 
 kept = functools.partial(Operation, keeps=True, never_below=SIZE)

@@ -100,7 +100,7 @@ async def test_what_is_deployed_while_paused_waits_and_the_version_before_scales
     await mesh.pause(is_paused=True)
     await mesh.deploy("v2", 2, user_config_json=GOOD)
     assert await serving_versions(mesh) == (2, 0)
-    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=4), ()))
+    await mesh.ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=4), ()))
     assert await serving_versions(mesh) == (4, 0)
     await mesh.deploy("v1", 4, user_config_json='"other"')
     await asyncio.sleep(60.0)
@@ -117,14 +117,14 @@ async def test_a_paused_rollout_scales_down_and_leaves_both_versions() -> None:
     await mesh.until(lambda: is_running(mesh, "v1", 6))
     await mesh.pause(is_paused=True)
     await mesh.deploy("v2", 6)
-    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=4), ()))
+    await mesh.ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=4), ()))
     assert await serving_versions(mesh) == (4, 0)
     assert await fewest(lambda: len(mesh.cluster.serving("v1")), for_s=60.0) == 4
     await mesh.pause(is_paused=False)
     await mesh.until(lambda: len(mesh.cluster.serving("v2")) == 1)
     await mesh.pause(is_paused=True)
     _, new = await serving_versions(mesh)
-    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=2), ()))
+    await mesh.ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=2), ()))
     assert await serving_versions(mesh) == (2, min(new, 2)), "none stops for a new one"
     await mesh.crash()
 
@@ -138,7 +138,7 @@ async def test_a_paused_rollout_that_scales_up_waits_in_the_queue_of_a_full_clus
     await mesh.until(lambda: is_running(mesh, "v1", 3))
     await mesh.pause(is_paused=True)
     await mesh.deploy("v2", 3, **one_cpu)
-    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=5), ()))
+    await mesh.ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=5), ()))
     await asyncio.sleep(60.0)
     assert [actor.spec.spec.version for actor in mesh.cluster.replicas()] == ["v1"] * 5
     await mesh.crash()
@@ -200,11 +200,11 @@ async def test_an_update_that_is_undone_keeps_the_number_that_it_was_scaled_to(i
     await mesh.deploy("v1", 2)
     await mesh.until(lambda: is_running(mesh, "v1", 2))
     await mesh.deploy("v2", 2, rollback_on_failure=is_automatic)
-    await mesh._ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=6), ()))
+    await mesh.ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=6), ()))
     if not is_automatic:
         await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
         await mesh.until(lambda: len(mesh.cluster.serving("v1")) == 6)
-        await mesh._ask(lambda: (functools.partial(rolled_back, name="app", unix_time_s=0.0), ()))
+        await mesh.ask(lambda: (functools.partial(rolled_back, name="app", unix_time_s=0.0), ()))
     await mesh.until(lambda: is_running(mesh, "v1", 6))
     assert await fewest(lambda: len(mesh.cluster.serving("v1")), for_s=60.0) == 6
     await mesh.crash()
