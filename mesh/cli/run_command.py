@@ -139,7 +139,7 @@ class _Serving:
                 _pause()
                 if self.has_changed():
                     self._deploy_again(read_again)
-            click.echo(f"Deleted or replaced by another client: {', '.join(self.asked.names)}.")
+            click.echo(self._gone_text())
         except KeyboardInterrupt:
             guard.expect_end()
             click.echo()  # behind the terminal's ^C
@@ -233,6 +233,15 @@ class _Serving:
             return True
         staying = (each for each in reply.applications if each.status != ApplicationStatus.DELETING)
         return reply.is_shutting_down or any(self.starts_ray or self._is_own(each) for each in staying)
+
+    def _gone_text(self) -> str:
+        names = ", ".join(self.asked.names)
+        if mesh_lifecycle.find() is None:
+            return (
+                f"The mesh was shut down, and {names} with it: by another client, or with the Ray that another "
+                "`mesh run` had started."
+            )
+        return f"Deleted or replaced by another client: {names}."
 
     def _has_started(self) -> bool:
         """Whether there is something to stop. There is nothing where all that was asked for has been refused."""

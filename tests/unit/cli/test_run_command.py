@@ -229,8 +229,10 @@ def test_a_run_ends_when_the_mesh_is_shut_down(
         (lambda: setattr(controller.reply, "is_shutting_down", True), controller.shutdown, cluster.actors.clear)
     )
     monkeypatch.setattr(run_command, "_pause", lambda: next(steps)())
-    assert invoke("run", "shop_for_cli:app", "--app-dir", str(shop)).exit_code == 0
+    result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
     assert next(steps, None) is None
+    assert result.exit_code == 0
+    assert "The mesh was shut down, and default with it: by another client" in result.output
 
 
 def test_a_run_that_was_refused_on_a_mesh_that_it_started_stops_that(
