@@ -35,7 +35,7 @@ from mesh.http2.stream import Receiver, Stream
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
-from mesh.rpc.message_reader import PREFIX_BYTES
+from mesh.rpc.message_reader import INVALID_ARGUMENT, PREFIX_BYTES
 from mesh.rpc.method_handlers import MethodHandlers
 from mesh.rpc.socket_server import SocketServer
 from mesh.settings import settings
@@ -88,7 +88,7 @@ class GatewayListener:
             connections_max=settings().gateway.connections_max,
         )
         self.cors = CorsGate(None, lambda head: self.methods.has(head.path), self._open)
-        self.server = HttpServer(self._accept, self.cors.open, limits)
+        self.server = HttpServer(self._accept, self.cors.open, limits, self._refuse_head)
         self._phase = ListenerPhase.WAITING
         self.methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)
         """Those of all applications, for dialects too."""
@@ -239,6 +239,10 @@ class GatewayListener:
         call_type = _CALL_TYPES[method.streams_request, method.streams_response]
         served = self._served[head.invocation.application, head.path] = call_type, method
         return served
+
+    def _refuse_head(self, stream: Stream, head: ClientHead) -> None:
+        """Of a call whose metadata or deadline are wrong."""
+        self._refuse(stream, head, Refusal(INVALID_ARGUMENT, head.refusal))
 
     def _refuse(self, stream: Stream, head: ClientHead, refusal: Refusal) -> None:
         refuse(stream, refusal, self._metrics.of_refused(refusal.application), head.invocation.request_id)

@@ -53,8 +53,9 @@ class HttpServer:
         accept_grpc: Accept[ClientHead],
         open_exchange: Callable[[Exchange], ExchangeReceiver | None],
         limits: ServerLimits,
+        refuse_grpc: Callable[[Stream, ClientHead], None] | None = None,
     ) -> None:
-        """`accept_grpc` takes a gRPC request on its stream, as `RpcServer` passes it on.
+        """`accept_grpc` takes a gRPC request on its stream, as `RpcServer` passes it on; `refuse_grpc` a wrong one.
 
         `open_exchange` gives any other request its receiver; None if it has been answered.
         """
@@ -76,6 +77,7 @@ class HttpServer:
                 read_client_head,
                 accept_grpc,
                 accept_other=partial(self._accept_http2, is_tls=is_tls),
+                refuse=refuse_grpc,
                 limits=limits.http2,
                 budget=limits.budget,
             )

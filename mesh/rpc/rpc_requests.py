@@ -34,17 +34,20 @@ class RpcRequests(Generic[H]):
         accept: Accept[H],
         *,
         accept_other: Accept[H] | None = None,
+        refuse: Callable[[Stream, H], None] | None = None,
         limits: Limits | None = None,
         budget: BufferBudget | None = None,
     ) -> None:
         """`interpret` is `read_request_head` or something that adds to it.
 
         `accept_other`: for requests that are not gRPC; without it they are refused with 415.
+        `refuse` answers requests that are wrong by their `refusal`; without it the answer is only that.
         `budget`: for what all connections buffer; None: no limit.
         """
         self._interpret = interpret
         self._accept = accept
         self._accept_other = accept_other
+        self._refuse = refuse or _refuse
         self._limits = limits or Limits()
         self._budget = budget or BufferBudget()
 
@@ -70,7 +73,7 @@ class RpcRequests(Generic[H]):
             else:
                 answer_http_error(stream, head.http_status)
         elif head.refusal:
-            answer_status(stream, INVALID_ARGUMENT, head.refusal)
+            self._refuse(stream, head)
         else:
             self._pass_on(self._accept, stream, head, peer)
 
@@ -91,3 +94,7 @@ class RpcRequests(Generic[H]):
         else:
             if receiver is not None:
                 stream.receiver = receiver
+
+
+def _refuse(stream: Stream, head: RequestHead) -> None:
+    answer_status(stream, INVALID_ARGUMENT, head.refusal)

@@ -16,6 +16,7 @@ from mesh.http2.upkeep import UpkeepPolicy
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
+from tests.unit.fakes.rpc_ends import raw_call
 from tests.unit.gateway.fakes import (
     BIDI,
     CLIENT_STREAM,
@@ -63,6 +64,20 @@ def test_unknown_applications_and_methods_are_refused_and_counted_as_other():
             assert gateway.sample(REQUESTS, OTHER, OTHER, "NOT_FOUND") == 2
             assert gateway.sample(REQUESTS, "a", OTHER, "UNIMPLEMENTED") == 1
         assert not router.calls
+
+    on_io_loop(scenario())
+
+
+def test_a_call_with_wrong_metadata_is_counted_and_gets_a_request_id_like_any_refused_call():
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo), "a") as gateway:
+            for field in ((b"x-bin", b"!"), (b"grpc-timeout", b"1_0S")):
+                answer = await raw_call(f"localhost:{gateway.port}", field, path=UNARY.encode())
+                assert answer.heads[-1][b"grpc-status"] == b"3"
+                assert field[0] in answer.heads[-1][b"grpc-message"]
+                assert answer.heads[-1][b"request_id"]
+            await gateway.idle()
+            assert gateway.sample(REQUESTS, OTHER, OTHER, "INVALID_ARGUMENT") == 2
 
     on_io_loop(scenario())
 
