@@ -1,12 +1,14 @@
 """Gateways get other options while stock clients call: no request fails, and a bad option stops nothing."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import grpc
 import httpx
 import pytest
+from starlette.responses import StreamingResponse
 
 import mesh
 from mesh.client import control_client, rollout_wait
@@ -29,8 +31,13 @@ class Shop(shop_pb2_grpc.ShopServicer):
     async def Price(self, request: Any, context: Any) -> Any:
         return shop_pb2.Item(name="priced")
 
-    async def __call__(self, request: Any) -> str:
-        return "here"
+    async def __call__(self, request: Any) -> Any:
+        return StreamingResponse(endless()) if "endless" in request.query_params else "here"
+
+
+async def endless() -> AsyncIterator[bytes]:
+    yield b"begun"
+    await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -80,19 +87,23 @@ def allowed_origin(gateway: Gateway) -> str | None:
 def test_gateways_get_other_options_host_and_port_without_a_failed_request(
     shop: None, gateway: Gateway, calls: list[Callable[[], Any]]
 ) -> None:
-    """One process takes over the ports of the other; a new port is open before the former one closes (item 52)."""
+    """One process takes over the ports of the other; a new port is open before the former one closes (items 52, 199).
+
+    As long as the former gateway has a request, the status shows that it drains.
+    """
     before = serving()
     assert allowed_origin(gateway) is None
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://{OTHER_INTERFACE}:{gateway.http_port}/open")
     with Load(*calls) as load:
         load.until_answered(50)
-        mesh.start(
-            http_options={"cors": {"origins": [PAGE]}, "host": "0.0.0.0"},
-            grpc_options={"limits_per_method": {"/shop.Shop/*": {"concurrent": 500}}},
-        )
-        load.until_answered(50)
-        # The former gateway drains while the new one serves.
+        with httpx.stream("GET", f"{gateway.http_url}/open?endless", timeout=20):
+            mesh.start(
+                http_options={"cors": {"origins": [PAGE]}, "host": "0.0.0.0"},
+                grpc_options={"limits_per_method": {"/shop.Shop/*": {"concurrent": 500}}},
+            )
+            load.until_answered(50)
+            until(lambda: sorted(each.status for each in mesh.status().gateways) == ["DRAINING", "HEALTHY"])
         until(lambda: len(mesh.status().gateways) == 1, timeout_s=30)
         load.until_answered(50)
     assert load.errors == []
