@@ -181,6 +181,13 @@ CANARIES = (
         tests=("sim/test_canaries.py",),
     ),
     Mutant(
+        name="starts twice as many replicas as a canary is to have",
+        file=ROLLOUT,
+        old="    missing = target.num_replicas - len(new)\n    if old or returning:\n",
+        new="    missing = target.num_replicas * (2 if target.is_canary else 1) - len(new)\n    if old or returning:\n",
+        tests=("sim/test_canaries.py",),
+    ),
+    Mutant(
         name="tries a canary that fails again and again",
         file=ROLLOUT,
         old="    is_on_trial = target.is_canary and not target.is_proven\n",

@@ -97,7 +97,6 @@ class Listener:
                     key = DeploymentKey(message.deployment.app, message.deployment.name)
                     if (snapshot := read_snapshot(message, self._snapshots.get(key))) is not None:
                         self._snapshots[key] = snapshot
+                # An update has all that has changed since the last one.
+                self.is_behind = False
                 await asyncio.sleep(_READ_S)
-                return
-        # Nothing was new for a while.
-        self.is_behind = False

@@ -222,8 +222,6 @@ class WatchedCluster(FakeCluster):
         self.mesh: Mesh | None = None
         self.blamed: set[str] = set()
         """Actors about which the controller has bad news, if only a lost message."""
-        self.began_as_canary: set[str] = set()
-        """Ids of replicas. They count beside their application, also once they are promoted."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         self.note(f"spawn {name} {spec.spec.version}")
@@ -264,40 +262,20 @@ class WatchedCluster(FakeCluster):
         if late:
             self.wrong(f"{actor.name} drains, and {late} would call it")
 
-    def _surge_of(self, app: str, name: str) -> int:
-        assert self.mesh is not None
-        target = self.mesh.loop._wanted.desired.deployments.get(DeploymentKey(app, name))
-        return target.pace.surge_max if target is not None else 0
-
     def _check_surge(self, started: control_pb2.ReplicaSpec) -> None:
-        """Both versions together are never started beyond the target and the surge, those that began as a canary aside.
-
-        Such replicas stay when their version is promoted, and until another canary has taken the place of theirs.
-        """
+        """No replica starts beyond the number and the surge of what it is of: a canary, or all that is beside it."""
         assert self.mesh is not None
         key, desired = DeploymentKey(started.deployment.app, started.deployment.name), self.mesh.loop._wanted.desired
-        if _is_of_canary(desired, key, started.spec.version):
-            self.began_as_canary.add(started.replica_id)
-        for app in self.mesh.loop.status().applications:
-            canary = {each.name: each.version for each in app.canary.deployments}
-            for deployment in app.deployments:
-                self.began_as_canary |= {
-                    each.replica_id for each in deployment.replicas if each.version == canary.get(deployment.name)
-                }
-                if (app.name, deployment.name) != (key.app, key.name) or started.replica_id in self.began_as_canary:
-                    continue  # what was scaled down since, and is about to stop, is not a fault of this start
-                staying = sum(
-                    replica.state not in ("STOPPING", "PENDING_MIGRATION")
-                    and replica.replica_id not in self.began_as_canary
-                    for replica in deployment.replicas
-                )
-                wanted = deployment.target_replicas
-                if (
-                    key in desired.deployments  # not deleted since the start was decided
-                    and staying > wanted + self._surge_of(app.name, deployment.name)
-                    and not self.mesh.ghosts
-                ):
-                    self.wrong(f"{app.name} has {staying} replicas where {wanted} are wanted")
+        is_canary = _is_of_canary(desired, key, started.spec.version)
+        target = desired.canaries[key] if is_canary else desired.deployments.get(key) or desired.retained.get(key)
+        if target is None or self.mesh.ghosts:
+            return  # deleted since the start was decided; or by a controller that knows no better
+        replicas = [each for each in self.mesh.loop._registry.observed().replicas if each.deployment == key]
+        ours = (desired.of_canary if is_canary else desired.beside_canaries)(key, replicas)
+        staying = sum(not each.is_leaving and not each.is_migrating for each in ours)
+        if staying > target.num_replicas + target.pace.surge_max:
+            which = "the canary of " if is_canary else ""
+            self.wrong(f"{which}{key} has {staying} replicas where {target.num_replicas} are wanted")
 
 
 class WatchedPublisher(Publisher):
@@ -306,7 +284,8 @@ class WatchedPublisher(Publisher):
     def __init__(self, first_version: int, mesh: Mesh) -> None:
         super().__init__(first_version)
         self._mesh = mesh
-        self._listed: dict[DeploymentKey, set[str]] = {}
+        self._listed: dict[tuple[DeploymentKey, str], set[str]] = {}
+        """Of each deployment beside its canary, and of each version that is a canary."""
 
     def publish(
         self,
@@ -316,22 +295,27 @@ class WatchedPublisher(Publisher):
     ) -> None:
         super().publish(desired, snapshots, routes)
         versions = {each.spec.replica_id: each.spec.spec.version for each in self._cluster.replicas()}
-        listed = {
-            key: {
-                each.replica_id
-                for each in snapshot.replicas
-                if not _is_of_canary(desired, key, versions.get(each.replica_id))
-            }
-            for key, snapshot in snapshots.items()
-        }
-        for key, target in desired.deployments.items():
-            self._check(key, listed.get(key, set()), target.num_replicas - target.pace.unavailable_max)
-        self._listed = listed
+        listed: dict[tuple[DeploymentKey, str], set[str]] = {}
+        for key, snapshot in snapshots.items():
+            for each in snapshot.replicas:
+                version = versions.get(each.replica_id, "")
+                of = version if _is_of_canary(desired, key, version) else ""
+                listed.setdefault((key, of), set()).add(each.replica_id)
+        before, self._listed = self._listed, listed
+        canaries = (((key, canary.version), canary) for key, canary in desired.canaries.items())
+        for place, target in (*(((key, ""), each) for key, each in desired.deployments.items()), *canaries):
+            self._check(
+                place,
+                before.get(place, set()),
+                listed.get(place, set()),
+                target.num_replicas - target.pace.unavailable_max,
+            )
 
-    def _check(self, key: DeploymentKey, listed: set[str], least: int) -> None:
-        taken = [each for each in self._listed.get(key, set()) - listed if self._is_in_good_order(each)]
+    def _check(self, place: tuple[DeploymentKey, str], before: set[str], listed: set[str], least: int) -> None:
+        taken = [each for each in before - listed if self._is_in_good_order(each)]
         if taken and len(listed) < least:
-            self._cluster.wrong(f"{sorted(taken)} of {key} were taken away, {len(listed)} are left, not {least}")
+            of = " of ".join(filter(None, (place[1], str(place[0]))))
+            self._cluster.wrong(f"{sorted(taken)} of {of} were taken away, {len(listed)} are left, not {least}")
 
     def _is_in_good_order(self, replica_id: str) -> bool:
         cluster = self._cluster
