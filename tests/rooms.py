@@ -169,6 +169,7 @@ PURE_MODULES = (
     "mesh/controller/desired/desired_state.py",
     "mesh/controller/plan/gateway_plan.py",
     "mesh/controller/hang_rule.py",
+    "mesh/controller/kept_events.py",
     "mesh/options/gateway/gateway_changes.py",
     "mesh/controller/scaling/reported_loads.py",
     "mesh/controller/scaling/load_window.py",

@@ -40,7 +40,7 @@ from mesh.controller.report.canary_traffic import closed_canaries
 from mesh.controller.report.loop_metrics import LoopTimes, TurnPart, TurnResult
 from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.controller.report.publisher import Publisher
-from mesh.controller.report.snapshots import build_routes, build_snapshots
+from mesh.controller.report.snapshots import SnapshotMemory, build_routes, build_snapshots
 from mesh.controller.report.status_judge import StatusJudge
 from mesh.controller.report.status_report import build_status
 from mesh.controller.scaling.policy_keeper import PolicyKeeper
@@ -64,6 +64,7 @@ class _Shown(NamedTuple):
     """What people and callers are shown."""
 
     judge: StatusJudge
+    snapshots: SnapshotMemory
     publisher: Publisher
 
 
@@ -84,7 +85,7 @@ class ControlLoop:
     ) -> None:
         self._runtime = runtime
         self._spawn_task = spawn_task
-        self._shown = _Shown(StatusJudge(), publisher)
+        self._shown = _Shown(StatusJudge(), SnapshotMemory(), publisher)
         self._clock = clock = clocks.monotonic
         self._wake = asyncio.Event()
         self._wanted = DesiredKeeper(store, self._use, self._use_numbers, clocks.unix)
@@ -290,10 +291,11 @@ class ControlLoop:
         """Bring the verdicts, the snapshots and the routes up to date with the present picture, which is returned."""
         with self.times.part(TurnPart.PUBLISH):
             observed, now_s = self._registry.observed(), self._clock()
-            self._shown.judge.update(desired, observed, now_s)
+            judge, memory, publisher = self._shown
+            judge.update(desired, observed, now_s)
             closed = closed_canaries(desired, observed, now_s)
-            snapshots = build_snapshots(desired, observed, self._shown.judge.verdicts, closed)
-            self._shown.publisher.publish(desired, snapshots, build_routes(desired, observed, closed))
+            snapshots = build_snapshots(desired, observed, judge.verdicts, closed, memory)
+            publisher.publish(desired, snapshots, build_routes(desired, observed, closed))
         return observed
 
     def _fail_overdue(self, desired: Desired) -> None:
@@ -312,6 +314,7 @@ class ControlLoop:
             elif key := self._deployment_of(action):
                 with confined(key, problems):
                     self._keepers.replicas.begin(action)
+        self._keepers.replicas.log_starts()
         return problems
 
     def _deployment_of(self, action: ReplicaAction) -> DeploymentKey | None:

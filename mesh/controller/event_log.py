@@ -1,7 +1,8 @@
 """The events of the mesh: what the controller has decided and seen, kept over its restarts.
 
 An event is a log line of the controller, so no decision can be missing here that its log has. They are bounded in
-number and length, and stored together from time to time: a controller that crashes loses the last seconds.
+number (see `mesh.controller.kept_events`) and length, and stored together from time to time: a controller that crashes
+loses the last seconds.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable
 
+from mesh.controller.kept_events import KeptEvents
 from mesh.controller.store.desired_store import StateStore, StoreError
 from mesh.settings import settings
 from mesh.v1 import control_pb2
@@ -27,7 +28,7 @@ class EventLog(logging.Handler):
         super().__init__(logging.INFO)
         self.addFilter(logging.Filter("mesh"))
         self._unix_clock = unix_clock
-        self._events: deque[control_pb2.Event] = deque(maxlen=settings().controller.events_kept)
+        self._events = KeptEvents(settings().controller.events_kept)
         self._last_number = 0
         self._stored_number = 0
 
@@ -40,7 +41,7 @@ class EventLog(logging.Handler):
         # Numbers of the next controller are larger, even if this one could not store its last events.
         self._last_number = max(self._last_number + 1, int(now_s * 1e6))
         text = record.getMessage().partition("\n")[0][:_TEXT_MAX_CHARS]
-        self._events.append(
+        self._events.add(
             control_pb2.Event(
                 number=self._last_number, unix_time_s=now_s, is_warning=record.levelno > logging.INFO, text=text
             )
@@ -55,7 +56,7 @@ class EventLog(logging.Handler):
         """Take over the events of earlier controllers. Raises StoreError."""
         stored = control_pb2.EventsReply.FromString(await run_blocking(Work.STORE, store.load_events))
         with self.lock or contextlib.nullcontext():
-            self._events.extendleft(reversed(stored.events))
+            self._events = KeptEvents(settings().controller.events_kept, [*stored.events, *self._events])
             self._stored_number = max((event.number for event in stored.events), default=0)
             self._last_number = max(self._last_number, self._stored_number)
 

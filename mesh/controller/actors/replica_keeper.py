@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar, assert_never
@@ -42,6 +43,10 @@ logger = logging.getLogger("mesh")
 T = TypeVar("T")
 
 
+_LOGGED_MAX = 20
+"""Starts of one turn that have a line each."""
+
+
 class ReplicaKeeper:
     def __init__(
         self,
@@ -60,6 +65,8 @@ class ReplicaKeeper:
         self._identifications = asyncio.Semaphore(settings().controller.late_adopt_calls_max)
         self._last_failures: dict[DeploymentKey, str] = {}
         """What was logged of each deployment."""
+        self._begun: list[tuple[Replica, Reason]] = []
+        """Starts that are not logged yet, and why."""
         self.desired = Desired()
         """Options that take effect without a call to the replica are read from here on each use."""
 
@@ -76,6 +83,17 @@ class ReplicaKeeper:
                 self._kill(replica_id, reason)
             case _:
                 assert_never(action)
+
+    def log_starts(self) -> None:
+        """Log the starts that have begun since the last time: of many those of a deployment in one line."""
+        begun, self._begun = self._begun, []
+        if len(begun) <= _LOGGED_MAX:
+            for replica, reason in begun:
+                _log("starting", replica, reason)
+            return
+        counts = Counter((replica.deployment, reason) for replica, reason in begun)
+        for (key, reason), count in counts.items():
+            logger.info("starting %s of %s: %s", "1 replica" if count == 1 else f"{count} replicas", key, reason)
 
     def adopt(self, ready: control_pb2.ReplicaReady) -> None:
         """Take over a replica of an earlier controller. Without an address it is still starting."""
@@ -113,8 +131,8 @@ class ReplicaKeeper:
         target = next((each for each in wanted if each is not None and name.is_of(each.version)), None)
         if target is None or target.request.is_bound:
             return False
-        replica = _new_replica(name.replica_id, target, ANYWHERE)
-        self._registry.add_replica(replica)
+        replica = _new_replica(name.replica_id, target, ANYWHERE, self._registry.clock())
+        self._registry.put_replica(replica)
         self._keep("watch", replica.replica_id, self._watch(actor_name_of(replica), replica.replica_id))
         self._keep("start", replica.replica_id, self._await_start(actor_name_of(replica), replica.replica_id))
         return True
@@ -123,7 +141,7 @@ class ReplicaKeeper:
         """A replica was killed while no controller ran: count a failure of its version, if that is still wanted."""
         target = self._target_named(name)
         if target is not None:
-            self._registry.add_replica(_new_replica(name.replica_id, target, ANYWHERE))
+            self._registry.put_replica(_new_replica(name.replica_id, target, ANYWHERE, self._registry.clock()))
             self._registry.replica_closed(name.replica_id, reason)
 
     async def _identify(self, name: str, replica_id: str) -> None:
@@ -181,9 +199,9 @@ class ReplicaKeeper:
         elif action.is_predecessor and target.predecessor is not None:
             target = target.predecessor
         spec = self._replica_spec(self._new_id(), target)
-        replica = _new_replica(spec.replica_id, target, action.assignment)
-        self._registry.add_replica(replica)
-        _log("starting", replica, action.reason)
+        replica = _new_replica(spec.replica_id, target, action.assignment, self._registry.clock())
+        self._registry.put_replica(replica)
+        self._begun.append((replica, action.reason))
         self._keep("start", spec.replica_id, self._bring_up(actor_name_of(replica), spec, action.assignment))
 
     def _reconfigure(self, replica_id: str, reason: Reason) -> None:
@@ -332,9 +350,11 @@ def _ruling(desired: Desired, replica: Replica) -> DeploymentTarget | None:
     return canary if is_canary else desired.target(replica.deployment)
 
 
-def _new_replica(replica_id: str, target: DeploymentTarget, assignment: NodeAssignment) -> Replica:
+def _new_replica(replica_id: str, target: DeploymentTarget, assignment: NodeAssignment, now_s: float) -> Replica:
     return Replica(
         replica_id=replica_id,
+        since_at_s=now_s,
+        created_at_s=now_s,
         deployment=target.key,
         version=target.version,
         drain=target.drain,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -88,6 +88,11 @@ class ClusterResources:
         return replica.node_ends_at_s == math.inf and not self._emptied_ids.isdisjoint(replica.bundle_nodes)
 
     @cached_property
+    def taker_ids(self) -> Set[str]:
+        """Of the nodes that take new replicas."""
+        return {node.node_id for node in self.observed.nodes if node.takes_replicas}
+
+    @cached_property
     def nodes(self) -> dict[str, NodeResources]:
         """The nodes that take new replicas. The head comes last among equals, because it runs the controller."""
         takers = [node for node in self.observed.nodes if node.takes_replicas]
@@ -144,7 +149,7 @@ class ClusterResources:
 
     def is_unassigned(self, replica: Replica) -> bool:
         """It has no process, and no node that it is believed to get."""
-        return not replica.is_placed and (replica.node_id not in self.nodes or self._has_expired(replica))
+        return not replica.is_placed and (replica.node_id not in self.taker_ids or self._has_expired(replica))
 
     def waits_with_old_cordons(self, replica: Replica) -> bool:
         """It waits in Ray's queue, and nodes were cordoned or uncordoned since: Ray may choose the wrong one."""

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.cluster_picture import Failures, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
+from mesh.controller.plan.planner import is_settled
 from mesh.controller.plan.rollout import is_config_rejected, is_given_up
 from mesh.controller.report.shortage_text import late_starts, room_shortage
 from mesh.settings import settings
@@ -106,6 +107,8 @@ def next_verdict(
     resources: ClusterResources,
 ) -> Verdict:
     """The verdict about a wanted deployment, given the previous one. `resources`: what the cluster has."""
+    if previous is not None and _is_at_rest(previous, target, replicas, failures):
+        return previous
     if previous is None or previous.target is None:
         status, trigger = _WANTED[Fact.UPDATE_WANTED]
     else:
@@ -191,6 +194,18 @@ def application_status(deployments: Iterable[DeploymentStatus]) -> ApplicationSt
     if DeploymentStatus.UPDATING in present:
         return ApplicationStatus.DEPLOYING
     return ApplicationStatus.RUNNING
+
+
+def _is_at_rest(previous: Verdict, target: DeploymentTarget, replicas: Sequence[Replica], failures: Failures) -> bool:
+    """It was as wanted, and is: the verdict would be the same again. Of thousands of deployments nearly all."""
+    was_at_rest = previous.status is DeploymentStatus.HEALTHY and not previous.message and not previous.is_given_up
+    is_as_judged = was_at_rest and previous.target is target and not failures.count
+    return (
+        is_as_judged
+        and bool(replicas)
+        and is_settled(target, replicas)
+        and not any(replica.health_failures for replica in replicas)
+    )
 
 
 def _advance(status: DeploymentStatus, trigger: DeploymentStatusTrigger, fact: Fact | None) -> _Verdict:

@@ -221,6 +221,8 @@ class Publisher:
 
     def _put_snapshot(self, key: DeploymentKey, snapshot: control_pb2.DeploymentSnapshot) -> None:
         changes = self._snapshots.get(key)
+        if changes and snapshot is changes.newest:
+            return
         snapshot.version = changes.newest.version if changes else 0
         if changes and snapshot == changes.newest:
             return

@@ -15,7 +15,7 @@ from mesh.controller.plan.replica_placement import DeploymentPlacement
 def room_shortage(target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources) -> str:
     """Empty when no replica waits for room."""
     new = [each for each in replicas if each.stays_as(target.version)]
-    if all(each.is_placed for each in new) and not target.request.is_bound:
+    if not target.request.is_bound and not any(map(resources.is_unassigned, new)):
         return ""
     with resources.trial():
         placement = DeploymentPlacement(resources, target.request, replicas, target.version)

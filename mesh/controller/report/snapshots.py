@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
 
 from mesh.controller.desired.autoscaling_targets import load_interval_s
 from mesh.controller.desired.changes.generations import is_proven
@@ -17,18 +18,61 @@ from mesh.v1 import control_pb2
 _NOTHING = Observed()
 
 
+class _Built(NamedTuple):
+    target: DeploymentTarget
+    replicas: Sequence[Replica]
+    verdict: Verdict | None
+    snapshot: control_pb2.DeploymentSnapshot
+
+
+class SnapshotMemory:
+    """The snapshots that were built last, each with what it was made of: of thousands few change from turn to turn."""
+
+    def __init__(self) -> None:
+        self._built: dict[DeploymentKey, _Built] = {}
+
+    def wanted_snapshot(
+        self, target: DeploymentTarget, replicas: Sequence[Replica], verdict: Verdict | None
+    ) -> control_pb2.DeploymentSnapshot:
+        """Of a deployment without a canary. The message is the last one where that holds: only its version may differ.
+
+        Replicas are the same, nearly always, so that comparing them costs next to nothing.
+        """
+        built = self._built.get(target.key)
+        if built and built.target is target and built.verdict is verdict and built.replicas == replicas:
+            return built.snapshot
+        snapshot = _wanted_snapshot(target, None, replicas, verdict)
+        self._built[target.key] = _Built(target, replicas, verdict, snapshot)
+        return snapshot
+
+    def keep(self, keys: Set[DeploymentKey]) -> None:
+        """Forget other deployments."""
+        for key in self._built.keys() - keys:
+            del self._built[key]
+
+
 def build_snapshots(
-    desired: Desired, observed: Observed, verdicts: Mapping[DeploymentKey, Verdict], closed: Set[str] = frozenset()
+    desired: Desired,
+    observed: Observed,
+    verdicts: Mapping[DeploymentKey, Verdict],
+    closed: Set[str] = frozenset(),
+    memory: SnapshotMemory | None = None,
 ) -> dict[DeploymentKey, control_pb2.DeploymentSnapshot]:
     """A snapshot, without version, of every deployment that is wanted or still serves its last callers.
 
     `closed`: applications whose canaries get no requests.
     """
-    groups = observed.by_deployment()
-    snapshots = {
-        key: _wanted_snapshot(target, desired.canaries.get(key), groups.pop(key, ()), verdicts.get(key))
-        for key, target in desired.targets.items()
-    }
+    groups, memory = observed.by_deployment(), memory or SnapshotMemory()
+    lost = {each.deployment for each in observed.departed if each.is_lost}
+    divided = desired.canary_applications
+    memory.keep({key for key in desired.targets if key not in lost and key.app not in divided})
+    snapshots = {}
+    for key, target in desired.targets.items():
+        replicas, verdict = groups.pop(key, []), verdicts.get(key)
+        if key in lost or key.app in divided:  # more is added to these below
+            snapshots[key] = _wanted_snapshot(target, desired.canaries.get(key), replicas, verdict)
+        else:
+            snapshots[key] = memory.wanted_snapshot(target, replicas, verdict)
     for key, replicas in groups.items():
         serving = _serving(replicas)
         if serving:
@@ -36,7 +80,7 @@ def build_snapshots(
     for departed in observed.departed:
         if departed.is_lost and departed.deployment in snapshots:
             snapshots[departed.deployment].lost_replica_ids.append(departed.replica_id)
-    if desired.canary_applications:
+    if divided:
         add_traffic(snapshots, desired, observed, closed)
     return snapshots
 

@@ -68,7 +68,7 @@ class StatusJudge:
 
 
 def _log_change(key: DeploymentKey, before: Verdict | None, verdict: Verdict) -> None:
-    if before is not None and _decided(before) == _decided(verdict):
+    if before is verdict or (before is not None and _decided(before) == _decided(verdict)):
         return
     headline = verdict.message.partition("\n")[0]
     logger.info("deployment %s: %s (%s) %s", key, verdict.status, verdict.trigger, headline)

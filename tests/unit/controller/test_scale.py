@@ -6,6 +6,7 @@ an idle machine: a core that is shared runs a loop of known cost slower (`slowne
 
 import asyncio
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -19,13 +20,14 @@ from mesh.controller.actors.ray_runtime import RayRuntime
 from mesh.controller.actors.registry.actor_registry import ActorRegistry
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
+from mesh.controller.event_log import EventLog
 from mesh.controller.plan.actions import StartReplica
 from mesh.controller.plan.cluster_picture import Node, Observed, Replica
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.progress import held_replicas
 from mesh.controller.report.mesh_picture import MeshPicture
 from mesh.controller.report.publisher import Publisher, Subscriber
-from mesh.controller.report.snapshots import build_routes, build_snapshots
+from mesh.controller.report.snapshots import SnapshotMemory, build_routes, build_snapshots
 from mesh.controller.report.status_judge import StatusJudge
 from mesh.controller.report.status_report import build_status
 from mesh.controller.scaling.reported_loads import ReportedLoads
@@ -85,11 +87,15 @@ class Controller:
     def __init__(self) -> None:
         self.judge = StatusJudge()
         self.publisher = Publisher(1)
+        self._memory = SnapshotMemory()
 
     def turn(self, desired: Desired, observed: Observed) -> None:
         plan(desired, observed, NOW_S, settings().controller)
+        self.publish(desired, observed)
+
+    def publish(self, desired: Desired, observed: Observed) -> None:
         self.judge.update(desired, observed, NOW_S)
-        snapshots = build_snapshots(desired, observed, self.judge.verdicts)
+        snapshots = build_snapshots(desired, observed, self.judge.verdicts, memory=self._memory)
         self.publisher.publish(desired, snapshots, build_routes(desired, observed))
 
 
@@ -106,11 +112,11 @@ def test_a_turn_while_ten_thousand_replicas_start(shape: tuple[int, int, int]) -
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_calm_turn(shape: tuple[int, int, int]) -> None:
-    """50 ms for one deployment; 100 ms for two thousand, of which each has its own records."""
+    """50 ms, for one deployment and for two thousand, of which each has its own records."""
     desired, controller = wanted(shape), Controller()
     observed = Observed(nodes=FULL, replicas=tuple(replicas_of(desired)))
     controller.turn(desired, observed)
-    assert cpu_s(lambda: controller.turn(desired, observed)) < (0.05 if shape[0] == 1 else 0.1)
+    assert cpu_s(lambda: controller.turn(desired, observed)) < 0.05
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -137,12 +143,25 @@ def held(target: DeploymentTarget) -> DeploymentTarget:
     return replace(target, spec=spec, predecessor=replace(target, version="v0"))
 
 
-def test_ten_thousand_starts_that_begin_in_one_turn() -> None:
-    """0.6 s on the event loop, and what else is asked of Ray does not wait for them."""
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_turn_that_begins_ten_thousand_starts(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.3 s for all of it, 0.45 s for 2,000 deployments: it plans and begins them, logs them as events, and publishes.
 
-    async def main() -> None:
-        desired, numbers, is_over = wanted(SHAPES[0]), itertools.count(), threading.Event()
+    Afterwards they wait, and what else is asked of Ray does not wait for them.
+    """
+    monkeypatch.setattr(ray_core, "find_actor", lambda name: None)
+    monkeypatch.setattr(ray_placement, "list_node_states", lambda: [])
+    log, events = logging.getLogger("mesh"), EventLog(lambda: 1.0)
+    monkeypatch.setattr(log, "handlers", [events])
+    monkeypatch.setattr(log, "propagate", False)
+    monkeypatch.setattr(log, "level", logging.INFO)
+
+    async def main() -> float:
+        desired, numbers, controller = wanted(shape), itertools.count(), Controller()
+        is_over = threading.Event()
+        monkeypatch.setattr(ray_core, "spawn_actor", lambda *_, **__: is_over.wait(60))
         registry, runtime = ActorRegistry(lambda: NOW_S, lambda: None), RayRuntime(time.monotonic, time.time)
+        registry.see_nodes(NODES)
         tasks: list[asyncio.Task[None]] = []
         keeper = ReplicaKeeper(
             registry,
@@ -152,30 +171,28 @@ def test_ten_thousand_starts_that_begin_in_one_turn() -> None:
             lambda: f"i{next(numbers)}",
         )
         keeper.desired = desired
-        planned = plan(desired, Observed(nodes=NODES), NOW_S, settings().controller).actions
-        starts = [each for each in planned if isinstance(each, StartReplica)]
-        assert len(starts) == 10_000
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ray_core, "spawn_actor", lambda *_, **__: is_over.wait(60))
-            patch.setattr(ray_core, "find_actor", lambda name: None)
-            patch.setattr(ray_placement, "list_node_states", lambda: [])
-            try:
-                with measured() as spent:
-                    for start in starts:
-                        keeper.begin(start)
-                    await asyncio.sleep(0)
-                async with asyncio.timeout(30):
-                    assert await runtime.nodes() == []
-                    await runtime.kill("another")
-                assert not any(task.done() for task in tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                is_over.set()
-                await asyncio.gather(*tasks, return_exceptions=True)
-        assert spent.s < 0.6
+        try:
+            with measured() as spent:
+                for action in plan(desired, registry.observed(), NOW_S, settings().controller).actions:
+                    if isinstance(action, StartReplica):
+                        keeper.begin(action)
+                keeper.log_starts()
+                controller.publish(desired, registry.observed())
+                await asyncio.sleep(0)
+            async with asyncio.timeout(30):
+                assert await runtime.nodes() == []
+                await runtime.kill("another")
+            assert len(registry.observed().replicas) == len(tasks) == 10_000
+            assert not any(task.done() for task in tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            is_over.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return spent.s
 
-    asyncio.run(main())
+    assert min(asyncio.run(main()) for _ in range(2)) < (0.3 if shape[0] == 1 else 0.45)
+    assert any(event.text.startswith("starting ") for event in events.since(0))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

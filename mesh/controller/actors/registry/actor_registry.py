@@ -26,7 +26,7 @@ class ActorRegistry:
     """Written by the keepers, read by the planner, on one event loop. Events of actors that have ended are ignored."""
 
     def __init__(self, clock: Callable[[], float], on_change: Callable[[], None]) -> None:
-        self._clock = clock
+        self.clock = clock
         self._on_change = on_change
         self.gateways = GatewayRegistry(clock, on_change)
         self._replicas: dict[str, Replica] = {}
@@ -40,7 +40,7 @@ class ActorRegistry:
 
     def observed(self) -> Observed:
         memory_s = settings().controller.departed_memory_s
-        while self._departed and self._clock() - self._departed[0].at_s > memory_s:
+        while self._departed and self.clock() - self._departed[0].at_s > memory_s:
             self._departed.popleft()
         return Observed(
             replicas=tuple(self._replicas.values()),
@@ -82,20 +82,25 @@ class ActorRegistry:
         elif end_at_s is None and replica.is_migrating:
             self._moved(marked, ReplicaEvent.NODE_STAYS)
         else:
-            self._put_replica(marked)
+            self.put_replica(marked)
 
     # ---- replicas --------------------------------------------------------------------------------------------------
 
     def add_replica(self, replica: Replica, age_s: float = 0.0) -> None:
         """Add a replica that is being started, or was found running at that age."""
-        now_s = self._clock()
-        self._put_replica(replace(replica, since_at_s=now_s, created_at_s=now_s - age_s))
+        now_s = self.clock()
+        self.put_replica(replace(replica, since_at_s=now_s, created_at_s=now_s - age_s))
+
+    def put_replica(self, replica: Replica) -> None:
+        """Take over the record as it is."""
+        self._replicas[replica.replica_id] = replica
+        self._on_change()
 
     def replica_placed(self, replica_id: str, bundle_nodes: Sequence[str]) -> None:
         """The replica has a process; its bundles are on these nodes, its process on the first."""
         if replica := self._replicas.get(replica_id):
-            self._put_replica(
-                replace(replica, is_placed=True, placed_at_s=self._clock(), bundle_nodes=tuple(bundle_nodes))
+            self.put_replica(
+                replace(replica, is_placed=True, placed_at_s=self.clock(), bundle_nodes=tuple(bundle_nodes))
             )
 
     def replica_ready(self, ready: control_pb2.ReplicaReady, config_version: str) -> None:
@@ -104,14 +109,14 @@ class ActorRegistry:
         described = replace(
             replica,
             is_placed=True,
-            ready_at_s=self._clock() - ready.serving_s,
+            ready_at_s=self.clock() - ready.serving_s,
             config_version=config_version,
             address=ready.address,
             bundle_nodes=tuple(ready.bundle_node_ids) or (ready.node_id,),
             zone=ready.zone,
             pid=ready.pid,
             not_ready=ready.not_ready,
-            unready_at_s=self._clock() if ready.not_ready else None,
+            unready_at_s=self.clock() if ready.not_ready else None,
             checks_ready=ready.checks_ready,
         )
         self._moved(described, ReplicaEvent.READY)
@@ -133,7 +138,7 @@ class ActorRegistry:
                 replica,
                 config_version=spec.config_version,
                 next_config_version="",
-                reconfigured_at_s=self._clock(),
+                reconfigured_at_s=self.clock(),
                 drain=drain,
                 spec=spec.spec,
             )
@@ -162,7 +167,7 @@ class ActorRegistry:
         if replica and not replica.is_leaving and not replica.unhealthy:
             self._records.count_failure(replica, message)
             self._records.count_restart(replica, RestartReason.UNHEALTHY)
-            self._put_replica(replace(replica, unhealthy=message))
+            self.put_replica(replace(replica, unhealthy=message))
 
     def replica_hung(self, overdue: OverdueReplica) -> None:
         """User code has missed its deadline: a constructor or check_ready fails its version, a reconfigure its config.
@@ -176,22 +181,22 @@ class ActorRegistry:
         else:
             self._records.count_hang(replica, overdue.message)
             self._records.count_restart(replica, RestartReason.START_FAILED)
-            self._put_replica(replace(replica, unhealthy=overdue.message))
+            self.put_replica(replace(replica, unhealthy=overdue.message))
 
     def hold(self, replica_ids: Iterable[str]) -> None:
         """Their rollout is paused now."""
         for each in replica_ids:
-            self._replicas[each] = replace(self._replicas[each], held_at_s=self._clock())
+            self._replicas[each] = replace(self._replicas[each], held_at_s=self.clock())
 
     def replica_readiness(self, replica_id: str, not_ready: str) -> bool:
         """Why the replica takes no calls, or empty: it does. It stays either way. Returns whether that is news."""
         if not (replica := self._replicas.get(replica_id)) or replica.not_ready == not_ready or replica.is_leaving:
             return False
-        since_at_s = replica.ready_at_s if not_ready else self._clock()
+        since_at_s = replica.ready_at_s if not_ready else self.clock()
         unready_at_s = replica.unready_at_s if not_ready else None
         if replica.unready_at_s is not None and unready_at_s is None:
             self._records.count_success(replica)
-        self._put_replica(replace(replica, not_ready=not_ready, ready_at_s=since_at_s, unready_at_s=unready_at_s))
+        self.put_replica(replace(replica, not_ready=not_ready, ready_at_s=since_at_s, unready_at_s=unready_at_s))
         return True
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:
@@ -201,7 +206,7 @@ class ActorRegistry:
         count = 0 if failure is None else replica.health_failures + 1
         if failure is not None:
             self._records.count_failed_check(replica)
-        self._put_replica(replace(replica, health_failures=count))
+        self.put_replica(replace(replica, health_failures=count))
         is_due = failure is not None and count >= settings().controller.health_failures_max
         key = replica.deployment
         if is_due and self._records.disruptions.allows_another(key, self._serving(key)):
@@ -222,7 +227,7 @@ class ActorRegistry:
             DepartedReplica(
                 replica_id=replica_id,
                 deployment=replica.deployment,
-                at_s=self._clock(),
+                at_s=self.clock(),
                 is_lost=replica.is_placed and (is_failure or is_node_lost),
                 is_node_lost=is_node_lost,
                 bundles=replica.bundles,
@@ -246,12 +251,8 @@ class ActorRegistry:
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
         state = next_state(REPLICA_TRANSITIONS, replica.state, event)
-        since_at_s = replica.since_at_s if state == replica.state else self._clock()
-        self._put_replica(replace(replica, state=state, since_at_s=since_at_s))
-
-    def _put_replica(self, replica: Replica) -> None:
-        self._replicas[replica.replica_id] = replica
-        self._on_change()
+        since_at_s = replica.since_at_s if state == replica.state else self.clock()
+        self.put_replica(replace(replica, state=state, since_at_s=since_at_s))
 
 
 def _first_end(replica: Replica, ends_at_s: Mapping[str, float | None]) -> float | None:

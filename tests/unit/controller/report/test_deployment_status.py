@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.controller.desired.autoscaling_targets import ScalingRules
 from mesh.controller.desired.desired_state import DeploymentTarget
@@ -210,3 +212,38 @@ def test_a_deleted_deployment_says_so() -> None:
 def test_the_worst_deployment_decides(deployments: list[str], expected: ApplicationStatus) -> None:
     """The worst deployment gives the status of the application (item 198)."""
     assert application_status(DeploymentStatus(each) for each in deployments) == expected
+
+
+RUNNING = replica()
+REPLICAS = (
+    *(replica(state) for state in ReplicaState),
+    replica(version="v1"),
+    replica(unhealthy="no answer"),
+    *(
+        replace(RUNNING, **changed)
+        for changed in (
+            {"not_ready": "no index"},
+            {"health_failures": 3},
+            {"node_ends_at_s": 9.0},
+            {"config_version": "c0"},
+        )
+    ),
+)
+
+
+@given(
+    st.lists(st.sampled_from([RUNNING] * 6 + list(REPLICAS)), max_size=3),
+    st.sampled_from([NO_FAILURES, Failures(version="v2", count=1, has_succeeded=True), Failures(count=9)]),
+    st.sampled_from([None, *DeploymentStatus]),
+)
+def test_a_deployment_that_is_at_rest_is_judged_as_any_other(
+    replicas: list[Replica], failures: Failures, status: DeploymentStatus | None
+) -> None:
+    """Its last verdict stands without another look, which would find the same."""
+    wanted = target(2)
+    before = look(None, wanted, RUNNING, RUNNING)
+    before = before if status is None else replace(before, status=status)
+    of_another_target = replace(before, target=replace(wanted))
+    looked_again = look(of_another_target, wanted, *replicas, failures=failures)
+    assert look(before, wanted, *replicas, failures=failures) == looked_again
+    assert (look(before, wanted, RUNNING, RUNNING) is before) == (before.status == DeploymentStatus.HEALTHY)

@@ -1,13 +1,17 @@
 """mesh.controller.report.snapshots: the snapshots of callers and the routes of gateways."""
 
 from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.controller.desired.desired_state import read_desired
 from mesh.controller.plan.cluster_picture import DepartedReplica, Failures, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.canary_traffic import closed_canaries
 from mesh.controller.report.deployment_status import next_verdict
-from mesh.controller.report.snapshots import build_routes, build_snapshots
+from mesh.controller.report.snapshots import SnapshotMemory, build_routes, build_snapshots
 from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.routing.link_pool import CallingReplica
 from mesh.routing.snapshot import DeploymentKey, read_snapshot
@@ -168,3 +172,62 @@ def test_replicas_know_from_a_snapshot_of_another_deployment_whether_they_are_of
         tracks = {each: snapshot.traffic.track_of(CallingReplica("app", "Model", each)) for each in ("v1", "v2")}
         assert tracks == {"v1": "|-app|", "v2": "|+app|"}
         assert snapshot.traffic.track_of(CallingReplica("app", "Shared", "s1")) == ""
+
+
+_SHOP, _STOCK = DeploymentKey("shop", "Model"), DeploymentKey("stock", "Model")
+_STATES = [
+    desired_of(application("shop", "v2"), application("stock", "v2")),
+    desired_of(application("shop", "v2", 5), application("stock", "v2")),
+    desired_of(application("shop", "v2")),
+]
+_CANARY = application("shop", "v3")
+_CANARY.traffic.percent = 10.0
+_STATES.append(read_desired(control_pb2.DesiredState(applications=[application("shop", "v2")], canaries=[_CANARY])))
+_REPLICAS = [
+    replace(replica(state, version), deployment=key)
+    for key in (_SHOP, _STOCK)
+    for version in ("v2", "v3")
+    for state in (ReplicaState.RUNNING, ReplicaState.STARTING)
+]
+_LOST = [
+    DepartedReplica(replica_id="gone", deployment=key, at_s=0.0, is_lost=is_lost)
+    for key, is_lost in ((_SHOP, True), (_SHOP, False), (_STOCK, True))
+]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(_STATES),
+            st.lists(st.sampled_from(_REPLICAS), unique_by=lambda each: each.replica_id),
+            st.lists(st.sampled_from(_LOST), max_size=2),
+            st.booleans(),
+        ),
+        max_size=8,
+    )
+)
+def test_snapshots_that_are_remembered_are_what_would_be_built(turns: list[tuple[Any, ...]]) -> None:
+    """Whatever has changed since the last turn, and though the publisher numbers them."""
+    memory = SnapshotMemory()
+    failed = Failures(version="v2", count=20, message="ValueError: no model")
+    for number, (desired, replicas, departed, is_failed) in enumerate(turns):
+        seen = replace(observed(*replicas), departed=tuple(departed))
+        failures = failed if is_failed else Failures()
+        verdicts = {
+            key: next_verdict(None, target, (), failures, ClusterResources(seen, 0.0))
+            for key, target in desired.deployments.items()
+        }
+        built = build_snapshots(desired, seen, verdicts, memory=memory)
+        for snapshot in built.values():
+            snapshot.version = 0
+        assert built == build_snapshots(desired, seen, verdicts)
+        for snapshot in built.values():
+            snapshot.version = number
+
+
+def test_snapshots_of_what_has_not_changed_are_not_built_again() -> None:
+    memory, desired, seen = SnapshotMemory(), _STATES[0], observed(*_REPLICAS)
+    first = build_snapshots(desired, seen, {}, memory=memory)
+    assert all(first[key] is each for key, each in build_snapshots(desired, seen, {}, memory=memory).items())
+    fewer = build_snapshots(desired, observed(*_REPLICAS[1:]), {}, memory=memory)
+    assert [fewer[key] is first[key] for key in (_SHOP, _STOCK)] == [False, True]
