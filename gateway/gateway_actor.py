@@ -51,8 +51,16 @@ class GatewayActor:
             if self._ready is None:
                 process = await asyncio.to_thread(join, GATEWAY)
                 self._ready = await _on_io_loop(self._start(process))
-            self._ready.is_draining = self._drained is not None
-            return self._ready.SerializeToString()
+            return await self.describe()
+
+    async def describe(self) -> bytes:
+        """GatewayReady, for a controller that adopts the gateway; without addresses and `pid` while it starts."""
+        spec = self._spec
+        ready = self._ready or control_pb2.GatewayReady(
+            gateway_id=spec.gateway_id, node_id=spec.node_id, index=spec.index, revision=spec.revision
+        )
+        ready.is_draining = self._drained is not None
+        return ready.SerializeToString()
 
     async def check_health(self) -> None:
         """Raises MeshException when a port has died."""

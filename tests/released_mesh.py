@@ -1,8 +1,9 @@
 """What an earlier version of the mesh speaks and stores, recorded, so that later versions are tested against it.
 
 `python -m tests.released_mesh NAME` records the version in this directory as tests/released/NAME: its .proto files as a
-descriptor set, and the entries of the key-value store that its controller has made of a small mesh. Record each version
-that runs somewhere before its successor changes a message, and keep those that may still be upgraded from.
+descriptor set, the methods of its actors, and the entries of the key-value store that its controller has made of a
+small mesh. Record each version that runs somewhere before its successor changes a message, and keep those that may
+still be upgraded from.
 """
 
 import base64
@@ -20,8 +21,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.message import Message
 
+from gateway.gateway_actor import GatewayActor
+from mesh.cluster.keys import GATEWAY_PREFIX, POLICY_PREFIX, REPLICA_PREFIX
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.event_log import EventLog
+from mesh.controller.scaling.policy_actor import PolicyActor
+from mesh.replica.replica_actor import ReplicaActor
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
@@ -30,7 +35,8 @@ from tests.unit.controller.servicer_context import IDENTITY, Context
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "released"
-_PROTOS, _STORED = "protos.binpb", "stored.json"
+_PROTOS, _METHODS, _STORED = "protos.binpb", "methods.json", "stored.json"
+_ACTORS = {REPLICA_PREFIX: ReplicaActor, GATEWAY_PREFIX: GatewayActor, POLICY_PREFIX: PolicyActor}
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,12 @@ class Release:
     def new(self, full_name: str) -> Message:
         return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(full_name))()
 
+    @cached_property
+    def methods(self) -> dict[str, list[str]]:
+        """Those of its actors that a controller may call, by the prefix of their names."""
+        methods: dict[str, list[str]] = json.loads((FOLDER / self.name / _METHODS).read_text())
+        return methods
+
     def stored(self) -> dict[str, bytes]:
         """The key-value store that its controller has left."""
         entries = json.loads((FOLDER / self.name / _STORED).read_text())
@@ -88,6 +100,8 @@ def record(name: str) -> None:
     folder = FOLDER / name
     folder.mkdir(parents=True)
     (folder / _PROTOS).write_bytes(_present_protos())
+    methods = {prefix: [each for each in vars(actor) if each[0] != "_"] for prefix, actor in _ACTORS.items()}
+    (folder / _METHODS).write_text(json.dumps(methods, indent=1) + "\n")
     entries = {key: base64.b64encode(value).decode() for key, value in sorted(run_in_fake_time(_stored_here()).items())}
     (folder / _STORED).write_text(json.dumps(entries, indent=1) + "\n")
 

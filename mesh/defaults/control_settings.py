@@ -111,7 +111,7 @@ class ControllerSettings:
     stable_after_s: float = 10.0
     """A replica that ran for this long counts as a success when it ends: its replacement starts without back-off."""
     starts_max: int = 16
-    """Actors that Ray is asked to start at the same time; the others of a mass deploy wait for their turn."""
+    """Replicas that Ray is asked to start at the same time; the others of a mass deploy wait for their turn."""
     adopt_timeout_s: float = 10.0
     """How long a restarted controller waits for the answer of an actor that it finds before it serves without it."""
     adopt_calls_max: int = 500

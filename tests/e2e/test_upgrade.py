@@ -99,7 +99,10 @@ def said(program: subprocess.Popen[str]) -> Any:
 
 @pytest.mark.timeout(180)
 def test_a_new_version_takes_over_a_mesh_that_serves_and_no_request_fails(installed: Path) -> None:
-    """The controller first; then an application, whose replicas work with the old gateway and old replicas."""
+    """The controller first; then an application, whose replicas work with the old gateway and old replicas.
+
+    The old gateway serves on when it is asked for what only gateways of this version do: to hand over its ports.
+    """
     (port,) = free_ports(1)
     with program(installed, "serve", str(port), str(installed.parent / "ray")) as serving:
         started = said(serving)
@@ -117,6 +120,8 @@ def test_a_new_version_takes_over_a_mesh_that_serves_and_no_request_fails(instal
                 os.kill(started["controller"], signal.SIGKILL)
                 with program(installed, "update", started["address"]) as updating:
                     assert said(updating) == ["shop", "stock"]
+                    (problem,) = said(updating)
+                    assert "its process is of an earlier version, which has no offer_ports" in problem
                 until(lambda: load.answers[-1] == "two True False", timeout_s=30)
                 load.until_answered(20)
             assert load.errors == []

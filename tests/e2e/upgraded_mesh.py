@@ -1,11 +1,12 @@
 """The programs of `test_upgrade.py`, which run with the code of one version or the other.
 
-`serve` starts Ray and a mesh, says where on its output, and serves until its input ends. `update` finds that mesh and
-deploys one of its applications again, with the code that is installed then.
+`serve` starts Ray and a mesh, says where on its output, and serves until its input ends. `update` finds that mesh,
+deploys one of its applications again, with the code that is installed then, and asks for other gateways.
 """
 
 import json
 import sys
+import time
 from typing import Any
 
 import ray
@@ -67,6 +68,13 @@ def update(address: str) -> None:
     saved = mesh_lifecycle.require().backup()
     mesh.run(Front.bind("two"), name="shop", route_prefix=None)
     print(json.dumps(sorted(app.name for app in saved.state.applications)), flush=True)
+    client = mesh_lifecycle.require()
+    wanted = client.status().gateway_options
+    wanted.max_message_bytes += 1
+    client.configure_gateways(wanted, client.status().gateway_options)
+    while not (messages := [each.message for each in client.status().gateways if each.message]):
+        time.sleep(0.05)
+    print(json.dumps(messages), flush=True)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,30 @@ RESTARTS = (
     Mutant(
         name="forgets that a gateway of an earlier controller drains",
         file="actors/gateway_keeper.py",
-        old="        if ready.is_draining:\n            self._stop(ready.gateway_id, Reason.ADOPTED)\n        else:\n",
-        new="        if True:\n",
+        old="        if ready.is_draining:\n            self._stop(ready.gateway_id, Reason.ADOPTED)\n        elif not",
+        new="        if not",
         tests=("sim/test_missing_answers.py",),
+    ),
+    Mutant(
+        name="waits for a gateway that waits for it",
+        file="actors/recovery.py",
+        old='"describe", control_pb2.GatewayReady',
+        new='"start", control_pb2.GatewayReady',
+        tests=("sim/test_gateways.py",),
+    ),
+    Mutant(
+        name="calls a process of an earlier version by a name that it lacks",
+        file="actors/ray_runtime.py",
+        old="            return False\n        actor.methods.add(method)\n",
+        new="            pass\n        actor.methods.add(method)\n",
+        tests=("unit/controller/actors/test_ray_runtime.py",),
+    ),
+    Mutant(
+        name="lets a mass deploy push out all other events",
+        file="kept_events.py",
+        old="        return longest if len(longest) > self._most // _SHARE_OF_KIND else self._events\n",
+        new="        return self._events\n",
+        tests=("unit/controller/test_kept_events.py",),
     ),
     Mutant(
         name="leaves orphans alive",

@@ -268,14 +268,7 @@ class FakeCluster:
             if spec.index and not self._shares_port(spec):
                 raise ActorCallError(f"cannot listen on :{spec.options.grpc_port}: Address already in use")
             actor.is_started = True
-            ready = control_pb2.GatewayReady(
-                gateway_id=spec.gateway_id,
-                node_id=spec.node_id,
-                index=spec.index,
-                revision=spec.revision,
-                is_draining=actor.is_draining,
-            )
-            return ready.SerializeToString()
+            return await self._describe(actor)
         if isinstance(actor.spec, control_pb2.PolicySpec):
             await actor.is_placed.wait()
             return b""
@@ -312,6 +305,15 @@ class FakeCluster:
 
     async def _describe(self, actor: Actor) -> bytes:
         spec = actor.spec
+        if isinstance(spec, control_pb2.GatewaySpec):
+            return control_pb2.GatewayReady(
+                gateway_id=spec.gateway_id,
+                node_id=spec.node_id,
+                index=spec.index,
+                revision=spec.revision,
+                pid=int(actor.is_started),
+                is_draining=actor.is_draining,
+            ).SerializeToString()
         return control_pb2.ReplicaReady(
             replica_id=spec.replica_id,
             deployment=spec.deployment,

@@ -49,6 +49,36 @@ async def test_a_gateway_that_hangs_in_its_start_is_replaced_when_its_time_is_ov
     await mesh.crash()
 
 
+class WaitForRoutes(FakeCluster):
+    """Gateways wait in their start for what a controller that serves tells them."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.are_routes_there = asyncio.Event()
+
+    async def _start(self, actor: Actor) -> bytes:
+        if isinstance(actor.spec, control_pb2.GatewaySpec):
+            await self.are_routes_there.wait()
+        return await super()._start(actor)
+
+
+async def test_a_controller_does_not_wait_for_a_gateway_that_waits_for_it() -> None:
+    """It adopts one that starts, under its name, and serves at once."""
+    mesh = Mesh(1, cluster=(cluster := WaitForRoutes()))
+    await mesh.boot()
+    await mesh.until(lambda: len(cluster.actors) == 1)
+    before = _ids(mesh)
+    await mesh.crash()
+    async with asyncio.timeout(5.0):
+        await mesh.boot()
+    assert [each.status for each in mesh.loop.status().gateways] == [GatewayStatus.STARTING]
+    cluster.are_routes_there.set()
+    await mesh.until(lambda: _healthy(mesh) == [0], 10.0)
+    assert _ids(mesh) == before
+    assert not mesh.failed
+    await mesh.crash()
+
+
 async def test_gateways_of_one_node_are_replaced_and_adopted_one_by_one() -> None:
     mesh = Mesh(1, gateway_processes=3)
     await mesh.boot()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mesh.controller.actors.cluster_runtime import MethodMissingError
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.event_log import EventLog
 from mesh.stored.schema_version import SCHEMA_VERSION
@@ -49,6 +50,8 @@ class ReleasedCluster(FakeCluster):
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
         if name not in self._old_actors:
             return await super().call(name, method, *arguments)
+        if method not in self._release.methods[f"{name.partition('::')[0]}::"]:
+            raise MethodMissingError(f"no {method}")
         if method == "reconfigure":
             arguments = tuple(
                 self._passed(control_pb2.ReplicaSpec.FromString(each)).SerializeToString() for each in arguments

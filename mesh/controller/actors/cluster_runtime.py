@@ -24,6 +24,10 @@ class ActorDiedError(ActorCallError):
         """It went with its node."""
 
 
+class MethodMissingError(ActorCallError):
+    """The actor's process is of an earlier version of the mesh, which lacks the method. It was not called."""
+
+
 class ActorUnreachableError(ActorCallError):
     """It is not known whether the actor lives: it is exiting, or the network is broken."""
 
@@ -55,7 +59,9 @@ class Runtime(Protocol):
         """Wait until the actor has a process; return the node ids of its bundles, that of its process first."""
         ...
 
-    async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None: ...
+    async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
+        """What the actor's method answers. Raises MethodMissingError where its process has no such method."""
+        ...
 
     async def kill(self, name: str) -> None: ...
 

@@ -51,33 +51,29 @@ class GatewayKeeper:
                 assert_never(action)
 
     def adopt(self, ready: control_pb2.GatewayReady) -> None:
-        """Take over a gateway that an earlier controller started. One that drains goes on with that."""
+        """Take over a gateway that an earlier controller started. One that starts or drains goes on with that."""
         slot = GatewaySlot(ready.node_id, ready.index, ready.revision)
         self._add(ready.gateway_id, slot)
-        self._registry.ready(ready)
         self._keep("watch", ready.gateway_id, self._watch(ready.gateway_id, slot))
+        if ready.pid:
+            self._registry.ready(ready)
         if ready.is_draining:
             self._stop(ready.gateway_id, Reason.ADOPTED)
+        elif not ready.pid:
+            self._keep("start", ready.gateway_id, self._await_start(_spec(ready.gateway_id, slot), slot))
         else:
             self._keep("check", ready.gateway_id, self._check(ready.gateway_id))
 
     def adopt_silent(self, slot: GatewaySlot) -> None:
         """Take over a gateway that does not answer yet. It has the time of a start to do so."""
-        spec = control_pb2.GatewaySpec(
-            gateway_id=self._new_id(), node_id=slot.node_id, index=slot.index, revision=slot.revision
-        )
+        spec = _spec(self._new_id(), slot)
         self._add(spec.gateway_id, slot)
         self._keep("watch", spec.gateway_id, self._watch(spec.gateway_id, slot))
         self._keep("start", spec.gateway_id, self._await_start(spec, slot))
 
     def _start(self, slot: GatewaySlot, reason: Reason, replaces: GatewaySlot | None) -> None:
-        spec = control_pb2.GatewaySpec(
-            gateway_id=self._new_id(),
-            node_id=slot.node_id,
-            index=slot.index,
-            revision=slot.revision,
-            options=self.options[slot.revision],
-        )
+        spec = _spec(self._new_id(), slot)
+        spec.options.CopyFrom(self.options[slot.revision])
         if slot.index:
             # The first one adds up the metrics of the node.
             spec.options.ClearField("http_port")
@@ -171,6 +167,13 @@ class GatewayKeeper:
             timeout_s = settings().controller.gateway_check_timeout_s
             failure = await self._calls.check(_name(gateway.slot), timeout_s)
             self._registry.checked(gateway_id, failure)
+
+
+def _spec(gateway_id: str, slot: GatewaySlot) -> control_pb2.GatewaySpec:
+    """Without options."""
+    return control_pb2.GatewaySpec(
+        gateway_id=gateway_id, node_id=slot.node_id, index=slot.index, revision=slot.revision
+    )
 
 
 def _name(slot: GatewaySlot) -> str:

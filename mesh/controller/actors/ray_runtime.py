@@ -6,11 +6,17 @@ import asyncio
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from mesh.cluster import ray_core, ray_placement
-from mesh.cluster.keys import REPLICA_PREFIX
-from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, ActorUnreachableError
+from mesh.cluster.keys import GATEWAY_PREFIX, POLICY_PREFIX, REPLICA_PREFIX
+from mesh.controller.actors.cluster_runtime import (
+    ActorCallError,
+    ActorDiedError,
+    ActorUnreachableError,
+    MethodMissingError,
+)
 from mesh.controller.actors.failure_text import readable, readable_death
 from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.cluster_picture import Node
@@ -24,6 +30,21 @@ _GATEWAY_CLASS = "gateway.gateway_actor:GatewayActor"
 _POLICY_CLASS = "mesh.controller.scaling.policy_actor:PolicyActor"
 _PROBE_TIMEOUT_S = 1.0
 """How long a TCP connection may take that shows whether a process lives."""
+IN_EVERY_VERSION = {
+    REPLICA_PREFIX: frozenset(
+        {"locate", "start", "describe", "check_health", "check_ready", "reconfigure", "drain", "wait_closed"}
+    ),
+    GATEWAY_PREFIX: frozenset({"start", "check_health", "drain", "wait_closed"}),
+    POLICY_PREFIX: frozenset({"start", "decide"}),
+}
+"""Methods by the prefix of the actor's name: those that the processes of every version have which may be upgraded."""
+
+
+@dataclass(slots=True, eq=False)
+class _Actor:
+    handle: Any
+    methods: set[str] = field(default_factory=set)
+    """That its process has though not every version has them."""
 
 
 class RayRuntime:
@@ -32,16 +53,19 @@ class RayRuntime:
     def __init__(self, clock: Callable[[], float], unix_clock: Callable[[], float]) -> None:
         self._clock = clock
         self._unix_clock = unix_clock
-        self._handles: dict[str, Any] = {}
+        self._actors: dict[str, _Actor] = {}
         self._groups: dict[str, Any] = {}
         """Placement groups by the name they share with their replica."""
-        # Starts beyond the limit wait here and not for a thread, which costs the event loop less.
+        # Starts beyond the limit wait here and not for a thread: that costs the event loop less, and gateways do not
+        # wait behind them.
         self._starts = asyncio.Semaphore(settings().controller.starts_max)
         self._ends_at_s: dict[tuple[str, float], float] = {}
         """When nodes end, on our clock, by node id and the Unix time that Ray reports."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
-        await _outcome(self._spawn_replica(name, spec, assignment))
+        # First: thousands may wait here.
+        async with self._starts:
+            await _outcome(self._spawn_replica(name, spec, assignment))
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
         placement = ray_core.ActorPlacement(node_id=spec.node_id, is_bound=True)
@@ -60,15 +84,13 @@ class RayRuntime:
         return tuple(nodes)
 
     async def call(self, name: str, method: str, *arguments: bytes) -> bytes | None:
-        handle = await self._handle(name)
-        if not hasattr(handle, method):
-            raise ActorCallError(f"its process is of an earlier version, which has no {method}")
+        actor = await self._actor(name)
         try:
-            answer = await _outcome(getattr(handle, method).remote(*arguments))
+            if not await _has(actor, name, method):
+                raise MethodMissingError(f"its process is of an earlier version, which has no {method}")
+            answer = await _outcome(getattr(actor.handle, method).remote(*arguments))
         except ActorDiedError:
-            # Another actor may have taken its name.
-            if self._handles.get(name) is handle:
-                del self._handles[name]
+            self._forget(name, actor)
             raise
         if answer is not None and not isinstance(answer, bytes):
             raise ActorCallError(f"its process answers {method} with {type(answer).__name__}")
@@ -76,12 +98,11 @@ class RayRuntime:
 
     async def kill(self, name: str) -> None:
         try:
-            handle = await self._handle(name)
+            actor = await self._actor(name)
         except ActorDiedError:
             return
-        await _in_thread(Work.END, ray_core.kill_actor, handle)
-        if self._handles.get(name) is handle:
-            del self._handles[name]
+        await _in_thread(Work.END, ray_core.kill_actor, actor.handle)
+        self._forget(name, actor)
 
     async def refuses(self, address: str) -> bool:
         host, _, port = address.rpartition(":")
@@ -142,15 +163,14 @@ class RayRuntime:
         actor = options.actor
         if options.placement_group_bundles:
             bundles = [dict(bundle.resources) for bundle in options.placement_group_bundles]
-            async with self._starts:
-                self._groups[name] = await _in_thread(
-                    Work.START,
-                    ray_placement.create_placement_group,
-                    name,
-                    bundles,
-                    options.placement_group_strategy,
-                    assignment.avoided,
-                )
+            self._groups[name] = await _in_thread(
+                Work.START,
+                ray_placement.create_placement_group,
+                name,
+                bundles,
+                options.placement_group_strategy,
+                assignment.avoided,
+            )
         group = self._groups.get(name)
         node_id = "" if options.placement_group_bundles or not assignment.node_ids else assignment.node_ids[0]
         # Ray ignores a soft node affinity of an actor that asks for no resources.
@@ -177,19 +197,38 @@ class RayRuntime:
         return self._ends_at_s.setdefault((state.node_id, state.ends_unix_s), ends_at_s)
 
     async def _spawn(self, import_path: str, name: str, argument: bytes, placement: ray_core.ActorPlacement) -> None:
-        async with self._starts:
-            self._handles[name] = await _in_thread(
-                Work.START, lambda: ray_core.spawn_actor(import_path, (argument,), name=name, placement=placement)
-            )
+        handle = await _in_thread(
+            Work.START, lambda: ray_core.spawn_actor(import_path, (argument,), name=name, placement=placement)
+        )
+        self._actors[name] = _Actor(handle)
 
-    async def _handle(self, name: str) -> Any:
-        handle = self._handles.get(name)
-        if handle is None:
+    async def _actor(self, name: str) -> _Actor:
+        actor = self._actors.get(name)
+        if actor is None:
             handle = await _in_thread(Work.FIND, ray_core.find_actor, name)
             if handle is None:
                 raise ActorDiedError(f"{name} does not exist")
-            self._handles[name] = handle
-        return handle
+            actor = self._actors[name] = _Actor(handle)
+        return actor
+
+    def _forget(self, name: str, actor: _Actor) -> None:
+        """Unless another actor has taken its name."""
+        if self._actors.get(name) is actor:
+            del self._actors[name]
+
+
+async def _has(actor: _Actor, name: str, method: str) -> bool:
+    """Whether the actor's process has the method, which is asked first where a process of an earlier version may not.
+
+    The handle does not know: Ray makes it from the class of this process. Nor can it be tried: Ray ends a process that
+    is called by a name that its class does not have.
+    """
+    if method not in actor.methods and method not in IN_EVERY_VERSION[f"{name.partition('::')[0]}::"]:
+        # A method that Ray adds to every actor: it calls a function with the actor.
+        if not await _outcome(actor.handle.__ray_call__.remote(hasattr, method)):
+            return False
+        actor.methods.add(method)
+    return True
 
 
 async def _in_thread(work: Work, function: Any, *arguments: Any) -> Any:

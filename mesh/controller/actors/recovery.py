@@ -13,7 +13,13 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from mesh.cluster.keys import GATEWAY_PREFIX, REPLICA_PREFIX, ReplicaName, read_gateway_name
-from mesh.controller.actors.cluster_runtime import ActorCallError, ActorUnreachableError, Runtime, read_answer
+from mesh.controller.actors.cluster_runtime import (
+    ActorCallError,
+    ActorUnreachableError,
+    MethodMissingError,
+    Runtime,
+    read_answer,
+)
 from mesh.controller.actors.gateway_keeper import GatewayKeeper
 from mesh.controller.actors.replica_keeper import ReplicaKeeper
 from mesh.controller.plan.cluster_picture import GatewaySlot
@@ -79,9 +85,8 @@ async def _adopt_pending(runtime: Runtime, replicas: ReplicaKeeper, name: str) -
 
 
 async def _adopt_gateway(runtime: Runtime, gateways: GatewayKeeper, name: str, calls: asyncio.Semaphore) -> None:
-    # A second start() of a running gateway only returns its addresses.
     try:
-        ready = await _answer(runtime, name, "start", control_pb2.GatewayReady, calls)
+        ready = await _gateway_ready(runtime, name, calls)
     except TimeoutError:
         gateways.adopt_silent(GatewaySlot(*read_gateway_name(name)))
         return
@@ -91,12 +96,26 @@ async def _adopt_gateway(runtime: Runtime, gateways: GatewayKeeper, name: str, c
         await _kill(runtime, name, "it does not say which gateway it is")
 
 
+async def _gateway_ready(runtime: Runtime, name: str, calls: asyncio.Semaphore) -> control_pb2.GatewayReady | None:
+    """Not from start(), which may wait for routes: those come from this controller, which waits for the answer."""
+    try:
+        return await _answer(runtime, name, "describe", control_pb2.GatewayReady, calls)
+    except MethodMissingError:
+        # Of an earlier version. A second start() of a gateway that serves only returns its addresses.
+        return await _answer(runtime, name, "start", control_pb2.GatewayReady, calls)
+
+
 async def _answer(runtime: Runtime, name: str, method: str, kind: type[M], calls: asyncio.Semaphore) -> M | None:
-    """The actor's answer; None when it has ended, or user code has corrupted the answer. Raises TimeoutError."""
+    """The actor's answer; None when it has ended, or user code has corrupted the answer.
+
+    Raises TimeoutError, and MethodMissingError.
+    """
     timeout_s = settings().controller.adopt_timeout_s
     try:
         async with calls, asyncio.timeout(timeout_s):
             return read_answer(kind, await _call(runtime, name, method))
+    except MethodMissingError:
+        raise
     except ActorCallError as error:
         logger.warning("%s of an earlier controller did not answer %s: %s", name, method, error)
         return None

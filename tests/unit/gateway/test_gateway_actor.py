@@ -35,9 +35,11 @@ def test_it_starts_once_answers_checks_and_drains(process: FakeProcess):
     async def scenario() -> None:
         actor = GatewayActor(spec(port))
         assert repr(actor) == "<GatewayActor g, starting>"
+        starting = control_pb2.GatewayReady.FromString(await actor.describe())
+        assert (starting.gateway_id, starting.pid) == ("g", 0)
         first, second = await asyncio.gather(actor.start(), actor.start())
         assert repr(actor) == "<GatewayActor g, serving>"
-        assert first == second == await actor.start()
+        assert first == second == await actor.start() == await actor.describe()
         ready = control_pb2.GatewayReady.FromString(first)
         assert ready.http_address == f"127.0.0.1:{port}"
         await actor.check_health()
