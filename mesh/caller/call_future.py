@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from mesh.context import Request
+from mesh.context import REQUEST, Request
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.options import option_checks
@@ -87,7 +87,7 @@ class CallFuture:
     async def wait(self, *, is_shielded: bool = False) -> Outcome:
         """Wait for the outcome. A task that is cancelled meanwhile gives up the call, unless others wait too.
 
-        `is_shielded`: the call goes on when this wait is cancelled.
+        The call goes on as well if another request has made it, or `is_shielded`.
         """
         if self.outcome is None:
             loop = asyncio.get_running_loop()
@@ -98,7 +98,7 @@ class CallFuture:
                 await future
             except asyncio.CancelledError:
                 self._forget(wake)
-                if not (is_shielded or self._waiters):
+                if not (is_shielded or self._waiters) and self._is_made_here():
                     self.cancel()
                 raise
         assert self.outcome is not None
@@ -171,6 +171,10 @@ class CallFuture:
                 if waiters is not None and wake in waiters:
                     waiters.remove(wake)
 
+    def _is_made_here(self) -> bool:
+        """Whether the code that runs serves the request that has made the call, or both are for none."""
+        return self.parent is REQUEST.get()
+
     def _why_queued(self) -> str:
         call = self.call  # another thread clears it when the call ends
         why = "" if call is None else self.router.why_queued(call)
@@ -216,7 +220,7 @@ class ItemStream(CallFuture):
         return self.outcome is not None and not self._items
 
     async def next_item(self) -> Payload | None:
-        """The next item, or None at the end. Cancelling the waiting task gives up the call."""
+        """The next item, or None at the end. Cancelling the waiting task gives up the call, as in `wait`."""
         while (payload := self.take()) is None and not self.is_exhausted:
             loop = asyncio.get_running_loop()
             future = loop.create_future()
@@ -224,7 +228,8 @@ class ItemStream(CallFuture):
             try:
                 await future
             except asyncio.CancelledError:
-                self.cancel()
+                if self._is_made_here():
+                    self.cancel()
                 raise
         return payload
 

@@ -82,6 +82,26 @@ def test_the_last_of_several_cancelled_waiters_gives_up_the_call(mesh: SmallMesh
     until(lambda: store.cancelled == 1, "the user's code to see it")
 
 
+def test_a_cancelled_request_leaves_calls_that_it_has_not_made(mesh: SmallMesh, store: Store) -> None:
+    """A response that the constructor has asked for is for all requests, and so are its items (item 38)."""
+    early, stream = mesh.handle("hang").remote(), mesh.handle("hang", stream=True).remote()
+
+    async def serve() -> None:
+        REQUEST.set(Request())
+        for waiting in (asyncio.ensure_future(value_of(early)), asyncio.ensure_future(anext(stream))):
+            await until_async(lambda: store.started == 2, "both calls to run")
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert waiting.cancelled()
+        assert await mesh.handle().remote(1) == 1  # what they may have sent has arrived before this
+        assert not store.cancelled
+
+    asyncio.run(serve())
+    early.cancel()
+    stream.cancel()
+    until(lambda: store.cancelled == 2, "the end of both")
+
+
 def test_a_cancel_after_the_end_changes_nothing(mesh: SmallMesh) -> None:
     """The value stays, and `cancelled()` is true (item 39)."""
     response = mesh.handle().remote(3)
