@@ -139,7 +139,7 @@ class _Serving:
                 _pause()
                 if self.has_changed():
                     self._deploy_again(read_again)
-            click.echo(self._gone_text())
+            self._report_end()
         except KeyboardInterrupt:
             guard.expect_end()
             click.echo()  # behind the terminal's ^C
@@ -234,14 +234,16 @@ class _Serving:
         staying = (each for each in reply.applications if each.status != ApplicationStatus.DELETING)
         return reply.is_shutting_down or any(self.starts_ray or self._is_own(each) for each in staying)
 
-    def _gone_text(self) -> str:
+    def _report_end(self) -> None:
         names = ", ".join(self.asked.names)
-        if mesh_lifecycle.find() is None:
-            return (
-                f"The mesh was shut down, and {names} with it: by another client, or with the Ray that another "
-                "`mesh run` had started."
-            )
-        return f"Deleted or replaced by another client: {names}."
+        if mesh_lifecycle.find() is not None:
+            click.echo(f"Deleted or replaced by another client: {names}.")
+            return
+        self.deployed.clear()  # they have ended with the mesh
+        click.echo(
+            f"The mesh was shut down, and {names} with it: by another client, or with the Ray that another `mesh run` "
+            "had started."
+        )
 
     def _has_started(self) -> bool:
         """Whether there is something to stop. There is nothing where all that was asked for has been refused."""

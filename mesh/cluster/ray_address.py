@@ -84,7 +84,7 @@ def _listens(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _LISTENER_TIMEOUT_S).close()
-    except OSError:
+    except (OSError, ValueError):  # also where the file has no address
         return False
     return True
 

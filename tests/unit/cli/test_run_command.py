@@ -233,6 +233,7 @@ def test_a_run_ends_when_the_mesh_is_shut_down(
     assert next(steps, None) is None
     assert result.exit_code == 0
     assert "The mesh was shut down, and default with it: by another client" in result.output
+    assert "Stopping" not in result.output
 
 
 def test_a_run_that_was_refused_on_a_mesh_that_it_started_stops_that(

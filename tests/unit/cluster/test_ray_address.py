@@ -136,6 +136,8 @@ def test_a_cluster_that_was_killed_is_not_there(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(ray_address, "get_ray_address_from_environment", lambda *asked: address)
         assert is_ray_here()
     assert not is_ray_here()
+    monkeypatch.setattr(ray_address, "get_ray_address_from_environment", lambda *asked: "half an addr")
+    assert not is_ray_here()
 
 
 @pytest.mark.parametrize("host", ["localhost", "10.0.0.1"])
