@@ -275,24 +275,9 @@ class Outbox:
     def _put_frames(self, stream: Stream, waiting: deque[memoryview], most_bytes: int) -> int:
         """Frames of what waits on a stream, at most `most_bytes`; returns how many bytes it were."""
         most_bytes = min(self.window, stream.send_window, most_bytes)
-        done_bytes = 0
-        while waiting and done_bytes < most_bytes:
-            room = min(self.frame_max_bytes, most_bytes - done_bytes)
-            size, pieces = 0, []
-            while waiting and size < room:
-                piece = waiting[0]
-                if len(piece) > room - size:
-                    waiting[0] = piece[room - size :]
-                    piece = piece[: room - size]
-                else:
-                    waiting.popleft()
-                pieces.append(piece)
-                size += len(piece)
-            if size >= _PIECE_USEFUL_MIN or not waiting:
-                self._guard.useful += 1
-            done_bytes += size
-            self.output.append(frame_header(size, wire.DATA, 0, stream.id))
-            self.output += pieces
+        frames, done_bytes, useful = _cut_frames(stream.id, waiting, self.frame_max_bytes, most_bytes)
+        self.output += frames
+        self._guard.useful += useful
         self.window -= done_bytes
         stream.send_window -= done_bytes
         self._count_pending(-done_bytes)
@@ -329,3 +314,50 @@ class Outbox:
 
 
 _ENDS_ALL = wire.END_STREAM | wire.END_HEADERS
+
+
+def _cut_frames(
+    stream_id: int, waiting: deque[memoryview], frame_bytes: int, most_bytes: int
+) -> tuple[list[bytes | memoryview], int, int]:
+    """Take at most `most_bytes` of what waits, in DATA frames. Also how many bytes, and how many useful frames."""
+    frames: list[bytes | memoryview] = []
+    done_bytes = useful = 0
+    while waiting and done_bytes < most_bytes:
+        full = _full_frames(stream_id, waiting, frame_bytes, most_bytes - done_bytes)
+        if full:
+            frames += full
+            useful += len(full) >> 1
+            done_bytes += (len(full) >> 1) * frame_bytes
+            continue
+        room = min(frame_bytes, most_bytes - done_bytes)
+        size, pieces = 0, []
+        while waiting and size < room:
+            piece = waiting[0]
+            if len(piece) > room - size:
+                waiting[0] = piece[room - size :]
+                piece = piece[: room - size]
+            else:
+                waiting.popleft()
+            pieces.append(piece)
+            size += len(piece)
+        if size >= _PIECE_USEFUL_MIN or not waiting:
+            useful += 1
+        done_bytes += size
+        frames += (frame_header(size, wire.DATA, 0, stream_id), *pieces)
+    return frames, done_bytes, useful
+
+
+def _full_frames(
+    stream_id: int, waiting: deque[memoryview], frame_bytes: int, most_bytes: int
+) -> list[bytes | memoryview]:
+    """Take the frames that the first piece fills, most of a large message: a header and a slice for each."""
+    piece = waiting[0]
+    size = min(len(piece), most_bytes) // frame_bytes * frame_bytes
+    if not size:
+        return []
+    if size == len(piece):
+        waiting.popleft()
+    else:
+        waiting[0] = piece[size:]
+    header = frame_header(frame_bytes, wire.DATA, 0, stream_id)
+    return [part for start in range(0, size, frame_bytes) for part in (header, piece[start : start + frame_bytes])]

@@ -52,6 +52,17 @@ def test_a_large_message_goes_out_in_frames_and_the_others_take_turns() -> None:
     assert body_of(frames, 3) == (50_000).to_bytes(5, "big") + bytes(50_000)
 
 
+def test_what_a_window_leaves_of_a_large_message_goes_out_in_full_frames_and_one_that_is_not() -> None:
+    server = open_server(1, window_bytes=40_000)
+    message = bytes(range(250)) * 400
+    server.connection.outbox.send_pieces(server.exchanges[1].stream, [message[:60_000], message[60_000:]])
+    first = server.written()
+    frames = first + server.receive(window_update(1, 2**20))
+    assert [len(each.payload) for each in first] == [16_384, 16_384, 40_000 - 2 * 16_384]
+    assert body_of(frames, 1) == b"\0" + len(message).to_bytes(4, "big") + message
+    assert max(len(each.payload) for each in frames) == wire.FRAME_BYTES_MIN
+
+
 def test_messages_of_one_stream_keep_their_order_when_windows_open_late() -> None:
     server = open_server(1, window_bytes=10)
     stream = server.exchanges[1].stream
