@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from google.protobuf.message import DecodeError
+
 from mesh.memory.buffer_pool import buffer_pool
 from mesh.v1 import replica_pb2
 from mesh.wire.payload import Buffer
@@ -25,6 +27,9 @@ _HAND_READ_MIN_BYTES = 16 * 1024
 _PREFIX_BYTES_MAX = 64
 """Upper bound of the length of what stands before the data."""
 _GRPC_PREFIX_BYTES = 5
+ALIGNMENT_BYTES = 64
+"""Of arrays, as numpy and vectorised code like it best."""
+_KINDS_WITH_PAYLOAD = ("open", "result", "item")
 
 
 class MalformedFrameError(Exception):
@@ -120,11 +125,13 @@ class _Assembly:
 
     __slots__ = ("_buffer", "filled", "head_bytes", "total_bytes")
 
-    def __init__(self, total_bytes: int, head_bytes: int) -> None:
+    def __init__(self, total_bytes: int, head_bytes: int, aligned_byte: int) -> None:
+        """`aligned_byte`: the one that is put to a multiple of ALIGNMENT_BYTES in memory."""
         self.total_bytes = total_bytes
         self.head_bytes = head_bytes
         self.filled = 0
-        self._buffer = buffer_pool().take(total_bytes)
+        shift = -aligned_byte % ALIGNMENT_BYTES
+        self._buffer = buffer_pool().take(total_bytes + shift)[shift:]
 
     def append(self, data: bytes | memoryview) -> None:
         self._buffer[self.filled : self.filled + len(data)] = data
@@ -138,7 +145,7 @@ class Assembler:
     """Collects parts by call and gives back whole frames.
 
     Each message is received into one buffer, of which the payload's sections are views: large arrays are copied once
-    on arrival and never again.
+    on arrival and never again. The first of them is aligned, and so are those behind it whose items fit its length.
     """
 
     def __init__(self, message_max_bytes: int) -> None:
@@ -179,5 +186,20 @@ class Assembler:
             raise MalformedFrameError(
                 f"message of {total} bytes with a head of {head} on call {call_id}; the limit is {limit}"
             )
-        assembly = self._assemblies[call_id] = _Assembly(total, head)
+        assembly = self._assemblies[call_id] = _Assembly(total, head, _first_array(part.data[:head], head))
         return assembly
+
+
+def _first_array(data: bytes | memoryview, head_bytes: int) -> int:
+    """Where the first array begins in a message whose head is `data`; 0 if it has none, or its head is cut off."""
+    if len(data) < head_bytes:
+        return 0
+    try:
+        frame = replica_pb2.Frame.FromString(bytes(data))
+    except DecodeError:  # as it will be when the message is whole
+        return 0
+    kind = frame.WhichOneof("kind")
+    if kind not in _KINDS_WITH_PAYLOAD:
+        return 0
+    sizes: Sequence[int] = getattr(frame, kind).payload.section_bytes
+    return head_bytes + sizes[0] if len(sizes) > 1 else 0

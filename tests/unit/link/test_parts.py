@@ -3,10 +3,13 @@
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mesh.link.parts import Assembler, MalformedFrameError, PartView
+from mesh.link.frames import LargeMessage, pack_item, read_payload
+from mesh.link.parts import ALIGNMENT_BYTES, Assembler, MalformedFrameError, PartView, find_part
 from mesh.v1 import replica_pb2
+from mesh.wire.payload import decode, encode
 
 
 def part(data: bytes | memoryview, total_bytes: int = 0, head_bytes: int = 0) -> PartView:
@@ -66,3 +69,35 @@ def test_the_sections_are_what_was_sent() -> None:
     assert whole[0].call_id == 1
     assert whole[1] == b"12345"
     assert whole[1].readonly
+
+
+@pytest.mark.parametrize("names", [(), ("some",), ("some", "more", "names that are longer")])
+def test_arrays_arrive_aligned_whatever_stands_before_them(names: tuple[str, ...]) -> None:
+    sent = {"names": names, "first": np.arange(100_001.0), "second": np.arange(200_000, dtype=np.int64)}
+    large = pack_item(7, encode(sent, store=False))
+    assert isinstance(large, LargeMessage)
+    assembler, whole = Assembler(10 * MIB), None
+    while not large.is_taken:
+        view = find_part(b"".join(large.take_part(MIB // 2)))
+        assert view is not None
+        whole = assembler.add(view)
+    assert whole is not None
+    got = decode(read_payload(whole[0].item.payload, whole[1]))
+    assert got["names"] == names
+    assert np.array_equal(got["first"], sent["first"])
+    assert np.array_equal(got["second"], sent["second"])
+    assert got["first"].ctypes.data % ALIGNMENT_BYTES == 0
+    assert got["second"].flags.aligned
+
+
+def test_a_message_whose_head_comes_in_pieces_is_whole_too() -> None:
+    sent = np.arange(100_000.0)
+    large = pack_item(7, encode(sent, store=False))
+    assert isinstance(large, LargeMessage)
+    view = find_part(b"".join(large.take_part(MIB)))
+    assert view is not None
+    assembler = Assembler(10 * MIB)
+    assert assembler.add(PartView(7, view.total_bytes, view.head_bytes, view.data[:3])) is None
+    whole = assembler.add(PartView(7, 0, 0, view.data[3:]))
+    assert whole is not None
+    assert np.array_equal(decode(read_payload(whole[0].item.payload, whole[1])), sent)
