@@ -1,5 +1,6 @@
 """benchmarks.memory: idle connections are HTTP/2 connections, and their cost is counted."""
 
+import mmap
 import os
 import socket
 import threading
@@ -31,7 +32,9 @@ class Http2Server:
                 connection, _ = self._listener.accept()
             except OSError:  # the end of the test
                 return
-            self._kept += [connection, b"\1" * KEPT_BYTES]
+            memory = mmap.mmap(-1, KEPT_BYTES)  # never from what the process has freed before
+            memory.write(b"\1" * KEPT_BYTES)
+            self._kept += [connection, memory]
             self.received.append(connection.recv(33))
             connection.sendall(self._answer)
 
