@@ -1,7 +1,6 @@
 """Processes on Sync streams in fake time: they keep the snapshots that they hear of, at their pace."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from enum import Enum, auto
 
@@ -90,13 +89,17 @@ class Listener:
                     await asyncio.Event().wait()
 
     async def _read(self, publisher: Publisher, subscriber: Subscriber) -> None:
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_LOOK_S):
                 update = await publisher.next_update(subscriber)
-                for message in update.snapshots:
-                    key = DeploymentKey(message.deployment.app, message.deployment.name)
-                    if (snapshot := read_snapshot(message, self._snapshots.get(key))) is not None:
-                        self._snapshots[key] = snapshot
-                # An update has all that has changed since the last one.
-                self.is_behind = False
-                await asyncio.sleep(_READ_S)
+        except TimeoutError:
+            self.is_behind = False
+            return
+        # On its way. Only the next call says that it has arrived.
+        await asyncio.sleep(_READ_S)
+        for message in update.snapshots:
+            key = DeploymentKey(message.deployment.app, message.deployment.name)
+            if (snapshot := read_snapshot(message, self._snapshots.get(key))) is not None:
+                self._snapshots[key] = snapshot
+        if not subscriber._stale:
+            self.is_behind = False

@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from mesh.controller.desired.changes.deploy_history import RECORDS_MAX, recorded, records_of
+from mesh.controller.desired.changes.deploy_history import recorded, records_of
 from mesh.controller.desired.changes.desired_change import (
     ConfigSource,
     InvalidChangeError,
@@ -61,8 +61,8 @@ def test_the_history_is_bounded() -> None:
     state = EMPTY
     for number in range(30):
         state = deployed(state, f"v{number}", at_s=number)
-    assert [each.unix_time_s for each in records_of(state, "app")] == [29.0 - n for n in range(RECORDS_MAX)]
-    assert len(state.history) == RECORDS_MAX
+    assert [each.unix_time_s for each in records_of(state, "app")] == [29.0 - n for n in range(10)]
+    assert len(state.history) == 10
 
 
 def test_long_changes_and_names_are_cut() -> None:
