@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from mesh.wire.io_thread import Mailbox, io_thread
+from mesh.wire.io_thread import Mailbox, io_thread, log_loop_error
 
 logger = logging.getLogger("mesh")
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class UserLoop:
         self._is_stopped = False
         if is_isolated:
             self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            self.loop.set_exception_handler(log_loop_error)
             self.post: Callable[..., None] = Mailbox(self.loop, self.context.copy()).post
             """From the I/O loop: run `function(*args)` on the user loop."""
             self._thread = threading.Thread(target=self._run, name=name, daemon=True)

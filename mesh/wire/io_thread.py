@@ -29,6 +29,16 @@ logger = logging.getLogger("mesh")
 T = TypeVar("T")
 
 
+def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The exception handler of our loops: asyncio's own, without what grpc.aio does by design.
+
+    Its loops share one pipe: each wakes when any has an event, and all but one then find nothing to read.
+    """
+    message = str(context.get("message", ""))
+    if not (isinstance(context.get("exception"), BlockingIOError) and "PollerCompletionQueue." in message):
+        loop.default_exception_handler(context)
+
+
 class Mailbox:
     """Runs functions on a loop in the order they were posted, from any thread, one wake-up per batch."""
 
@@ -86,6 +96,7 @@ class IoThread:
     def __init__(self) -> None:
         # The loop keeps the context that it is made in.
         self.loop = Context().run(uvloop.new_event_loop)
+        self.loop.set_exception_handler(log_loop_error)
         self.mailbox = Mailbox(self.loop, writes=True)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.thread = threading.Thread(target=self._run, name="mesh-io", daemon=True)

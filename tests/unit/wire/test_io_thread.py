@@ -8,6 +8,7 @@ from contextvars import ContextVar, copy_context
 import pytest
 
 from mesh.http2.write_turn import ENOUGH, write_turn
+from mesh.replica.user_loop import UserLoop
 from mesh.wire.io_thread import Mailbox, io_thread, mailbox_of
 from tests.unit.fakes.small_mesh import do_on_io, on_io, until
 
@@ -163,3 +164,23 @@ def test_the_thread_does_not_wait_for_itself() -> None:
 
     with pytest.raises(RuntimeError, match="never end"):
         on_io(wait())
+
+
+@pytest.mark.parametrize(
+    ("callback", "error", "is_logged"),
+    [
+        ("PollerCompletionQueue._handle_events", BlockingIOError(), False),
+        ("PollerCompletionQueue._handle_events", ValueError(), True),
+        ("Users._callback", BlockingIOError(), True),
+    ],
+)
+def test_the_loops_of_grpc_aio_wake_each_other_without_a_traceback(
+    caplog: pytest.LogCaptureFixture, callback: str, error: Exception, is_logged: bool
+) -> None:
+    """Of a process whose user code has clients of grpc.aio: each event wakes all loops, and one finds it."""
+    user = UserLoop(is_isolated=True, threads_max=1)
+    for loop in (io_thread().loop, user.loop):
+        caplog.clear()
+        loop.call_exception_handler({"message": f"Exception in callback {callback}", "exception": error})
+        assert bool(caplog.records) is is_logged
+    user.close(DEADLINE_S)
