@@ -271,11 +271,11 @@ def _dumps_state(error: BaseException) -> bytes:
     """
     if isinstance(type(error).__reduce__, FunctionType) or isinstance(type(error).__reduce_ex__, FunctionType):
         raise TypeError("its class decides itself how it is pickled")
-    data: bytes = ray_core.cloudpickle.dumps(_State(type(error), error.__reduce__()[1], vars(error)))  # type: ignore[arg-type]
+    data: bytes = ray_core.cloudpickle.dumps(_PickledException(type(error), error.__reduce__()[1], vars(error)))  # type: ignore[arg-type]
     return data
 
 
-class _State:
+class _PickledException:
     """Reads back as the exception that it was made of."""
 
     def __init__(self, cls: type[BaseException], args: tuple[object, ...], attributes: dict[str, object]) -> None:

@@ -63,9 +63,9 @@ class JsonMethods:
     def __init__(self) -> None:
         self._routes = NO_ROUTES
         self._codecs: dict[str, _Codecs] = {}
-        self._indexes: dict[str | None, RuleIndex[_Entry]] = {}
+        self._indexes: dict[str | None, RuleIndex[_IndexedRule]] = {}
         """By application; None: of all."""
-        self._entries: dict[str, list[_Entry]] = {}
+        self._entries: dict[str, list[_IndexedRule]] = {}
         self._services: frozenset[str] = frozenset()
 
     def set_routes(self, routes: Routes) -> None:
@@ -117,7 +117,7 @@ class JsonMethods:
             return Refusal(UNIMPLEMENTED, text, chosen.name)
         return JsonTarget(translation, ())
 
-    def _index(self, application: str | None) -> RuleIndex[_Entry] | None:
+    def _index(self, application: str | None) -> RuleIndex[_IndexedRule] | None:
         index = self._indexes.get(application)
         if index is None:
             if application is not None and application not in self._routes.applications:
@@ -127,7 +127,7 @@ class JsonMethods:
             index = self._indexes[application] = RuleIndex(_placed(entries))
         return index
 
-    def _entries_of(self, name: str) -> list[_Entry]:
+    def _entries_of(self, name: str) -> list[_IndexedRule]:
         entries = self._entries.get(name)
         if entries is None:
             application = self._routes.applications[name]
@@ -164,7 +164,7 @@ class _Codecs:
             )
         return known
 
-    def entries(self, application: RoutedApplication) -> Iterator[_Entry]:
+    def entries(self, application: RoutedApplication) -> Iterator[_IndexedRule]:
         """All rules of the methods of an application, and below its route prefix their own paths."""
         prefix = application.route_prefix.rstrip("/")
         if not prefix and _ANNOTATIONS_FILE not in self._descriptors.files:
@@ -177,9 +177,9 @@ class _Codecs:
             found = read_rules(messages.descriptor)
             problems += found.problems
             for rule in found.rules:
-                yield _Entry(application.name, full_name, rule, prefix, self)
+                yield _IndexedRule(application.name, full_name, rule, prefix, self)
             if prefix:
-                yield _Entry(application.name, full_name, None, prefix, self)
+                yield _IndexedRule(application.name, full_name, None, prefix, self)
         if problems and not self._has_warned:
             self._has_warned = True
             logger.warning("application %s: HTTP rules left out: %s", application.name, "; ".join(problems))
@@ -198,7 +198,7 @@ class _Codecs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Entry:
+class _IndexedRule:
     """A rule in an index."""
 
     application: str
@@ -214,7 +214,7 @@ class _Entry:
         return translation
 
 
-def _placed(entries: Iterable[_Entry]) -> Iterator[tuple[PathTemplate, str, _Entry]]:
+def _placed(entries: Iterable[_IndexedRule]) -> Iterator[tuple[PathTemplate, str, _IndexedRule]]:
     for entry in entries:
         rule = entry.rule
         if rule is not None:

@@ -11,7 +11,7 @@ from mesh.v1 import control_pb2
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _ReportedLoad:
     stream: object
     reported_at_s: float
     queued: float
@@ -24,7 +24,7 @@ class ReportedLoads:
     """Loads by deployment and process. An idle process has no entry."""
 
     def __init__(self) -> None:
-        self._entries: dict[DeploymentKey, dict[str, _Entry]] = {}
+        self._entries: dict[DeploymentKey, dict[str, _ReportedLoad]] = {}
         self._reported: dict[object, set[tuple[DeploymentKey, str]]] = {}
         """By stream: deployment and process of the loads that it has ever reported."""
 
@@ -34,7 +34,9 @@ class ReportedLoads:
         entries = self._entries.setdefault(key, {})
         if load.queued or load.ongoing or load.executing or load.stats:
             self._reported.setdefault(stream, set()).add((key, process_id))
-            entries[process_id] = _Entry(stream, now_s, load.queued, load.ongoing, load.executing, dict(load.stats))
+            entries[process_id] = _ReportedLoad(
+                stream, now_s, load.queued, load.ongoing, load.executing, dict(load.stats)
+            )
         else:
             entries.pop(process_id, None)
 
