@@ -44,7 +44,7 @@ class PayloadSettings:
     """Largest argument, result or stream item that crosses a link; what goes through the object store may be larger."""
     request_stream_threads_max: int = 256
     """Generators that handle calls of one process stream at the same time, each in a thread; async ones need none."""
-    object_store_min_bytes: int = 1024 * 1024
+    object_store_min_bytes: int = 8 * 1024 * 1024
     """Payloads with out-of-band buffers of at least this size go through the node's object store; 0 turns it off."""
     object_fetch_timeout_s: float = 300.0
     """How long a payload may take through the object store before it counts as lost."""
