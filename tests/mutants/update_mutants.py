@@ -181,10 +181,10 @@ CANARIES = (
         tests=("sim/test_canaries.py",),
     ),
     Mutant(
-        name="starts twice as many replicas as a canary is to have",
-        file=ROLLOUT,
-        old="    missing = target.num_replicas - len(new)\n    if old or returning:\n",
-        new="    missing = target.num_replicas * (2 if target.is_canary else 1) - len(new)\n    if old or returning:\n",
+        name="gives a canary twice as many replicas as its share",
+        file="desired/desired_state.py",
+        old="num_replicas=replicas, scaling=None, is_canary=True",
+        new="num_replicas=2 * replicas, scaling=None, is_canary=True",
         tests=("sim/test_canaries.py",),
     ),
     Mutant(

@@ -22,6 +22,7 @@ from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import counts, fewest, is_running, listed
 from tests.sim.shop_canary import TEN_PERCENT
+from tests.sim.storm import WatchedCluster
 from tests.unit.controller.builders import KEY, application, replica
 
 
@@ -43,6 +44,24 @@ def told(mesh: Mesh) -> tuple[str, float, dict[str, int]]:
     snapshot = mesh.publisher._snapshots[KEY].newest
     versions = [each.version for each in snapshot.replicas]
     return snapshot.canary_version, snapshot.traffic.percent, {each: versions.count(each) for each in set(versions)}
+
+
+async def test_a_canary_starts_what_it_is_to_have_and_its_promotion_what_is_missing() -> None:
+    """Once each: a start too many would stop again, and be seen by no one but the nodes."""
+    cluster = WatchedCluster(seed=1)
+    mesh = cluster.mesh = Mesh(1, cluster=cluster)
+    await mesh.boot()
+    await mesh.deploy("v1", 10)
+    await mesh.until(lambda: is_running(mesh, "v1", 10))
+    await deploy_canary(mesh, "v2", 10, control_pb2.TrafficRule(percent=50.0))
+    await mesh.until(lambda: counts(mesh) == {"v1": 10, "v2": 5})
+    await asyncio.sleep(20.0)
+    assert sum(line.endswith(" v2") for line in cluster.history) == 5
+    await mesh.promote()
+    await mesh.until(lambda: is_running(mesh, "v2", 10))
+    assert sum(line.endswith(" v2") for line in cluster.history) == 10
+    assert cluster.complaints() == ""
+    await mesh.crash()
 
 
 async def test_a_canary_outlives_restarts_deploys_and_scaling_and_is_promoted_without_a_gap() -> None:
