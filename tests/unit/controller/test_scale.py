@@ -144,7 +144,9 @@ def held(target: DeploymentTarget) -> DeploymentTarget:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_turn_that_begins_ten_thousand_starts(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_turn_that_begins_ten_thousand_starts(
+    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """0.3 s for all of it, 0.45 s for 2,000 deployments: it plans and begins them, logs them as events, and publishes.
 
     Afterwards they wait, and what else is asked of Ray does not wait for them.
@@ -154,7 +156,7 @@ def test_the_turn_that_begins_ten_thousand_starts(shape: tuple[int, int, int], m
     log, events = logging.getLogger("mesh"), EventLog(lambda: 1.0)
     monkeypatch.setattr(log, "handlers", [events])
     monkeypatch.setattr(log, "propagate", False)
-    monkeypatch.setattr(log, "level", logging.INFO)
+    caplog.set_level(logging.INFO, "mesh")
 
     async def main() -> float:
         desired, numbers, controller = wanted(shape), itertools.count(), Controller()
