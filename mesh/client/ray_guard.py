@@ -69,7 +69,8 @@ class RayGuard:
     def wait_for_end(self) -> None:
         """Wait briefly for the end of Ray, if this process was asked to end: the same signal may have gone to Ray.
 
-        For a caller that found nothing left to end. Ray's own end would wait a minute for daemons that end meanwhile.
+        For a caller that found nothing left to end, or no Ray that answers. Ray's own end would wait a minute for
+        daemons that end meanwhile.
         """
         if self._expects_end.is_set():
             self._thread.join(_RAY_ENDS_WITHIN_S)
@@ -82,6 +83,9 @@ class RayGuard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._is_owner:
+            if isinstance(error, Exception):
+                # Probably of a call into a Ray that ends meanwhile. Ray's hook for it would wait a minute for its GCS.
+                self.wait_for_end()
             self._is_over.set()
             self._thread.join()
 

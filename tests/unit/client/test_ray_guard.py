@@ -86,6 +86,21 @@ def test_a_process_that_was_asked_to_end_and_has_nothing_left_to_end_gives_ray_t
         assert end.has_ended
 
 
+def test_an_error_after_a_signal_waits_for_the_end_of_ray() -> None:
+    """It is that of a call into a Ray that the same signal is ending."""
+    watch, end = FakeWatch(), Ending()
+
+    def clean_up() -> None:
+        with RayGuard(watch, True, end) as guard:
+            guard.expect_end()
+            watch.gcs_silent = True
+            raise ConnectionError("Ray does not answer")
+
+    with pytest.raises(ConnectionError):
+        clean_up()
+    assert end.status() == 0
+
+
 def test_a_process_whose_output_is_closed_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     watch, end = FakeWatch(), Ending()
     watch.raylet_ended = True
