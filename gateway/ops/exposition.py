@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
@@ -19,7 +19,7 @@ _OPENMETRICS = "application/openmetrics-text"
 class TextForm(Enum):
     """How the metrics are written; the values are content types."""
 
-    CLASSIC = CONTENT_TYPE_PLAIN_0_0_4
+    CLASSIC = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 
 
