@@ -2,8 +2,8 @@
 
 `python -m tests.fresh_install newest` builds the wheel, installs it as pip resolves it, and runs unit tests, the demo
 and end-to-end tests with it, outside of the repository. `oldest` does so with the lower bounds of pyproject.toml.
-With both words the wheel is built once, and each environment is tested beside the other: both wait much. What a
-command has said is shown when it has ended.
+With both words the wheel is built once, pip resolves for both at the same time, and the end-to-end tests of the first
+run beside the unit tests of the second: they wait much. What a command has said is shown when it has ended.
 The environments stay below build/ for the next run.
 """
 
@@ -61,15 +61,15 @@ def main(*which: str) -> None:
     with tempfile.TemporaryDirectory(prefix="mesh-install-") as directory, ThreadPoolExecutor() as threads:
         root = Path(directory)
         wheel = build_wheel(root)
-        for tried in [threads.submit(try_out, wheel, each, root) for each in which]:
-            tried.result()
-
-
-def try_out(wheel: Path, which: str, root: Path) -> None:
-    python = install(wheel, which, root)
-    project = root / which
-    copy(TESTED, project)
-    run_tests(python, project, which)
+        pythons = list(threads.map(lambda each: install(wheel, each, root), which))
+        tries = []
+        for each, python in zip(which, pythons, strict=True):
+            project = root / each
+            copy(TESTED, project)
+            run_unit_tests(python, project)
+            tries.append(threads.submit(run_end_to_end, python, project, each))
+        for end_to_end in tries:
+            end_to_end.result()
 
 
 def build_wheel(root: Path) -> Path:
@@ -109,19 +109,21 @@ def oldest_versions() -> Iterator[str]:
         yield f"{bound['name']}=={bound['version']}"
 
 
-def run_tests(python: Path, project: Path, which: str) -> None:
+def run_unit_tests(python: Path, project: Path) -> None:
     run(python, "-m", "pip", "--disable-pip-version-check", "list", cwd=project)
     wheel_only = (
         "import sys, gateway, mesh; assert all(each.__file__.startswith(sys.prefix) for each in (gateway, mesh))"
     )
     run(python, "-c", wheel_only, cwd=project)
-    pytest = (python, "-m", "pytest", "-q")
     ignored = (f"--ignore=tests/unit/{each}" for each in (*NOT_OF_THE_WHEEL, *SLOW_AND_PURE))
-    run(*pytest, "-n", "auto", "tests/unit", *ignored, cwd=project)
+    run(python, "-m", "pytest", "-q", "-n", "auto", "tests/unit", *ignored, cwd=project)
+
+
+def run_end_to_end(python: Path, project: Path, which: str) -> None:
     with _DEMO:
         run(python, "-m", "examples.demo", cwd=project)
-    end_to_end = (*END_TO_END_TESTS, *(ONLY_WITH_THE_NEWEST if which == "newest" else ()))
-    run(*pytest, *(f"tests/e2e/test_{each}.py" for each in end_to_end), cwd=project)
+    chosen = (*END_TO_END_TESTS, *(ONLY_WITH_THE_NEWEST if which == "newest" else ()))
+    run(python, "-m", "pytest", "-q", *(f"tests/e2e/test_{each}.py" for each in chosen), cwd=project)
 
 
 def pip(python: str | Path, *arguments: str | Path) -> None:

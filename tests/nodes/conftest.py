@@ -75,7 +75,8 @@ def nodes() -> Iterator[Nodes]:
     root = Path(tempfile.mkdtemp(prefix="mesh-nodes-"))
     environment = {
         leftovers.MARK: str(uuid.uuid4()),
-        "MESH_CONTROLLER_GATEWAY_MIN_READY_S": "1",
+        "MESH_CONTROLLER_MIN_READY_S": "0.2",
+        "MESH_CONTROLLER_GATEWAY_MIN_READY_S": "0.3",
         "MESH_GATEWAY_LAME_DUCK_S": "0.2",
         "RAY_AUTH_MODE": "disabled",
         "RAY_TMPDIR": str(root),

@@ -1,4 +1,4 @@
-"""Thousands of calls of every kind, given up at random moments: nothing is left of them anywhere."""
+"""Thousands of calls of every kind, most of them given up at random moments: nothing is left of them anywhere."""
 
 import asyncio
 import random
@@ -51,8 +51,11 @@ METHODS = (("__call__", False), ("in_a_thread", False), ("stream", True), ("thre
 async def _one(handle: Any, streams: bool, dice: random.Random) -> str:
     data = b"x" * dice.choice([0, 100, 100, 100, 700_000 if dice.random() < 0.05 else 0])
     response = handle.remote(dice.randrange(20), data)
-    patience = dice.choice([0, 0, 1, 5, 30, 1000])
     reading = asyncio.create_task(_read(response, streams))
+    if dice.random() < 0.1:  # on a busy machine hardly any of the others ends in time
+        await reading
+        return "done"
+    patience = dice.choice([0, 0, 1, 5, 30, 1000])
     for _ in range(patience):
         if reading.done():
             break
