@@ -30,6 +30,8 @@ _OF_CONNECTION = frozenset(
     }
 )  # fmt: skip
 """Fields between the client and this connection. Dialects do not see them."""
+_FOR_EVERYONE = frozenset({b"content-length", b"host", b"x-forwarded-for", b"x-forwarded-proto"})
+"""What a client cannot have taken out by naming it in the field `connection`: a proxy in front may have added it."""
 _READ_HERE = _OF_CONNECTION | {b"host", b"content-length"}
 _SCHEMES = {(False, False): "http", (False, True): "https", (True, False): "ws", (True, True): "wss"}
 """By whether it is a WebSocket, and whether it is on TLS."""
@@ -138,8 +140,9 @@ def read_lines(block: bytes, limits: Http1Limits) -> FieldLines:
     if expected and expected != [b"100-continue"]:
         raise Http1Error(417, "Nothing else than 100-continue can be expected.")
     options = frozenset(_tokens(grouped, b"connection"))
+    hidden = _OF_CONNECTION if not options else _OF_CONNECTION | (options - _FOR_EVERYONE)
     return FieldLines(
-        fields=[field for field in fields if field[0] not in _OF_CONNECTION],
+        fields=[field for field in fields if field[0] not in hidden],
         host=hosts[0] if hosts else None,
         length=length,
         is_chunked=is_chunked,

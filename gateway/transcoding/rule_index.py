@@ -22,7 +22,7 @@ _STATES_KEPT_MAX = 4096
 """Rules with many wildcards can have as many states as there are subsets of them; the rest is worked out each time."""
 
 ANY_METHOD = "*"
-"""The HTTP method of a rule that takes all of them."""
+"""The HTTP method of a rule that takes all of them. GET takes HEAD as well (RFC 9110 §9.3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,10 @@ class RuleIndex(Generic[T]):
         by_method = state.rules(verb)
         if not by_method:
             return None
-        rules = by_method.get(method) or by_method.get(ANY_METHOD) or []
+        rules = by_method.get(method)
+        if rules is None and method == "HEAD":
+            rules = by_method.get("GET")
+        rules = rules or by_method.get(ANY_METHOD) or []
         return FoundRules(tuple(rules), segments, frozenset(by_method))
 
 

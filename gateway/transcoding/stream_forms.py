@@ -66,24 +66,32 @@ SERVER_SENT_EVENTS = StreamForm(
 LINE_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 """Content types with a message per line."""
 
-_FORMS = {
-    "application/json": JSON_ARRAY,
-    "application/*": JSON_ARRAY,
-    "*/*": JSON_ARRAY,
-    "text/event-stream": SERVER_SENT_EVENTS,
-    "text/*": SERVER_SENT_EVENTS,
-} | dict.fromkeys(LINE_TYPES, JSON_LINES)
+_FORMS: dict[str, tuple[StreamForm, ...]] = {
+    "application/json": (JSON_ARRAY,),
+    "text/event-stream": (SERVER_SENT_EVENTS,),
+    "application/*": (JSON_ARRAY, JSON_LINES),
+    "text/*": (SERVER_SENT_EVENTS,),
+    "*/*": (JSON_ARRAY, JSON_LINES, SERVER_SENT_EVENTS),
+} | {each: (JSON_LINES,) for each in LINE_TYPES}
+"""What each media range accepts, the one first that is sent if the client does not mind."""
 
 
 def stream_form(accept: str) -> StreamForm | None:
-    """The form that a client prefers, by its `accept` field; None if it accepts none of them."""
-    best, best_weight = None, 0.0
+    """The form that a client prefers, by its `accept` field; None if it accepts none of them.
+
+    Of the ranges that a form fits, the most specific one says its weight (RFC 9110 §12.5.1). Of forms with equal
+    weights the one wins that is named more specifically, then the one that is named first.
+    """
+    said: dict[StreamForm, tuple[int, float]] = {}
     for part in (accept or "*/*").split(","):
-        media_type, *parameters = (each.strip().lower() for each in part.split(";"))
-        form, weight = _FORMS.get(media_type), _weight(parameters)
-        if form is not None and weight > best_weight:
-            best, best_weight = form, weight
-    return best
+        media_range, *parameters = (each.strip().lower() for each in part.split(";"))
+        here = -media_range.count("*"), _weight(parameters)
+        for form in _FORMS.get(media_range, ()):
+            if form not in said or here > said[form]:
+                said.pop(form, None)
+                said[form] = here
+    best = max(said, key=lambda form: said[form][::-1], default=None)
+    return best if best is not None and said[best][1] > 0 else None
 
 
 def _weight(parameters: list[str]) -> float:

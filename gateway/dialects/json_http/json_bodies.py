@@ -146,3 +146,37 @@ class MessageArray:
     def next_message(self) -> bytes | None:
         """The next serialised message. Raises FieldError."""
         return self._bind(self._trees.popleft()) if self._trees else None
+
+
+class RawPieces:
+    """A body that is not JSON, for a method that streams its requests: a message for each piece that arrives."""
+
+    __slots__ = ("_bind", "_kept_bytes", "_pieces")
+
+    def __init__(self, bind: Callable[[bytes], bytes]) -> None:
+        """`bind` makes the serialised message around a piece, and raises FieldError."""
+        self._bind = bind
+        self._pieces: deque[bytes] = deque()
+        self._kept_bytes: int | None = None
+        """None: nothing has come."""
+
+    @property
+    def kept_bytes(self) -> int:
+        return max(self._kept_bytes or 0, len(self._pieces))
+
+    def feed(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._kept_bytes = (self._kept_bytes or 0) + len(data)
+
+    def end(self) -> None:
+        """The body is complete. An empty one is one message: the path may say something as well."""
+        if self._kept_bytes is None:
+            self.feed(b"")
+
+    def next_message(self) -> bytes | None:
+        """The next serialised message. Raises FieldError."""
+        if not self._pieces:
+            return None
+        piece = self._pieces.popleft()
+        self._kept_bytes = (self._kept_bytes or 0) - len(piece)
+        return self._bind(piece)

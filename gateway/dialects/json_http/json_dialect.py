@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.access.exchange_guard import retry_after_field
 from gateway.dialects.grpc_status import fit_details
-from gateway.dialects.json_http.json_bodies import MessageArray, MessageLines, WholeBody
+from gateway.dialects.json_http.json_bodies import MessageArray, MessageLines, RawPieces, WholeBody
 from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody
 from gateway.dialects.json_http.json_headers import read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget, OtherMethods
@@ -123,7 +123,7 @@ class JsonDialect:
         return JsonCall(exchange, target, method, json_head, form, body)
 
     def _refuse_method(self, exchange: Exchange, found: OtherMethods) -> None:
-        allowed = ", ".join(sorted(found.allowed))
+        allowed = ", ".join(sorted(found.allowed | {"HEAD"} if "GET" in found.allowed else found.allowed))
         text = f"This path is served for {allowed}, not for {exchange.head.method[:20]}."
         fields = [(b"allow", allowed.encode())]
         _answer(exchange, _METHOD_NOT_ALLOWED, status_json(_UNIMPLEMENTED, text), fields)
@@ -143,6 +143,9 @@ class JsonDialect:
 def _messages(head: HttpHead, target: JsonTarget, *, is_gzip: bool) -> MessageBody:
     """The body of a request that streams its messages."""
     request, variables = target.translation.request, target.variables
+    if request.is_raw:
+        content_type = head.by_name.get(b"content-type", b"").decode("latin-1")
+        return RawPieces(lambda piece: request.bind_raw(variables, head.query, content_type, piece))
     if head.content_type in LINE_TYPES:
         return MessageLines(lambda line: request.bind(variables, head.query, line))
     return MessageArray(lambda tree: request.bind_tree(variables, head.query, tree), is_gzip=is_gzip)
@@ -155,12 +158,12 @@ def _unsupported(head: HttpHead, method: ServedMethod, *, is_raw: bool) -> str:
     encoding, kind = _encoding(head), head.content_type
     if encoding not in _ENCODINGS:
         return f"Bodies compressed with {encoding[:40]!r} cannot be read here; send gzip, or as they are."
+    if method.streams_request and encoding.endswith("gzip") and (is_raw or kind in LINE_TYPES):
+        return "Bodies that are read piece by piece cannot be compressed here: send them as they are."
     if is_raw:
         return ""
     if kind in LINE_TYPES:
-        if not method.streams_request:
-            return f"{method.full_name} takes one message: send it as {JSON_TYPE}."
-        return "Bodies of lines cannot be compressed here: send them as they are." if encoding else ""
+        return "" if method.streams_request else f"{method.full_name} takes one message: send it as {JSON_TYPE}."
     if kind in ("", JSON_TYPE, "text/json") or kind.endswith("+json"):
         return ""
     return f"Bodies are {JSON_TYPE}, or application/x-ndjson for streams of messages, not {kind[:80]!r}."

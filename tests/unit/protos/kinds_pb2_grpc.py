@@ -70,6 +70,11 @@ class LibraryStub(object):
                 request_serializer=tests_dot_unit_dot_protos_dot_kinds__pb2.Upload.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.AddContent = channel.stream_unary(
+                '/kinds.Library/AddContent',
+                request_serializer=tests_dot_unit_dot_protos_dot_kinds__pb2.Upload.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.Copy = channel.unary_unary(
                 '/kinds.Library/Copy',
                 request_serializer=tests_dot_unit_dot_protos_dot_kinds__pb2.Everything.SerializeToString,
@@ -122,6 +127,12 @@ class LibraryServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddContent(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Copy(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -163,6 +174,11 @@ def add_LibraryServicer_to_server(servicer, server):
             ),
             'PutContent': grpc.unary_unary_rpc_method_handler(
                     servicer.PutContent,
+                    request_deserializer=tests_dot_unit_dot_protos_dot_kinds__pb2.Upload.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'AddContent': grpc.stream_unary_rpc_method_handler(
+                    servicer.AddContent,
                     request_deserializer=tests_dot_unit_dot_protos_dot_kinds__pb2.Upload.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
@@ -359,6 +375,33 @@ class Library(object):
             request,
             target,
             '/kinds.Library/PutContent',
+            tests_dot_unit_dot_protos_dot_kinds__pb2.Upload.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddContent(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/kinds.Library/AddContent',
             tests_dot_unit_dot_protos_dot_kinds__pb2.Upload.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,

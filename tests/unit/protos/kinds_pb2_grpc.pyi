@@ -39,6 +39,7 @@ class LibraryStub:
     AddBooks: _grpc.StreamUnaryMultiCallable[_kinds_pb2.Book, _kinds_pb2.Book]
     Chat: _grpc.StreamStreamMultiCallable[_kinds_pb2.Book, _kinds_pb2.Book]
     PutContent: _grpc.UnaryUnaryMultiCallable[_kinds_pb2.Upload, _httpbody_pb2.HttpBody]
+    AddContent: _grpc.StreamUnaryMultiCallable[_kinds_pb2.Upload, _httpbody_pb2.HttpBody]
     Copy: _grpc.UnaryUnaryMultiCallable[_kinds_pb2.Everything, _kinds_pb2.Everything]
 
 @_typing.type_check_only
@@ -51,6 +52,7 @@ class LibraryAsyncStub(LibraryStub):
     AddBooks: _aio.StreamUnaryMultiCallable[_kinds_pb2.Book, _kinds_pb2.Book]  # type: ignore[assignment]
     Chat: _aio.StreamStreamMultiCallable[_kinds_pb2.Book, _kinds_pb2.Book]  # type: ignore[assignment]
     PutContent: _aio.UnaryUnaryMultiCallable[_kinds_pb2.Upload, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    AddContent: _aio.StreamUnaryMultiCallable[_kinds_pb2.Upload, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     Copy: _aio.UnaryUnaryMultiCallable[_kinds_pb2.Everything, _kinds_pb2.Everything]  # type: ignore[assignment]
 
 class LibraryServicer(metaclass=_abc_1.ABCMeta):
@@ -100,6 +102,13 @@ class LibraryServicer(metaclass=_abc_1.ABCMeta):
     def PutContent(
         self,
         request: _kinds_pb2.Upload,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]: ...
+
+    @_abc_1.abstractmethod
+    def AddContent(
+        self,
+        request_iterator: _MaybeAsyncIterator[_kinds_pb2.Upload],
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]: ...
 

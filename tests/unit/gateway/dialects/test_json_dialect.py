@@ -112,7 +112,7 @@ def test_an_unknown_method_of_a_known_service_is_unimplemented() -> None:
 
 def test_another_http_method_is_refused_with_those_that_there_are() -> None:
     answer = JsonGateway().ask("DELETE", "/v1/books/x")
-    assert (answer.status, answer.by_name[b"allow"]) == (405, b"GET")
+    assert (answer.status, answer.by_name[b"allow"]) == (405, b"GET, HEAD")
     answer = JsonGateway().ask("GET", f"{SERVICE}GetBook")
     assert (answer.status, answer.by_name[b"allow"]) == (405, b"POST")
 

@@ -164,6 +164,43 @@ def test_an_array_is_a_streamed_request_too(body: bytes, pages: list[int]) -> No
     assert gateway.router.link.half_closed == 1
 
 
+def uploads(gateway: JsonGateway) -> list[tuple[str, str, bytes]]:
+    found = [kinds_pb2.Upload.FromString(each) for each in gateway.router.link.items]
+    return [(each.name, each.content.content_type, each.content.data) for each in found]
+
+
+def test_a_streamed_request_of_raw_bodies_has_a_message_for_each_piece_that_arrives() -> None:
+    gateway = JsonGateway()
+    exchange, receiver = gateway.open("POST", "/v1/content/a/b", ("content-type", "image/png"))
+    assert receiver is not None
+    allow(gateway.call, 2)
+    receiver.on_body(b"one")
+    assert (uploads(gateway), exchange.given_room) == ([("a/b", "image/png", b"one")], 3)
+    receiver.on_body(b"two")
+    receiver.on_body(b"three")
+    receiver.on_end()
+    assert (len(uploads(gateway)), exchange.given_room, gateway.router.link.half_closed) == (2, 3, 0)
+    allow(gateway.call, 1)
+    assert [data for _, _, data in uploads(gateway)] == [b"one", b"two", b"three"]
+    assert gateway.router.link.half_closed == 1
+
+
+def test_an_empty_raw_body_is_one_message_of_a_streamed_request() -> None:
+    gateway = JsonGateway()
+    _, receiver = gateway.open("POST", "/v1/content/a")
+    assert receiver is not None
+    receiver.on_end()
+    assert (uploads(gateway), gateway.router.link.half_closed) == ([], 0)
+    allow(gateway.call, 1)
+    assert (uploads(gateway), gateway.router.link.half_closed) == ([("a", "", b"")], 1)
+
+
+def test_a_streamed_request_of_raw_bodies_cannot_be_compressed() -> None:
+    fields = ("content-type", "image/png"), ("content-encoding", "gzip")
+    answer = JsonGateway().ask("POST", "/v1/content/a", b"x", *fields)
+    assert (answer.status, "send them as they are" in json_of(answer)["message"]) == (415, True)
+
+
 def test_both_ways_stream_over_one_exchange() -> None:
     def echo_items(call: OutgoingCall) -> None:
         gateway.router.link.on_item = item

@@ -53,6 +53,15 @@ def test_fields_about_the_connection_are_not_shown_to_dialects() -> None:
     assert (received.keeps_alive, received.lines.takes_trailers, received.lines.expects_continue) == (False, True, True)
 
 
+def test_fields_that_the_field_connection_names_are_not_shown_to_dialects() -> None:
+    """RFC 9110 §7.6.1: they are for this connection. But no client hides what a proxy in front has added."""
+    text = "GET / HTTP/1.1\r\nhost: a\r\nx-hop: 1\r\nx-end: 2\r\nx-forwarded-for: 10.0.0.1\r\n"
+    options = "connection: close, X-Hop\r\nconnection: Host, X-Forwarded-For\r\n"
+    received = read(text + options)
+    assert received.head.fields == [(b"host", b"a"), (b"x-end", b"2"), (b"x-forwarded-for", b"10.0.0.1")]
+    assert not received.keeps_alive
+
+
 @pytest.mark.parametrize(
     ("target", "path", "query", "host"),
     [

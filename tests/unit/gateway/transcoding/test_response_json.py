@@ -78,9 +78,16 @@ def test_what_is_no_message_or_no_json_is_an_error() -> None:
         ("text/event-stream;q=.1, application/x-ndjson;q=.2", JSON_LINES),
         ("text/event-stream;q=1., application/x-ndjson;q=0.9", SERVER_SENT_EVENTS),
         ("image/png", None),
+        ("application/json;q=0, */*", JSON_LINES),
+        ("*/*, application/json;q=0, application/x-ndjson;q=0", SERVER_SENT_EVENTS),
+        ("application/json;q=0.1, */*;q=0.9", JSON_LINES),
+        ("*/*, text/event-stream", SERVER_SENT_EVENTS),
+        ("application/*;q=0.5, text/event-stream;q=0.4", JSON_ARRAY),
+        ("application/x-ndjson;q=0.1, application/jsonl;q=0.7, application/json;q=0.5", JSON_LINES),
     ],
 )
 def test_the_accept_header_chooses_the_form_of_a_stream(accept: str, form: StreamForm | None) -> None:
+    """RFC 9110 §12.5.1: the most specific range that fits says the weight of a form."""
     assert stream_form(accept) is form
 
 

@@ -77,6 +77,16 @@ def test_a_rule_for_any_method_comes_behind_one_for_the_method() -> None:
     assert found(rules, "/v1/x", "BREW") == ["any"]
 
 
+def test_head_is_served_as_get_is_where_no_rule_is_for_it() -> None:
+    """RFC 9110 §9.3.2."""
+    rules = RuleIndex([(parse_template("/v1/x"), "GET", "get"), (parse_template("/v1/y"), "POST", "post")])
+    assert found(rules, "/v1/x", "HEAD") == ["get"]
+    assert found(rules, "/v1/y", "HEAD") == []
+    template = parse_template("/v1/x")
+    own = RuleIndex([(template, "GET", "get"), (template, "HEAD", "head"), (template, "*", "any")])
+    assert found(own, "/v1/x", "HEAD") == ["head"]
+
+
 def test_equal_templates_are_all_found() -> None:
     rules = RuleIndex([(parse_template("/v1/{a}"), "GET", 1), (parse_template("/v1/{b}"), "GET", 2)])
     result = rules.find("GET", "/v1/x")
