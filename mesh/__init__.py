@@ -26,6 +26,7 @@ from mesh.api import (
     status,
 )
 from mesh.batching.batch_decorator import batch
+from mesh.caller.call_options import CallOptions
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.config import DeploymentConfig
 from mesh.context import get_replica_context
@@ -49,6 +50,7 @@ __all__ = [
     "AutoscalingConfig",
     "AutoscalingContext",
     "AutoscalingPolicy",
+    "CallOptions",
     "ControllerOptions",
     "Deployment",
     "DeploymentConfig",

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Unpack, overl
 from typing_extensions import TypeVar
 
 from mesh.caller.broadcast import BroadcastResponse
+from mesh.caller.call_options import CallOptions
 from mesh.caller.call_start import begin_broadcast, begin_call, begin_reservation
 from mesh.caller.handle_family import HandleFamily, Routers
-from mesh.caller.handle_options import CallOptions, HandleOptions, IgnoredOptions, check_ignored
+from mesh.caller.handle_options import HandleOptions, IgnoredOptions, OptionKeywords, check_ignored
 from mesh.caller.init_options import InitOptions, handle_source
 from mesh.caller.replica_choice import ReplicaChoice, ReplicaSelection
 from mesh.caller.request_counter import RequestCounter
@@ -110,18 +111,18 @@ class DeploymentHandle(Generic[T, Response_co]):
 
     @overload
     def options(
-        self, *, stream: Literal[True], **others: Unpack[CallOptions]
+        self, *, stream: Literal[True], **others: Unpack[OptionKeywords]
     ) -> DeploymentHandle[T, DeploymentResponseGenerator[Any]]: ...
     @overload
     def options(
-        self, *, stream: Literal[False], **others: Unpack[CallOptions]
+        self, *, stream: Literal[False], **others: Unpack[OptionKeywords]
     ) -> DeploymentHandle[T, DeploymentResponse[Any]]: ...
     @overload
     def options(
-        self, *, stream: Literal[DEFAULT.VALUE] = ..., **others: Unpack[CallOptions]
+        self, *, stream: Literal[DEFAULT.VALUE] = ..., **others: Unpack[OptionKeywords]
     ) -> DeploymentHandle[T, Response_co]: ...
     @overload
-    def options(self, *, stream: bool | DEFAULT, **others: Unpack[CallOptions]) -> DeploymentHandle[T, Any]: ...
+    def options(self, *, stream: bool | DEFAULT, **others: Unpack[OptionKeywords]) -> DeploymentHandle[T, Any]: ...
     @with_keyword_advice
     def options(
         self,
@@ -194,12 +195,21 @@ class DeploymentHandle(Generic[T, Response_co]):
         Raises: UnserializableError for arguments that cannot be pickled, PayloadTooLargeError for too large ones,
             RuntimeError for a streaming response as an argument, MeshException if no mesh is running.
         """
-        options = self._options
-        router = self._family.router
-        if router is None or router.is_closed:
-            router = self._family.connect()
-        next(self._family.request_counter.numbers)
-        response: Response_co = begin_call(self._key, router, options, args, kwargs)
+        response: Response_co = begin_call(self._key, self._family.router_for_call(), self._options, args, kwargs)
+        return response
+
+    def remote_with(self, options: CallOptions, /, *args: Any, **kwargs: Any) -> Response_co:
+        """Call the method as `remote` does, with options for this call in the place of the handle's own.
+
+        It makes no handle, and costs a microsecond more than `remote`.
+
+        Raises: What `remote` raises; TypeError for options that are not a `mesh.CallOptions`, ValueError if they and
+            the handle's together ask for a second copy of calls that are not idempotent.
+        """
+        if not isinstance(options, CallOptions):
+            raise _no_call_options(options, self._options.method_name)
+        changed = options.over(self._options)
+        response: Response_co = begin_call(self._key, self._family.router_for_call(), changed, args, kwargs)
         return response
 
     def broadcast(self, method_name: str, /, *args: Any, **kwargs: Any) -> BroadcastResponse:
@@ -211,7 +221,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         Raises: UnserializableError, PayloadTooLargeError, and TypeError for responses or streams as arguments.
         """
         options = replace(self._options, method_name=method_name, stream=False)
-        return begin_broadcast(self._key, self._connected(), options, args, kwargs)
+        return begin_broadcast(self._key, self._family.connected(), options, args, kwargs)
 
     def choose_replica(self, *args: Any, **kwargs: Any) -> ReplicaChoice:
         """Choose a replica as for a call with these arguments and options, and reserve a place there:
@@ -223,7 +233,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         """
         del args, kwargs
         options = self._options
-        return ReplicaChoice(self._key, lambda: begin_reservation(self._connected(), options))
+        return ReplicaChoice(self._key, lambda: begin_reservation(self._family.connected(), options))
 
     def dispatch(self, selection: ReplicaSelection, /, *args: Any, **kwargs: Any) -> Response_co:
         """Call the method on the chosen replica, with the place that is reserved there.
@@ -231,7 +241,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         Raises: What `remote` raises; ValueError for a replica of another deployment, RuntimeError for a selection that
             was dispatched already, TypeError for responses and object references as arguments: await them before.
         """
-        router = self._connected()
+        router = self._family.connected()
         replica_id = selection.use(self._key)
         next(self._family.request_counter.numbers)
         response: Response_co = begin_call(self._key, router, self._options, args, kwargs, replica_id)
@@ -241,11 +251,9 @@ class DeploymentHandle(Generic[T, Response_co]):
     if not TYPE_CHECKING:  # for them a call is an error, as it is at run time
 
         def __call__(self, *args: object, **kwargs: object) -> NoReturn:
-            name = self._options.method_name
-            method = "" if name == "__call__" else f".{name}"
             raise TypeError(
-                f"A handle is not called like a function: write handle{method}.remote(...), which returns a response "
-                "to await or to ask for its result()."
+                f"A handle is not called like a function: write {_in_code(self._options.method_name)}.remote(...), "
+                "which returns a response to await or to ask for its result()."
             )
 
     def running_replicas_populated(self) -> bool:
@@ -268,7 +276,7 @@ class DeploymentHandle(Generic[T, Response_co]):
         # Protocols that Python looks up by name (pickling, copying) must not turn into remote methods.
         if (name.startswith("__") and name.endswith("__")) or name in ("_key", "_options", "_family"):
             raise AttributeError(name)
-        return self._derived(replace(self._options, method_name=name))
+        return self._derived(self._options.with_checked({"method_name": option_checks.name_text("method_name", name)}))
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _restore, (self._key.name, self._key.app, self._options, self._family.routers)
@@ -292,10 +300,6 @@ class DeploymentHandle(Generic[T, Response_co]):
         self._family.is_used = True
         self._options = replace(self._options, _prefer_local_routing=_prefer_local_routing)
 
-    def _connected(self) -> Router:
-        router = self._family.router
-        return self._family.connect() if router is None or router.is_closed else router
-
     @property
     def _router(self) -> Router | None:
         return self._family.router
@@ -307,6 +311,19 @@ class DeploymentHandle(Generic[T, Response_co]):
         handle._family = self._family
         self._family.is_used = True
         return handle
+
+
+def _no_call_options(given: object, method_name: str) -> TypeError:
+    handle = _in_code(method_name)
+    return TypeError(
+        f"remote_with() takes a mesh.CallOptions before the arguments of the method, not {type(given).__name__}: write "
+        f"{handle}.remote_with(mesh.CallOptions(timeout_s=1.5), ...), or {handle}.remote(...) for the handle's options."
+    )
+
+
+def _in_code(method_name: str) -> str:
+    """A handle for this method, as users write it."""
+    return "handle" if method_name == "__call__" else f"handle.{method_name}"
 
 
 def _refuse_in_ray_client() -> None:

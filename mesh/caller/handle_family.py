@@ -51,6 +51,17 @@ class HandleFamily:
         self._handle_id = self._handle_id or secrets.token_hex(4)
         return self._handle_id
 
+    def router_for_call(self) -> Router:
+        """The router that sends the next call, which is counted."""
+        router = self.connected()
+        next(self.request_counter.numbers)
+        return router
+
+    def connected(self) -> Router:
+        """The router of the handles, as long as it is not closed; otherwise another one."""
+        router = self.router
+        return self.connect() if router is None or router.is_closed else router
+
     def connect(self) -> Router:
         self.is_used = True
         self.router = (self._own_routers or mesh_process()).use(self._key, self)

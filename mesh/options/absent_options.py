@@ -21,6 +21,14 @@ ADVICE: Mapping[str, str] = {
 }
 """What to do instead, by option."""
 
+_OF_HANDLES = frozenset(
+    (
+        "method_name", "stream", "use_new_handle_api", "request_serialization", "response_serialization",
+        "_by_reference", "_prefer_local_routing", "_source",
+    )
+)  # fmt: skip
+"""Options that only `DeploymentHandle.options` takes."""
+
 ATTRIBUTES: Mapping[str, str] = {
     "build": "`mesh build` writes a configuration file from code",
     "get_deployment_actor": ADVICE["deployment_actors"],
@@ -35,6 +43,8 @@ def why_unknown(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an option that is not in `known`."""
     if name in ADVICE:
         return f"is an option of Ray Serve that the mesh does not have. Leave it out: {ADVICE[name]}."
+    if name in _OF_HANDLES:
+        return f"is an option of handles: write handle.options({name}=...)."
     known = list(known)
     return "is unknown." + (option_checks.did_you_mean(name, known) or f" There are: {', '.join(known)}.")
 

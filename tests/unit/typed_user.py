@@ -135,6 +135,17 @@ async def batched_and_multiplexed(prices: Prices) -> None:
     await prices.model(7)  # type: ignore[arg-type]
 
 
+def options_of_calls(handle: mesh.DeploymentHandle) -> None:
+    urgent = mesh.CallOptions(timeout_s=0.5, metadata={"priority": "high"}, retry={"attempts": 2}, hedge_after_s="p95")
+    assert_type(handle.price.remote_with(urgent, "pear", currency="EUR"), mesh.DeploymentResponse[Any])
+    history = handle.history.options(stream=True)
+    assert_type(history.remote_with(urgent, "pear"), mesh.DeploymentResponseGenerator[Any])
+    mesh.CallOptions(timeout_s="2")  # type: ignore[arg-type]
+    mesh.CallOptions(stream=True)  # type: ignore[call-arg]
+    handle.remote_with("pear")  # type: ignore[arg-type]
+    urgent.timeout_s = 2  # type: ignore[misc]
+
+
 def streaming(handle: mesh.DeploymentHandle, stream: bool) -> None:
     assert_type(handle.options(stream=False).remote(), mesh.DeploymentResponse[Any])
     assert_type(handle.options(stream=True).spell.remote("ox"), mesh.DeploymentResponseGenerator[Any])
