@@ -33,8 +33,8 @@ class _OwnRoutes(Routes):
 
     __slots__ = ()
 
-    def find(self, application: str | None, full_name: str) -> Route | Refusal:
-        return super().find(None, full_name)
+    def find(self, application: str | None, full_name: str, *, advises: bool = True) -> Route | Refusal:
+        return super().find(None, full_name, advises=advises)
 
 
 class BuiltInEntry:

@@ -1,9 +1,15 @@
-"""What serves a method, looked up once per version of the routes: the same answers in every dialect."""
+"""What serves a method, looked up once per version of the routes: the same answers in every dialect.
+
+What to call instead of a method that is missing takes milliseconds to find out, and any client can ask for it, before
+it has shown who it is. So answers are kept, and only a few new ones per second come with advice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
+from gateway.access.meters import Limit, Meter
 from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.exchange import Exchange
@@ -14,6 +20,11 @@ from mesh.routing.snapshot import DeploymentKey
 NOT_SERVED = Refusal(UNIMPLEMENTED, "No method of this name is served.")
 """The answer for clients without an identity on an open path: it names no method, service or application."""
 _WAITING = Refusal(UNAVAILABLE, "This gateway has not received its routes yet. Retry, or ask its health service first.")
+_ADVICE = Limit(rate_per_s=2.0, burst=20.0)
+"""How often a missing method is answered with advice."""
+_REFUSALS_MAX = 100
+"""Names of missing methods whose answers are kept."""
+_REFUSED_NAME_MAX_CHARS = 200
 
 
 class ServedMethods:
@@ -34,6 +45,9 @@ class ServedMethods:
         """Names of applications by their route prefix, without a slash at the end."""
         # By (application or None, full method name). It only holds methods of the routes, so clients cannot fill it.
         self._found: dict[tuple[str | None, str], ServedMethod] = {}
+        self._refused: dict[tuple[str | None, str], Refusal] = {}
+        """The same of some methods that are missing."""
+        self._advice = Meter(_ADVICE, monotonic())
         self.metrics = metrics
         self.message_max_bytes = 0
         """Size of a request message. Set before the first call."""
@@ -49,7 +63,7 @@ class ServedMethods:
         """Use these routes for new calls."""
         self._routes = routes
         self._by_prefix = {each.route_prefix.rstrip("/"): name for name, each in routes.applications.items()}
-        self._found = {}
+        self._found, self._refused = {}, {}
         for application in routes.applications.values():
             if application.methods:
                 # Make the router now, so that the first call does not wait for the list of replicas.
@@ -61,11 +75,18 @@ class ServedMethods:
         Its name may follow the route prefix of an application: "/shop/package.Service/Method" names that one.
         """
         key = application, full_name
-        found = self._found.get(key)
+        found = self._found.get(key) or self._refused.get(key)
         if found is not None:
             return found
-        route = _WAITING if self._routes is NO_ROUTES else self._route(application, full_name)
+        if self._routes is NO_ROUTES:
+            return _WAITING
+        now_s = monotonic()
+        advises = not self._advice.wait_s(now_s)
+        route = self._route(application, full_name, advises=advises)
         if isinstance(route, Refusal):
+            if advises:
+                self._advice.take(now_s)
+                self._keep(key, route)
             return route
         method = self._found[key] = self._serve(route)
         return method
@@ -97,12 +118,20 @@ class ServedMethods:
         stats.started += 1
         stats.end(refusal.code, 0.0)
 
-    def _route(self, application: str | None, full_name: str) -> Route | Refusal:
+    def _keep(self, key: tuple[str | None, str], refusal: Refusal) -> None:
+        """Answer this name the same from now on."""
+        application, full_name = key
+        if len(full_name) + len(application or "") <= _REFUSED_NAME_MAX_CHARS:
+            if len(self._refused) >= _REFUSALS_MAX:
+                del self._refused[next(iter(self._refused))]
+            self._refused[key] = refusal
+
+    def _route(self, application: str | None, full_name: str, *, advises: bool) -> Route | Refusal:
         parts = full_name.rsplit("/", 2)
         prefixed = self._by_prefix.get(parts[0]) if len(parts) == 3 and parts[0] else None
         if prefixed is not None:
-            return self._routes.find(application or prefixed, f"/{parts[1]}/{parts[2]}")
-        return self._routes.find(application, full_name)
+            return self._routes.find(application or prefixed, f"/{parts[1]}/{parts[2]}", advises=advises)
+        return self._routes.find(application, full_name, advises=advises)
 
     def _serve(self, route: Route) -> ServedMethod:
         is_unary = not (route.streams_request or route.streams_response)

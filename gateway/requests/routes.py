@@ -87,28 +87,31 @@ class Routes:
     unnamed: Mapping[str, Route | Refusal]
     """By full name of the method: what a call gets that names no application."""
 
-    def find(self, application: str | None, full_name: str) -> Route | Refusal:
-        """The route of method `full_name` of the named application; None means the only one that serves it."""
+    def find(self, application: str | None, full_name: str, *, advises: bool = True) -> Route | Refusal:
+        """The route of method `full_name` of the named application; None means the only one that serves it.
+
+        `advises`: of a method that is missing, the refusal names similar ones, which takes milliseconds to find.
+        """
         if application is None:
-            return self.unnamed.get(full_name) or self._unknown_anywhere(full_name)
+            return self.unnamed.get(full_name) or self._unknown_anywhere(full_name, advises=advises)
         chosen = self.applications.get(application)
         if chosen is None:
             return _unknown_application(self.applications, application)
-        return chosen.methods.get(full_name) or _unknown_method(chosen, full_name)
+        return chosen.methods.get(full_name) or _unknown_method(chosen, full_name, advises=advises)
 
     @property
     def services(self) -> list[str]:
         """Full names of all gRPC services of all applications."""
         return _services_of(self.unnamed)
 
-    def _unknown_anywhere(self, full_name: str) -> Refusal:
+    def _unknown_anywhere(self, full_name: str, *, advises: bool) -> Refusal:
         match list(self.applications.values()):
             case []:
                 return Refusal(NOT_FOUND, "No application is deployed. Deploy one with mesh.run().")
             case [only]:
-                return _unknown_method(only, full_name)
-        start = f"No application has a method {echoed(full_name)}."
-        return Refusal(UNIMPLEMENTED, f"{start}{_instead_of(full_name, self.unnamed)}")
+                return _unknown_method(only, full_name, advises=advises)
+        advice = _instead_of(full_name, self.unnamed) if advises else ""
+        return Refusal(UNIMPLEMENTED, f"No application has a method {echoed(full_name)}.{advice}")
 
 
 NO_ROUTES = Routes(0, MappingProxyType({}), MappingProxyType({}))
@@ -186,9 +189,10 @@ def _unknown_application(applications: Mapping[str, RoutedApplication], name: st
     )
 
 
-def _unknown_method(application: RoutedApplication, full_name: str) -> Refusal:
+def _unknown_method(application: RoutedApplication, full_name: str, *, advises: bool) -> Refusal:
     start = f"Application '{application.name}' has no method {echoed(full_name)}."
-    return Refusal(UNIMPLEMENTED, f"{start}{_instead_of(full_name, application.methods)}", application.name)
+    advice = _instead_of(full_name, application.methods) if advises else ""
+    return Refusal(UNIMPLEMENTED, f"{start}{advice}", application.name)
 
 
 def _instead_of(full_name: str, methods: Collection[str]) -> str:
