@@ -35,7 +35,7 @@ from mesh.http2.stream import Receiver, Stream
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
-from mesh.rpc.message_reader import INVALID_ARGUMENT, PREFIX_BYTES
+from mesh.rpc.message_reader import PREFIX_BYTES
 from mesh.rpc.method_handlers import MethodHandlers
 from mesh.rpc.socket_server import SocketServer
 from mesh.settings import settings
@@ -241,8 +241,8 @@ class GatewayListener:
         return served
 
     def _refuse_head(self, stream: Stream, head: ClientHead) -> None:
-        """Of a call whose metadata or deadline are wrong."""
-        self._refuse(stream, head, Refusal(INVALID_ARGUMENT, head.refusal))
+        """Of a call whose metadata or deadline are wrong, or whose messages cannot be decompressed."""
+        self._refuse(stream, head, Refusal(head.refusal_code, head.refusal))
 
     def _refuse(self, stream: Stream, head: ClientHead, refusal: Refusal) -> None:
         refuse(stream, refusal, self._metrics.of_refused(refusal.application), head.invocation.request_id)

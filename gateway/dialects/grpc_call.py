@@ -272,7 +272,12 @@ class GrpcCall:
         """The messages that are complete with these bytes; none, and the call is over, if they are wrong."""
         if self._reader is None:
             method = self._method
-            self._reader = MessageReader(method.message_max_bytes, self._head.encoding, method.decompressed_max_bytes)
+            self._reader = MessageReader(
+                method.message_max_bytes,
+                self._head.encoding,
+                method.decompressed_max_bytes,
+                keeps_compressed=self.streams_request,
+            )
         try:
             return self._reader.feed(data)
         except MessageError as error:

@@ -2,11 +2,13 @@
 
 Flow control works end to end in both directions, so nothing accumulates here. What the client sends is given back to
 its window when the replica has granted credit for it; credit for a response message is granted again when the client's
-window has taken it.
+window has taken it. Compressed requests wait as they came and are decompressed when the replica takes them, in turns of
+the loop, so a read full of them neither takes much memory nor keeps other calls waiting for long.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
 from gateway.dialects.grpc_call import GrpcCall, UnaryRequestCall, is_message, message_bytes
@@ -14,7 +16,14 @@ from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.served_method import NO_ROOM, ServedMethod
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.stream import Stream
-from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, whole_message
+from mesh.rpc.message_reader import (
+    INTERNAL,
+    RESOURCE_EXHAUSTED,
+    CompressedMessage,
+    MessageError,
+    decompressed,
+    whole_message,
+)
 from mesh.settings import settings
 from mesh.wire.payload import Payload, raw
 
@@ -118,10 +127,18 @@ class _StreamedRequest(GrpcCall):
             return
         waiting = upload.waiting
         while waiting and call.request_credit > 0:
+            received = message = waiting[0]
+            if type(received) is CompressedMessage:
+                if upload.decompressed_bytes >= self._method.decompressed_max_bytes:
+                    break
+                plain = self._decompressed(received)
+                if plain is None:
+                    return
+                message = plain
+            waiting.popleft()
+            upload.waiting_bytes -= len(received)
             self._method.stats.received += 1
             upload.was_accepted = True
-            message = waiting.popleft()
-            upload.waiting_bytes -= len(message)
             call.send_item(raw(message))
         buffered_bytes = upload.waiting_bytes + (0 if self._reader is None else self._reader.begun_bytes)
         if (buffered_bytes != self._held_bytes and not self._hold(buffered_bytes)) or waiting:
@@ -134,13 +151,41 @@ class _StreamedRequest(GrpcCall):
             upload.is_half_closed = True
             call.half_close()
 
+    def _decompressed(self, message: CompressedMessage) -> bytes | None:
+        """The message; None, and the call is over, if it is wrong."""
+        upload = self._upload
+        try:
+            plain = decompressed(message, self._head.encoding, self._method.decompressed_max_bytes)
+        except MessageError as error:
+            self._refuse(error.code, error.text)
+            return None
+        if not upload.decompressed_bytes:
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        upload.decompressed_bytes += max(1, len(plain))
+        return plain
+
+    def _begin_turn(self) -> None:
+        self._upload.decompressed_bytes = 0
+        if self._upload.waiting:
+            self._forward()
+
 
 class _Upload:
     """Request messages on their way."""
 
-    __slots__ = ("held_bytes", "is_complete", "is_half_closed", "waiting", "waiting_bytes", "was_accepted")
+    __slots__ = (
+        "decompressed_bytes",
+        "held_bytes",
+        "is_complete",
+        "is_half_closed",
+        "waiting",
+        "waiting_bytes",
+        "was_accepted",
+    )
 
     def __init__(self) -> None:
+        self.decompressed_bytes = 0
+        """In this turn of the loop."""
         self.waiting: deque[bytes] = deque()
         """Without credit; as many as fit into the stream's window."""
         self.waiting_bytes = 0

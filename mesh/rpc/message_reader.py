@@ -82,20 +82,32 @@ class BegunMessage:
         return self._view.toreadonly()
 
 
+class CompressedMessage(bytes):
+    """A message as it came, for `decompressed`."""
+
+
 class MessageReader:
     """Cuts the messages of one direction of one stream out of its bytes."""
 
-    __slots__ = ("_begun", "_decompressed_max_bytes", "_encoding", "_max_bytes", "_wanted")
+    __slots__ = ("_begun", "_decompressed_max_bytes", "_encoding", "_keeps_compressed", "_max_bytes", "_wanted")
 
-    def __init__(self, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        encoding: str = "",
+        decompressed_max_bytes: int | None = None,
+        *,
+        keeps_compressed: bool = False,
+    ) -> None:
         """`max_bytes`: of one message.
 
         `decompressed_max_bytes`: of those together that one `feed` decompresses, if that is less; a read of some
-        kilobytes may hold many bombs.
+        kilobytes may hold many bombs. `keeps_compressed`: none is decompressed, but returned as a CompressedMessage.
         """
         self._max_bytes = max_bytes
         self._decompressed_max_bytes = max_bytes if decompressed_max_bytes is None else decompressed_max_bytes
         self._encoding = encoding
+        self._keeps_compressed = keeps_compressed
         self._begun = bytearray()
         """A message that is not complete: one buffer, as its pieces may be single bytes."""
         self._wanted = 0
@@ -131,7 +143,9 @@ class MessageReader:
                 self._wanted = end - position
                 break
             message = bytes(joined[position + PREFIX_BYTES : end])
-            if joined[position]:
+            if joined[position] and self._keeps_compressed:
+                message = CompressedMessage(message)
+            elif joined[position]:
                 message = decompressed(message, self._encoding, room_bytes)
                 room_bytes -= len(message)
             messages.append(message)
@@ -148,7 +162,13 @@ class MessageReader:
         if flag and not self._encoding:
             raise MessageError(INTERNAL, "A message is compressed, but no grpc-encoding was sent.")
         if flag and self._encoding not in ENCODINGS:
-            raise MessageError(UNIMPLEMENTED, f"Messages compressed with {self._encoding[:40]!r} cannot be read here.")
+            raise MessageError(UNIMPLEMENTED, not_read_here(self._encoding))
+
+
+def not_read_here(encoding: str) -> str:
+    """What is wrong with an encoding that is not one of ENCODINGS."""
+    accepted = ACCEPTED_ENCODINGS.decode()
+    return f"Messages compressed with {encoding[:40]!r} cannot be read here. Compress them with one of {accepted}."
 
 
 def decompressed(data: bytes | memoryview, encoding: str, max_bytes: int) -> bytes:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from mesh.http2.field_rules import request_problem
 from mesh.http2.hpack_decoder import Field
 from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_encoding, read_metadata, read_timeout
+from mesh.rpc.message_reader import ENCODINGS, INVALID_ARGUMENT, UNIMPLEMENTED, not_read_here
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -27,7 +28,8 @@ class RequestHead:
     http_status: int = 200
     """Another one than 200 where this is an HTTP request, but not one of gRPC."""
     refusal: str = ""
-    """What makes this no valid gRPC request, by fault of its client; the answer is INVALID_ARGUMENT with this text."""
+    """What makes this no gRPC request that can be served; the answer is `refusal_code` with this text."""
+    refusal_code: int = INVALID_ARGUMENT
 
     def accepts(self, encoding: str) -> bool:
         """Whether responses may be compressed with it."""
@@ -59,14 +61,17 @@ def read_request_head(
     http_status = 200 if by_name[b":method"] == b"POST" else 405
     try:
         timeout = by_name.get(b"grpc-timeout")
+        encoding = read_encoding(by_name.get(b"grpc-encoding", b""))
         return make(
             fields=fields,
             path=path,
             metadata=read_metadata(fields),
             timeout_s=None if timeout is None else read_timeout(timeout),
-            encoding=read_encoding(by_name.get(b"grpc-encoding", b"")),
+            encoding=encoding,
             content_length=content_length,
             http_status=http_status,
+            refusal="" if not encoding or encoding in ENCODINGS else not_read_here(encoding),
+            refusal_code=UNIMPLEMENTED if encoding else INVALID_ARGUMENT,
         )
     except ValueError as error:
         return make(fields=fields, content_length=content_length, http_status=http_status, refusal=str(error))

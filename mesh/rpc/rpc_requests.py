@@ -13,7 +13,7 @@ from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.stream import Receiver, Stream
 from mesh.rpc.answers import answer_http_error, answer_status
-from mesh.rpc.message_reader import INVALID_ARGUMENT, RESOURCE_EXHAUSTED
+from mesh.rpc.message_reader import RESOURCE_EXHAUSTED
 from mesh.rpc.request_head import RequestHead, is_grpc
 
 H = TypeVar("H", bound=RequestHead)
@@ -97,4 +97,4 @@ class RpcRequests(Generic[H]):
 
 
 def _refuse(stream: Stream, head: RequestHead) -> None:
-    answer_status(stream, INVALID_ARGUMENT, head.refusal)
+    answer_status(stream, head.refusal_code, head.refusal)

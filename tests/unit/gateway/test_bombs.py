@@ -11,10 +11,14 @@ import grpc
 import pytest
 
 from gateway.web_rpc.envelope_reader import envelope
+from mesh.rpc.message_reader import compressed
 from mesh.settings import settings
+from mesh.wire.outcome import Outcome
+from mesh.wire.payload import raw
 from tests.unit.fakes.memory_peak import memory_peak
+from tests.unit.fakes.rpc_ends import raw_call
 from tests.unit.fakes.shop_routes import PRICE, TOTAL, every_dialect
-from tests.unit.gateway.fakes import FakeRouter, allow, on_io_loop, until
+from tests.unit.gateway.fakes import FakeRouter, allow, finish, on_io_loop, until
 from tests.unit.gateway.raw_requests import CONNECT, CONNECT_STREAM, GRPC_WEB, JSON, LINES, answer_to, post
 
 pytestmark = pytest.mark.usefixtures("eager_upkeep")
@@ -103,6 +107,36 @@ def test_a_bomb_of_grpc_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
     on_io_loop(scenario())
+
+
+LARGE_BYTES = LIMIT_BYTES - 1_000
+
+
+def streamed(*sizes: int) -> tuple[bytes, list[int]]:
+    """The status of a gRPC call whose compressed messages, of these sizes, all come in one read; what passed on."""
+    router = FakeRouter(lambda call: allow(call, 10_000))
+    router.link.on_half_close = lambda call: finish(call, Outcome(payload=raw(b"")))
+    body = b"".join(envelope(compressed(bytes(size), "gzip"), 1) for size in sizes)
+
+    async def scenario() -> bytes:
+        async with every_dialect(router) as gateway:
+            address, field = f"127.0.0.1:{gateway.port}", (b"grpc-encoding", b"gzip")
+            answer = await raw_call(address, field, body=body, path=TOTAL.encode())
+            await until(lambda: gateway.listener.buffered_bytes == 0, "nothing waits any more")
+            return answer.heads[-1][b"grpc-status"]
+
+    return on_io_loop(scenario()), [len(each) for each in router.link.items]
+
+
+def test_each_message_of_a_grpc_stream_may_be_as_large_as_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of them one read brings: in Connect it is the same."""
+    set_small_limits(monkeypatch)
+    assert streamed(*[LARGE_BYTES] * 5, 0, 1) == (b"0", [*[LARGE_BYTES] * 5, 0, 1])
+
+
+def test_a_bomb_in_a_grpc_stream_is_refused_behind_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_small_limits(monkeypatch)
+    assert streamed(LARGE_BYTES, LIMIT_BYTES + 1, 1) == (b"8", [LARGE_BYTES])
 
 
 def test_bombs_are_decompressed_only_as_the_replica_takes_them(alone: ProcessPoolExecutor) -> None:

@@ -166,23 +166,24 @@ def test_a_message_above_half_of_the_budget_is_too_large() -> None:
     on_io_loop(scenario())
 
 
-def test_stream_items_without_credit_count_as_they_are_decompressed() -> None:
+def test_compressed_stream_items_without_credit_wait_and_count_as_they_came() -> None:
     async def scenario() -> None:
         router = FakeRouter()
         async with a_gateway(router) as gateway:
             call = gateway.channel.stream_unary(CLIENT_STREAM)(compression=grpc.Compression.Gzip, timeout=10)
-            await call.write(bytes(1500 * KIB))
-            await until(lambda: gateway.listener.buffered_bytes == 1500 * KIB, "the first item waits")
-            allow(router.calls[0], 1)
-            assert gateway.listener.buffered_bytes == 0
-            assert router.link.items == [bytes(1500 * KIB)]
-            for _ in range(2):
+            for _ in range(3):
                 await call.write(bytes(1500 * KIB))
-            error = await failure_of(call)
-            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert router.cancelled == router.calls
-            await gateway.idle()
-            assert gateway.sample(REQUESTS, "shop", CLIENT_STREAM, "RESOURCE_EXHAUSTED") == 1
+            await call.done_writing()
+            await until(lambda: 4 * KIB < gateway.listener.buffered_bytes < 20 * KIB, "three small items wait")
+            allow(router.calls[0], 1)
+            assert router.link.items == [bytes(1500 * KIB)]
+            assert 0 < gateway.listener.buffered_bytes < 15 * KIB
+            allow(router.calls[0], 10_000)
+            await until(lambda: router.link.half_closed, "the whole request has left")
+            assert router.link.items == [bytes(1500 * KIB)] * 3
+            assert gateway.listener.buffered_bytes == 0
+            finish(router.calls[0], Outcome(payload=raw(b"")))
+            assert await call == b""
 
     on_io_loop(scenario())
 

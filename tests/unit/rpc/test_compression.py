@@ -11,7 +11,15 @@ from typing import Any
 import grpc
 import pytest
 
-from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, MessageError, MessageReader
+from mesh.rpc.message_reader import (
+    INTERNAL,
+    RESOURCE_EXHAUSTED,
+    UNIMPLEMENTED,
+    CompressedMessage,
+    MessageError,
+    MessageReader,
+    decompressed,
+)
 from tests.unit.fakes.rpc_ends import (
     AsyncShop,
     Item,
@@ -200,6 +208,14 @@ def test_many_small_bombs_in_one_read_are_one_bomb() -> None:
     with pytest.raises(MessageError, match="once it was decompressed") as caught:
         reader.feed(framed(gzip.compress(bytes(600))) * 2)
     assert caught.value.code == RESOURCE_EXHAUSTED
+
+
+def test_compressed_messages_may_be_kept_as_they_came() -> None:
+    reader = MessageReader(10_000, "gzip", decompressed_max_bytes=1, keeps_compressed=True)
+    data = gzip.compress(bytes(600))
+    first, second = reader.feed(framed(data) + framed(b"plain", flag=0))
+    assert (type(first), type(second), second) == (CompressedMessage, bytes, b"plain")
+    assert decompressed(first, "gzip", 600) == bytes(600)
 
 
 def test_each_read_may_be_decompressed_to_as_much() -> None:

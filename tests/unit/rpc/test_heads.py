@@ -109,6 +109,14 @@ def test_what_is_no_grpc_request(field: Field, text: str) -> None:
     assert not head.malformed
 
 
+def test_an_encoding_that_is_not_read_here_is_refused_with_those_that_are() -> None:
+    """As gRPC-Web and Connect do, and the Connect conformance suite "gRPC Unexpected Requests" has it."""
+    head = read_request_head(request(grpc_encoding=b"br"))
+    assert (head.refusal_code, "identity,deflate,gzip" in head.refusal) == (12, True)
+    assert not read_request_head(request(grpc_encoding=b"gzip")).refusal
+    assert not read_request_head(request(grpc_encoding=b"identity")).refusal
+
+
 def test_which_encodings_a_client_takes() -> None:
     head = read_request_head(request(grpc_accept_encoding=b"identity, deflate,gzip"))
     assert [head.accepts(each) for each in ("gzip", "deflate", "br")] == [True, True, False]
