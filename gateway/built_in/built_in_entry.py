@@ -12,7 +12,7 @@ from gateway.ops.built_in_services import PUBLIC_DESCRIPTORS, PUBLIC_SERVICES, R
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.dialect_list import DialectList
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
-from gateway.requests.routes import Refusal, Route, RoutedApplication, Routes
+from gateway.requests.routes import Refusal, Route, RoutedApplication, Routes, service_of
 from gateway.web_rpc.connect import ConnectDialect
 from gateway.web_rpc.grpc_web import GrpcWebDialect
 from mesh.routing.snapshot import DeploymentKey
@@ -50,7 +50,7 @@ class BuiltInEntry:
         self._sockets = MethodSocketDialect(methods, json.json_methods)
         self._dialects = DialectList(self._sockets, GrpcWebDialect(methods), ConnectDialect(methods), json)
         application = RoutedApplication("", "", _NO_DEPLOYMENT, _METHODS, descriptors=PUBLIC_DESCRIPTORS)
-        routes = _OwnRoutes(1, {"": application}, _METHODS)
+        routes = _OwnRoutes(1, {"": application}, _METHODS, {service_of(each): ("",) for each in _METHODS})
         methods.set_routes(routes)
         json.set_routes(routes)
 

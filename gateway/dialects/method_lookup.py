@@ -70,7 +70,7 @@ class ServedMethods:
                 self._router_for(application.ingress, routes)
 
     def find(self, application: str | None, full_name: str) -> ServedMethod | Refusal:
-        """What serves a method of the named application; None means the only one that has it.
+        """What serves a method of the named application; None means the first that was deployed with it.
 
         Its name may follow the route prefix of an application: "/shop/package.Service/Method" names that one.
         """

@@ -126,14 +126,14 @@ class Health:
 def named_states(routes: Routes, can_serve: Callable[[RoutedApplication], bool]) -> dict[str, bool]:
     """Whether calls of an application, or of a service, can be answered, by their names.
 
-    A service that several applications serve counts as served while one of them can. `can_serve` is asked about
+    The state of a service is that of the applications that its calls reach which name none. `can_serve` is asked about
     those that clients can call; other applications only have a name here.
     """
-    states: dict[str, bool] = {}
-    for application in routes.applications.values():
-        is_called = application.methods or application.serves_web
-        is_up = not is_called or can_serve(application)
-        states[application.name] = is_up or states.get(application.name, False)
-        for service in application.services:
-            states[service] = is_up or states.get(service, False)
+    is_up = {
+        name: not (application.methods or application.serves_web) or can_serve(application)
+        for name, application in routes.applications.items()
+    }
+    states = dict(is_up)
+    for service, reached in routes.reached.items():
+        states[service] = states.get(service, False) or any(is_up[name] for name in reached)
     return states

@@ -42,6 +42,9 @@ class Route:
     is_idempotent: bool = False
     model_id_fields: tuple[int, ...] = ()
     """String fields of its request that name the multiplexed model."""
+    order: int = 0
+    """Its place among those of all applications: the lower, the earlier it was deployed. 0: the controller is of an
+    earlier version, which does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,11 @@ class Routes:
     applications: Mapping[str, RoutedApplication]
     unnamed: Mapping[str, Route | Refusal]
     """By full name of the method: what a call gets that names no application."""
+    reached: Mapping[str, tuple[str, ...]]
+    """By service: the applications that its calls reach which name none, the first one first."""
 
     def find(self, application: str | None, full_name: str, *, advises: bool = True) -> Route | Refusal:
-        """The route of method `full_name` of the named application; None means the only one that serves it.
+        """The route of method `full_name` of the named application; None means the first that was deployed with it.
 
         `advises`: of a method that is missing, the refusal names similar ones, which takes milliseconds to find.
         """
@@ -102,7 +107,7 @@ class Routes:
     @property
     def services(self) -> list[str]:
         """Full names of all gRPC services of all applications."""
-        return _services_of(self.unnamed)
+        return sorted(self.reached)
 
     def _unknown_anywhere(self, full_name: str, *, advises: bool) -> Refusal:
         match list(self.applications.values()):
@@ -114,7 +119,7 @@ class Routes:
         return Refusal(UNIMPLEMENTED, f"No application has a method {echoed(full_name)}.{advice}")
 
 
-NO_ROUTES = Routes(0, MappingProxyType({}), MappingProxyType({}))
+NO_ROUTES = Routes(0, MappingProxyType({}), MappingProxyType({}), MappingProxyType({}))
 
 
 def read_routes(table: control_pb2.RouteTable, before: Routes = NO_ROUTES) -> Routes:
@@ -130,8 +135,11 @@ def read_routes(table: control_pb2.RouteTable, before: Routes = NO_ROUTES) -> Ro
         route.app: _read_application(route, known.get(route.descriptors_digest, NO_DESCRIPTORS))
         for route in table.routes
     }
-    unnamed = _without_names(applications.values())
-    return Routes(table.version, MappingProxyType(applications), MappingProxyType(unnamed))
+    servers = _servers(applications.values())
+    unnamed = {full_name: _first(routes) for full_name, routes in servers.items()}
+    return Routes(
+        table.version, MappingProxyType(applications), MappingProxyType(unnamed), MappingProxyType(_reached(servers))
+    )
 
 
 def service_of(full_name: str) -> str:
@@ -149,6 +157,7 @@ def _read_application(route: control_pb2.Route, descriptors: Descriptors) -> Rou
             method.streams_response,
             method.is_idempotent,
             tuple(method.model_id_fields),
+            method.serving_order,
         )
         for method in route.grpc_methods
     }
@@ -166,12 +175,28 @@ def _read_application(route: control_pb2.Route, descriptors: Descriptors) -> Rou
     )
 
 
-def _without_names(applications: Iterable[RoutedApplication]) -> dict[str, Route | Refusal]:
-    serving: dict[str, list[Route]] = {}
+def _servers(applications: Iterable[RoutedApplication]) -> dict[str, list[Route]]:
+    """By full name of the method: its routes, the first one first."""
+    servers: dict[str, list[Route]] = {}
     for application in applications:
         for full_name, route in application.methods.items():
-            serving.setdefault(full_name, []).append(route)
-    return {full_name: routes[0] if len(routes) == 1 else _ambiguous(routes) for full_name, routes in serving.items()}
+            servers.setdefault(full_name, []).append(route)
+    for routes in servers.values():
+        routes.sort(key=lambda route: route.order)
+    return servers
+
+
+def _first(routes: Sequence[Route]) -> Route | Refusal:
+    """Where calls go that name no application: they stay where they went before another application was deployed."""
+    return routes[0] if routes[0].order or len(routes) == 1 else _ambiguous(routes)
+
+
+def _reached(servers: Mapping[str, Sequence[Route]]) -> dict[str, tuple[str, ...]]:
+    reached: dict[str, set[tuple[int, str]]] = {}
+    for full_name, routes in servers.items():
+        chosen = routes if isinstance(_first(routes), Refusal) else routes[:1]
+        reached.setdefault(service_of(full_name), set()).update((each.order, each.deployment.app) for each in chosen)
+    return {service: tuple(dict.fromkeys(app for _, app in sorted(found))) for service, found in reached.items()}
 
 
 def _ambiguous(routes: Sequence[Route]) -> Refusal:

@@ -3,13 +3,15 @@
 Templates form a tree of segments. A look-up follows all branches that fit at once: the set of nodes after a segment is
 a state, and what follows a state for each literal is worked out once and kept. Of several rules that fit, the one wins
 that has a literal where the other has `*`, or `*` where the other has `**`, at the first segment that differs.
+Before that, of several applications with rules that fit, the one wins that was deployed with such a rule first: another
+application, whatever its rules are, takes no path away from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from gateway.transcoding.path_template import DOUBLE_STAR, STAR, PathTemplate, decode_segment
 
@@ -25,12 +27,33 @@ ANY_METHOD = "*"
 """The HTTP method of a rule that takes all of them. GET takes HEAD as well (RFC 9110 §9.3.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundRules(Generic[T]):
-    """What serves a path."""
+class Owner(NamedTuple):
+    """The application of a rule. Compared by age: that of the lower order was deployed first."""
 
-    rules: tuple[tuple[PathTemplate, T], ...]
-    """Equal in precedence. Empty: the path has rules, and none for this HTTP method."""
+    order: int
+    application: str
+
+
+_NO_OWNER = Owner(0, "")
+
+
+class OwnedRule(NamedTuple, Generic[T]):
+    """What serves a path, of all that fits."""
+
+    template: PathTemplate
+    rule: T
+    owner: Owner
+    """With the lowest order of its rules that fit."""
+    applications: frozenset[str]
+    """All that have rules that fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRule(Generic[T]):
+    """What an index knows of a path."""
+
+    best: OwnedRule[T] | None
+    """None: the path has rules, and none for this HTTP method."""
     segments: list[str]
     """The segments of the path, still encoded, without the verb."""
     methods: frozenset[str]
@@ -40,7 +63,10 @@ class FoundRules(Generic[T]):
 class RuleIndex(Generic[T]):
     """Rules by path and HTTP method."""
 
-    def __init__(self, rules: Iterable[tuple[PathTemplate, str, T]]) -> None:
+    def __init__(
+        self, rules: Iterable[tuple[PathTemplate, str, T]], owner_of: Callable[[T], Owner] = lambda rule: _NO_OWNER
+    ) -> None:
+        self._owner_of = owner_of
         self._verbs: set[str] = set()
         self._kept = 1
         root: _Node[T] = _Node()
@@ -52,7 +78,7 @@ class RuleIndex(Generic[T]):
             self._verbs.add(template.verb)
         self._start = _State(_with_rests([root]))
 
-    def find(self, method: str, path: str) -> FoundRules[T] | None:
+    def find(self, method: str, path: str) -> FoundRule[T] | None:
         """None: no rule has this path. Raises ValueError for a path that cannot be decoded."""
         segments = path.split("/", SEGMENTS_MAX + 1)[1:]
         if len(segments) > SEGMENTS_MAX:
@@ -67,12 +93,12 @@ class RuleIndex(Generic[T]):
         with_verb = None
         if colon and (verb := decode_segment(verb)) in self._verbs and verb:
             with_verb = self._answer(self._after(state, before), verb, method, [*segments[:-1], before])
-            if with_verb is not None and with_verb.rules:
-                return with_verb
         without = self._answer(self._after(state, last), "", method, segments)
-        if without is not None and with_verb is not None and not without.rules:
-            return FoundRules((), segments, with_verb.methods | without.methods)
-        return without or with_verb
+        if with_verb is None or without is None:
+            return with_verb or without
+        if with_verb.best is None and without.best is None:
+            return FoundRule(None, segments, with_verb.methods | without.methods)
+        return without if _is_earlier(without.best, with_verb.best) else with_verb
 
     def _after(self, state: _State[T], segment: str) -> _State[T]:
         segment = decode_segment(segment)
@@ -91,16 +117,14 @@ class RuleIndex(Generic[T]):
             state.next[segment] = following
         return following
 
-    @staticmethod
-    def _answer(state: _State[T], verb: str, method: str, segments: list[str]) -> FoundRules[T] | None:
-        by_method = state.rules(verb)
+    def _answer(self, state: _State[T], verb: str, method: str, segments: list[str]) -> FoundRule[T] | None:
+        by_method = state.rules(verb, self._owner_of)
         if not by_method:
             return None
-        rules = by_method.get(method)
-        if rules is None and method == "HEAD":
-            rules = by_method.get("GET")
-        rules = rules or by_method.get(ANY_METHOD) or []
-        return FoundRules(tuple(rules), segments, frozenset(by_method))
+        best = by_method.get(method)
+        if best is None and method == "HEAD":
+            best = by_method.get("GET")
+        return FoundRule(best or by_method.get(ANY_METHOD), segments, frozenset(by_method))
 
 
 class _Node(Generic[T]):
@@ -136,18 +160,54 @@ class _State(Generic[T]):
         self.nodes = nodes
         self.next: dict[str, _State[T]] = {}
         """By decoded segment; STAR stands for all that no template has as a literal, "" for an empty one."""
-        self._rules: dict[str, dict[str, list[tuple[PathTemplate, T]]]] | None = None
+        self._rules: dict[str, dict[str, OwnedRule[T]]] | None = None
 
-    def rules(self, verb: str) -> dict[str, list[tuple[PathTemplate, T]]]:
-        """By HTTP method: of the templates with this verb that may end here, the best ones."""
+    def rules(self, verb: str, owner_of: Callable[[T], Owner]) -> dict[str, OwnedRule[T]]:
+        """By HTTP method: of the templates with this verb that may end here, the one that serves the path."""
         if self._rules is None:
-            self._rules = {}
+            found: dict[str, dict[str, list[tuple[PathTemplate, T]]]] = {}
             for node in self.nodes:
                 for each, by_method in node.rules.items():
-                    best = self._rules.setdefault(each, {})
                     for method, rules in by_method.items():
-                        best.setdefault(method, rules)
+                        found.setdefault(each, {}).setdefault(method, []).extend(rules)
+            self._rules = {each: _owned_rules(by_method, owner_of) for each, by_method in found.items()}
         return self._rules.get(verb, {})
+
+
+def _owned_rules(
+    found: dict[str, list[tuple[PathTemplate, T]]], owner_of: Callable[[T], Owner]
+) -> dict[str, OwnedRule[T]]:
+    """By HTTP method, from all rules for it that fit a path, in the order of precedence."""
+    return {
+        method: _owned([*rules, *(rule for each in _also_served_by(method) for rule in found.get(each, ()))], owner_of)
+        for method, rules in found.items()
+    }
+
+
+def _also_served_by(method: str) -> tuple[str, ...]:
+    """The methods of rules that take this HTTP method too, the best one first."""
+    match method:
+        case "HEAD":
+            return "GET", ANY_METHOD
+        case "*":
+            return ()
+    return (ANY_METHOD,)
+
+
+def _owned(rules: list[tuple[PathTemplate, T]], owner_of: Callable[[T], Owner]) -> OwnedRule[T]:
+    owners = [owner_of(rule) for _, rule in rules]
+    first = min(owners)
+    template, rule = next(
+        each for each, owner in zip(rules, owners, strict=True) if owner.application == first.application
+    )
+    return OwnedRule(template, rule, first, frozenset(owner.application for owner in owners))
+
+
+def _is_earlier(one: OwnedRule[T] | None, other: OwnedRule[T] | None) -> bool:
+    """Whether `one` belongs to another application, which was there before that of `other`."""
+    if one is None or other is None:
+        return other is None
+    return one.owner.application != other.owner.application and one.owner < other.owner
 
 
 def _following(nodes: list[_Node[T]], segment: str) -> list[_Node[T]]:

@@ -19,6 +19,7 @@ from mesh.controller.desired.changes.change_text import changes_by_application
 from mesh.controller.desired.changes.deploy_history import recorded
 from mesh.controller.desired.changes.desired_change import with_applications
 from mesh.controller.desired.changes.invalid_change import InvalidChangeError
+from mesh.controller.desired.changes.serving_order import set_serving_order
 from mesh.controller.desired.changes.state_edits import Edit
 from mesh.controller.store.state_contents import all_generations, keys_of
 from mesh.stored.schema_version import NewerSchemaError, migrated
@@ -72,6 +73,7 @@ class Restoration:
         changed = with_applications(changed, wanted, self.unix_time_s)
         self._check_replaced(present, changed, running)
         self._take_over(changed, running)
+        set_serving_order(changed, present, self.state)
         return changed
 
     def recorded_edit(self, author: str) -> Edit:

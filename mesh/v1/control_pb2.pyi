@@ -47,18 +47,20 @@ PROCESS_KIND_GATEWAY: ProcessKind
 PROCESS_KIND_CONTROLLER: ProcessKind
 
 class GrpcMethod(_message.Message):
-    __slots__ = ("full_name", "streams_request", "streams_response", "is_idempotent", "model_id_fields")
+    __slots__ = ("full_name", "streams_request", "streams_response", "is_idempotent", "model_id_fields", "serving_order")
     FULL_NAME_FIELD_NUMBER: _ClassVar[int]
     STREAMS_REQUEST_FIELD_NUMBER: _ClassVar[int]
     STREAMS_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     IS_IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    SERVING_ORDER_FIELD_NUMBER: _ClassVar[int]
     full_name: str
     streams_request: bool
     streams_response: bool
     is_idempotent: bool
     model_id_fields: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, full_name: _Optional[str] = ..., streams_request: bool = ..., streams_response: bool = ..., is_idempotent: bool = ..., model_id_fields: _Optional[_Iterable[int]] = ...) -> None: ...
+    serving_order: int
+    def __init__(self, full_name: _Optional[str] = ..., streams_request: bool = ..., streams_response: bool = ..., is_idempotent: bool = ..., model_id_fields: _Optional[_Iterable[int]] = ..., serving_order: _Optional[int] = ...) -> None: ...
 
 class ActorOptions(_message.Message):
     __slots__ = ("num_cpus", "num_gpus", "memory_bytes", "resources", "accelerator_type", "runtime_env_json")

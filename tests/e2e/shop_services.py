@@ -105,3 +105,11 @@ class Stock:
             os.kill(os.getpid(), signal.SIGKILL)
         grpc_context.set_trailing_metadata((("counted", "yes"),))
         return Item(amount=request.amount + 1)
+
+
+@small
+class OtherStock:
+    """Serves the Stock service too, with other answers."""
+
+    def Count(self, request: Any) -> Any:
+        return Item(amount=request.amount + 100)

@@ -4,7 +4,9 @@ import itertools
 import os
 import queue
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,10 @@ import mesh
 from mesh.exceptions import GrpcStatusError
 from mesh.v1 import serve_api_pb2
 from mesh.v1.health_pb2 import HealthListResponse
-from tests.e2e.conftest import MESSAGE_MAX_BYTES, Deploy
+from tests.e2e.conftest import MESSAGE_MAX_BYTES, Deploy, Run
 from tests.e2e.gate import Gate
 from tests.e2e.replicas import running
-from tests.e2e.shop_services import LONG, Handle, Item, Refuser, Shop, Status, Stock
+from tests.e2e.shop_services import LONG, Handle, Item, OtherStock, Refuser, Shop, Status, Stock
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2_grpc
 
@@ -192,15 +194,38 @@ def test_a_service_that_is_named_at_start_and_a_second_application(stock: Any, s
     assert shop.Price(Item(name="answer", amount=4), metadata=TO_SHOP, timeout=TIMEOUT_S).amount == 4
 
 
-def test_metadata_is_needed_only_for_a_method_that_several_applications_serve(stock: Any, shop: Any) -> None:
+def test_without_metadata_a_method_stays_with_the_application_that_served_it_first(stock: Any, shop: Any) -> None:
     """A second application does not break clients of the first (items 67, 212, C16)."""
     assert shop.Price(Item(name="answer", amount=4), timeout=TIMEOUT_S).amount == 4
     assert stock.Count(Item(amount=2), timeout=TIMEOUT_S).amount == 3
-    # Shop has a Price, so it serves that method of the named service too.
-    error = failure(stock.Price, Item(name="answer"), ())
-    assert error.code() is Status.NOT_FOUND
-    assert "Several applications serve /mesh.tests.Stock/Price;" in error.details()
-    assert error.details().endswith("one of: shop, stock.")
+    # Shop has a Price, so it serves that method of the named service too, and did before.
+    assert stock.Price(Item(name="answer"), timeout=TIMEOUT_S).name == "answered"
+    assert stock.Price(Item(name="answer"), metadata=TO_STOCK, timeout=TIMEOUT_S).name == "from stock"
+
+
+def test_clients_of_the_first_application_lose_no_call_while_a_second_one_comes_and_goes(stock: Any, run: Run) -> None:
+    """Both serve the same method, and the clients send no metadata (item 212)."""
+    answers: list[int] = []
+    has_ended = threading.Event()
+
+    def keep_calling() -> None:
+        while not has_ended.is_set():
+            answers.append(stock.Count(Item(amount=2), timeout=TIMEOUT_S).amount)
+
+    with ThreadPoolExecutor() as threads:
+        caller = threads.submit(keep_calling)
+        try:
+            until(lambda: answers, timeout_s=TIMEOUT_S)
+            run(OtherStock.bind(), "other")
+            named = stock.Count(Item(amount=2), metadata=(("application", "other"),), timeout=TIMEOUT_S)
+            mesh.delete("other")
+            seen = len(answers)
+            until(lambda: len(answers) > seen or caller.done(), timeout_s=TIMEOUT_S)
+        finally:
+            has_ended.set()
+        caller.result(TIMEOUT_S)
+    assert named.amount == 102
+    assert set(answers) == {3}
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones(stock: Any, channel: grpc.Channel) -> None:

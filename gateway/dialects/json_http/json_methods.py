@@ -22,7 +22,7 @@ from gateway.transcoding.json_writer import JsonWriters
 from gateway.transcoding.path_template import PathTemplate
 from gateway.transcoding.request_binding import RequestBinding
 from gateway.transcoding.response_json import ResponseForm
-from gateway.transcoding.rule_index import RuleIndex
+from gateway.transcoding.rule_index import Owner, RuleIndex
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -63,7 +63,7 @@ class JsonMethods:
     def __init__(self) -> None:
         self._routes = NO_ROUTES
         self._codecs: dict[str, _Codecs] = {}
-        self._indexes: dict[str | None, RuleIndex[_IndexedRule]] = {}
+        self._indexes: dict[str | None, RuleIndex[_PlacedRule]] = {}
         """By application; None: of all."""
         self._entries: dict[str, list[_IndexedRule]] = {}
         self._services: frozenset[str] = frozenset()
@@ -86,12 +86,11 @@ class JsonMethods:
             return None
         try:
             found = index.find(http_method, path)
-            if found is None or not found.rules:
+            if found is None or found.best is None:
                 return None if found is None else OtherMethods(found.methods)
-            template, entry = found.rules[0]
-            serving = sorted({each.application for _, each in found.rules})
-            if len(serving) > 1:
-                return _ambiguous(path, serving)
+            template, (_, entry), owner, applications = found.best
+            if not owner.order and len(applications) > 1:
+                return _ambiguous(path, sorted(applications))
             variables = tuple(each.value(found.segments) for each in template.variables)
         except ValueError as error:
             raise FieldError(str(error)) from None
@@ -117,14 +116,14 @@ class JsonMethods:
             return Refusal(UNIMPLEMENTED, text, chosen.name)
         return JsonTarget(translation, ())
 
-    def _index(self, application: str | None) -> RuleIndex[_IndexedRule] | None:
+    def _index(self, application: str | None) -> RuleIndex[_PlacedRule] | None:
         index = self._indexes.get(application)
         if index is None:
             if application is not None and application not in self._routes.applications:
                 return None
             names = self._routes.applications if application is None else (application,)
             entries = [each for name in names for each in self._entries_of(name)]
-            index = self._indexes[application] = RuleIndex(_placed(entries))
+            index = self._indexes[application] = RuleIndex(_placed(entries), _owner_of)
         return index
 
     def _entries_of(self, name: str) -> list[_IndexedRule]:
@@ -170,16 +169,16 @@ class _Codecs:
         if not prefix and _ANNOTATIONS_FILE not in self._descriptors.files:
             return
         problems: list[str] = []
-        for full_name in application.methods:
+        for full_name, route in application.methods.items():
             messages = self._descriptors.method(full_name)
             if messages is None:
                 continue
             found = read_rules(messages.descriptor)
             problems += found.problems
             for rule in found.rules:
-                yield _IndexedRule(application.name, full_name, rule, prefix, self)
+                yield _IndexedRule(application.name, full_name, route.order, rule, prefix, self)
             if prefix:
-                yield _IndexedRule(application.name, full_name, None, prefix, self)
+                yield _IndexedRule(application.name, full_name, route.order, None, prefix, self)
         if problems and not self._has_warned:
             self._has_warned = True
             logger.warning("application %s: HTTP rules left out: %s", application.name, "; ".join(problems))
@@ -203,6 +202,8 @@ class _IndexedRule:
 
     application: str
     full_name: str
+    order: int
+    """Of its method."""
     rule: TranscodingRule | None
     """None: the path of the method itself."""
     prefix: str
@@ -214,14 +215,23 @@ class _IndexedRule:
         return translation
 
 
-def _placed(entries: Iterable[_IndexedRule]) -> Iterator[tuple[PathTemplate, str, _IndexedRule]]:
+_PlacedRule = tuple[Owner, _IndexedRule]
+
+
+def _placed(entries: Iterable[_IndexedRule]) -> Iterator[tuple[PathTemplate, str, _PlacedRule]]:
+    """A path below a route prefix belongs to the application of that prefix, the longest one, and not to the first."""
     for entry in entries:
         rule = entry.rule
         if rule is not None:
-            yield rule.template, rule.http_method, entry
+            yield rule.template, rule.http_method, (Owner(entry.order, entry.application), entry)
         if entry.prefix:
             own = rule or method_rule(entry.full_name)
-            yield own.template.below(entry.prefix), own.http_method, entry
+            owner = Owner(-len(entry.prefix), entry.application)
+            yield own.template.below(entry.prefix), own.http_method, (owner, entry)
+
+
+def _owner_of(placed: _PlacedRule) -> Owner:
+    return placed[0]
 
 
 def _ambiguous(path: str, applications: list[str]) -> Refusal:

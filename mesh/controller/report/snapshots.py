@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mesh.controller.desired.autoscaling_targets import load_interval_s
 from mesh.controller.desired.changes.generations import is_proven
+from mesh.controller.desired.changes.state_edits import ingress_of
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.cluster_picture import Observed, Replica
 from mesh.controller.report.canary_traffic import add_traffic, rule_for
@@ -117,12 +118,6 @@ def build_routes(
             traffic=rule_for(application.name, desired, closed),
         )
     return table
-
-
-def ingress_of(application: control_pb2.ApplicationSpec) -> control_pb2.DeploymentSpec:
-    """The spec of the ingress deployment."""
-    named = (each for each in application.deployments if each.name == application.ingress)
-    return next(named, control_pb2.DeploymentSpec())
 
 
 def _routed(desired: Desired, observed: Observed) -> dict[str, control_pb2.ApplicationSpec]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from mesh.controller.desired.changes.state_edits import ingress_of
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.cluster_picture import NO_TALLY, Replica
 from mesh.controller.plan.rollout import is_given_up
@@ -16,7 +17,6 @@ from mesh.controller.report.deployment_status import (
 )
 from mesh.controller.report.mesh_picture import ControllerIdentity, MeshPicture
 from mesh.controller.report.node_statuses import node_statuses
-from mesh.controller.report.snapshots import ingress_of
 from mesh.controller.scaling.scaling_rule import Load
 from mesh.routing.snapshot import DeploymentKey
 from mesh.status import ApplicationStatus, DeploymentStatus, DeploymentStatusTrigger, GatewayStatus

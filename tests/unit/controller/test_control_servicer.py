@@ -154,8 +154,8 @@ def test_the_status_has_the_controller_itself() -> None:
     with_servicer(scenario)
 
 
-def test_a_deploy_that_makes_a_method_ambiguous_says_so() -> None:
-    """Clients of the application that served it alone have to name it from now on (item 212)."""
+def test_a_deploy_of_a_second_server_of_a_method_says_where_calls_go() -> None:
+    """They stay with the first; clients of the second have to name it (item 212)."""
 
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         first, second = application("first"), application("second")
@@ -164,7 +164,8 @@ def test_a_deploy_that_makes_a_method_ambiguous_says_so() -> None:
         assert not (await servicer.Deploy(control_pb2.DeployRequest(application=first), Context())).warnings
         request = control_pb2.ApplyRequest(applications=[second], is_dry_run=True)
         (warning,) = (await servicer.Apply(request, Context())).warnings
-        assert warning.startswith("shop.Shop is now served by first, second:")
+        assert "calls that name no application go to first, which was" in warning
+        assert "Clients reach second by the metadata 'application'" in warning
         reply = await servicer.Deploy(control_pb2.DeployRequest(application=second), Context())
         assert list(reply.warnings) == [warning]
 

@@ -35,32 +35,37 @@ MESSAGE_MAX_BYTES = 1000
 
 
 def shop_routes(*apps: str, has_descriptors: bool = True, serves_web: bool = False) -> Routes:
-    """Every application serves Shop and Stock; the first one has the route prefix "/", others "/NAME"."""
-    methods = [
-        control_pb2.GrpcMethod(
-            full_name=f"/{service.full_name}/{method.name}",
-            streams_request=method.client_streaming,
-            streams_response=method.server_streaming,
-            is_idempotent=method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
-        )
-        for service in shop_pb2.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    ]
+    """Every application serves Shop and Stock; the first one came first, with the route prefix "/", others "/NAME"."""
     routes = [
         control_pb2.Route(
             app=app,
             route_prefix=f"/{app}" if number else "/",
             ingress="Front",
-            grpc_methods=methods,
+            grpc_methods=_methods(number + 1),
             descriptors_digest="shop" if has_descriptors else "",
             serves_web=serves_web,
         )
         for number, app in enumerate(apps)
     ]
+    routes.sort(key=lambda route: route.app)  # as the controller sends them
     file_set = FileDescriptorSet()
     shop_pb2.DESCRIPTOR.CopyToProto(file_set.file.add())
     sets = [control_pb2.DescriptorSet(digest="shop", serialised=file_set.SerializeToString())]
     return read_routes(control_pb2.RouteTable(version=1, routes=routes, descriptor_sets=sets))
+
+
+def _methods(order: int) -> list[control_pb2.GrpcMethod]:
+    return [
+        control_pb2.GrpcMethod(
+            full_name=f"/{service.full_name}/{method.name}",
+            streams_request=method.client_streaming,
+            streams_response=method.server_streaming,
+            is_idempotent=method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
+            serving_order=order,
+        )
+        for service in shop_pb2.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
 
 
 def shop_methods(router: FakeRouter, *, has_descriptors: bool = True, timeout_s: float | None = None) -> ServedMethods:
@@ -85,14 +90,15 @@ async def every_dialect(
     policies: CallPolicies = NO_POLICIES,
     policy: UpkeepPolicy | None = None,
     http1: Http1Limits | None = None,
+    apps: tuple[str, ...] = ("shop",),
 ) -> AsyncIterator[EveryDialect]:
-    """The application "shop" serves web requests and WebSockets too, wherever no typed method is."""
+    """The applications serve web requests and WebSockets too, wherever no typed method is."""
     health = Health()
     listener = GatewayListener(lambda *_: router, GrpcMetrics(), health.handler(), policy=policy, http1=http1)
     listener.methods.policies = policies
     typed, web = TypedEntry(listener.methods), WebEntry(lambda *_: router, control_pb2.GatewayOptions())
     listener.add_dialects(*typed.dialects, *web.dialects)
-    routes = shop_routes("shop", serves_web=True)
+    routes = shop_routes(*apps, serves_web=True)
     listener.set_routes(routes)
     typed.set_routes(routes)
     web.set_routes(routes, routes.applications)

@@ -111,18 +111,20 @@ def allow(call: OutgoingCall, items: int) -> None:
 
 
 def route_table(*apps: str, prefix: str = "/") -> control_pb2.RouteTable:
-    """Every application serves shop.Store with one method of each arity, and an idempotent one."""
-    methods = [
-        control_pb2.GrpcMethod(full_name=UNARY),
-        control_pb2.GrpcMethod(full_name=IDEMPOTENT, is_idempotent=True),
-        control_pb2.GrpcMethod(full_name=SERVER_STREAM, streams_response=True),
-        control_pb2.GrpcMethod(full_name=CLIENT_STREAM, streams_request=True),
-        control_pb2.GrpcMethod(full_name=BIDI, streams_request=True, streams_response=True),
-    ]
-    routes = [
-        control_pb2.Route(app=app, route_prefix=f"{prefix}{app}", ingress="Front", grpc_methods=methods) for app in apps
-    ]
-    return control_pb2.RouteTable(version=1, routes=routes)
+    """Every application serves shop.Store with one method of each arity, and an idempotent one. The first was first."""
+    table = control_pb2.RouteTable(version=1)
+    for order, app in enumerate(apps, 1):
+        methods = [
+            control_pb2.GrpcMethod(full_name=UNARY),
+            control_pb2.GrpcMethod(full_name=IDEMPOTENT, is_idempotent=True),
+            control_pb2.GrpcMethod(full_name=SERVER_STREAM, streams_response=True),
+            control_pb2.GrpcMethod(full_name=CLIENT_STREAM, streams_request=True),
+            control_pb2.GrpcMethod(full_name=BIDI, streams_request=True, streams_response=True),
+        ]
+        for method in methods:
+            method.serving_order = order
+        table.routes.add(app=app, route_prefix=f"{prefix}{app}", ingress="Front", grpc_methods=methods)
+    return table
 
 
 def routes_of(*apps: str) -> Routes:

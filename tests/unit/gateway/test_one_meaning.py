@@ -19,7 +19,7 @@ from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.fakes.shop_routes import HAGGLE, LIST, PRICE, STOCK_PRICE, TOTAL, every_dialect
-from tests.unit.gateway.fakes import FakeRouter, allow, finish, item, on_io_loop
+from tests.unit.gateway.fakes import FakeRouter, allow, echo, finish, item, on_io_loop
 from tests.unit.gateway.typed_clients import (
     Client,
     Metadata,
@@ -281,3 +281,19 @@ def test_a_method_that_is_not_there_is_unimplemented_in_every_dialect(name: str)
     seen: Any = on_io_loop(make_it())
     assert seen.code == 12
     assert "Absent" in seen.message
+
+
+@pytest.mark.parametrize("name", CLIENTS | GET_CLIENTS)
+def test_a_method_of_several_applications_is_that_of_the_first_in_every_dialect(name: str) -> None:
+    """Unless the call names another one; an unknown name is NOT_FOUND (item 212)."""
+    client, router = (CLIENTS | GET_CLIENTS)[name], FakeRouter(echo)
+    path = STOCK_PRICE if name in GET_CLIENTS else PRICE
+
+    async def codes() -> list[int]:
+        async with every_dialect(router, apps=("shop", "art")) as listener:
+            metadata: tuple[Metadata, ...] = ((), (("application", "art"),), (("application", "zoo"),))
+            calls = [TypedCall(path=path, requests=(Item(),), metadata=each) for each in metadata]
+            return [(await client(listener.port, call)).code for call in calls]
+
+    assert on_io_loop(codes()) == [0, 0, 5]
+    assert [call.request.context.app for call in router.calls] == ["shop", "art"]

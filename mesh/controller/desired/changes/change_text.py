@@ -71,7 +71,7 @@ def _capacity(state: control_pb2.DesiredState) -> float:
 def _deployment_changes(old: control_pb2.DeploymentSpec, new: control_pb2.DeploymentSpec) -> Iterator[str]:
     if _code_version(old) != _code_version(new):
         yield f"code or bound arguments ({Effect.REPLACE})"
-    if list(old.grpc_methods) != list(new.grpc_methods):
+    if list(old.grpc_methods) != list(new.grpc_methods) and _methods(old) != _methods(new):
         yield f"gRPC methods ({Effect.NONE})"
     if list(old.callees) != list(new.callees):
         yield f"called deployments ({Effect.NONE})"
@@ -81,6 +81,17 @@ def _deployment_changes(old: control_pb2.DeploymentSpec, new: control_pb2.Deploy
         values = getattr(old.options, name), getattr(new.options, name)
         if values[0] != values[1]:
             yield f"{_OPTION_NAMES.get(name, name)}{_shown(name, *values)} ({effect})"
+
+
+def _methods(spec: control_pb2.DeploymentSpec) -> list[control_pb2.GrpcMethod]:
+    """Without their places among those of other applications."""
+    methods = []
+    for each in spec.grpc_methods:
+        method = control_pb2.GrpcMethod()
+        method.CopyFrom(each)
+        method.serving_order = 0
+        methods.append(method)
+    return methods
 
 
 def _code_version(spec: control_pb2.DeploymentSpec) -> str:

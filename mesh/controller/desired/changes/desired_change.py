@@ -28,6 +28,7 @@ from mesh.controller.desired.changes.generations import (
 )
 from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.desired.changes.replicas_at_deploy import replicas_at_deploy
+from mesh.controller.desired.changes.serving_order import set_serving_order
 from mesh.controller.desired.changes.state_edits import application_of, keep_only, next_version, present_application
 from mesh.controller.store.descriptor_sets import digest_of
 from mesh.options.option_checks import REPLICAS_MAX
@@ -118,6 +119,7 @@ def with_applications(
         if earlier is not None and canary is not None:
             take_over_proofs(earlier, canary)
     _forget_deleted(changed)
+    set_serving_order(changed, state)
     return changed
 
 

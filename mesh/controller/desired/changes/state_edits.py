@@ -45,6 +45,12 @@ def application_of(state: control_pb2.DesiredState, name: str) -> control_pb2.Ap
     return next((app for app in state.applications if app.name == name), None)
 
 
+def ingress_of(application: control_pb2.ApplicationSpec) -> control_pb2.DeploymentSpec:
+    """The spec of the ingress deployment."""
+    named = (each for each in application.deployments if each.name == application.ingress)
+    return next(named, control_pb2.DeploymentSpec())
+
+
 def present_application(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec:
     """That application. Raises InvalidChangeError with the names of all if there is none of that name."""
     present = application_of(state, name)

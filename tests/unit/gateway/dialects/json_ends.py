@@ -37,24 +37,36 @@ def descriptor_set() -> bytes:
     return FileDescriptorSet(file=files.values()).SerializeToString()
 
 
-def library_table(**prefixes: str) -> control_pb2.RouteTable:
-    """Applications that serve the kinds service, by name with their route prefixes."""
-    methods = [
+def library_table(*, has_order: bool = True, **prefixes: str) -> control_pb2.RouteTable:
+    """Applications that serve the kinds service, by name with their route prefixes; the first one came first.
+
+    Without `has_order` the table does not say so, as those of earlier versions.
+    """
+    routes = [
+        control_pb2.Route(
+            app=app,
+            route_prefix=prefix,
+            ingress="Front",
+            grpc_methods=_library_methods(order if has_order else 0),
+            descriptors_digest="kinds",
+        )
+        for order, (app, prefix) in enumerate(prefixes.items(), 1)
+    ]
+    routes.sort(key=lambda route: route.app)
+    descriptors = control_pb2.DescriptorSet(digest="kinds", serialised=descriptor_set())
+    return control_pb2.RouteTable(version=1, routes=routes, descriptor_sets=[descriptors])
+
+
+def _library_methods(order: int) -> list[control_pb2.GrpcMethod]:
+    return [
         control_pb2.GrpcMethod(
             full_name=f"{SERVICE}{method.name}",
             streams_request=method.client_streaming,
             streams_response=method.server_streaming,
+            serving_order=order,
         )
         for method in kinds_pb2.DESCRIPTOR.services_by_name["Library"].methods
     ]
-    routes = [
-        control_pb2.Route(
-            app=app, route_prefix=prefix, ingress="Front", grpc_methods=methods, descriptors_digest="kinds"
-        )
-        for app, prefix in prefixes.items()
-    ]
-    descriptors = control_pb2.DescriptorSet(digest="kinds", serialised=descriptor_set())
-    return control_pb2.RouteTable(version=1, routes=routes, descriptor_sets=[descriptors])
 
 
 class JsonGateway:

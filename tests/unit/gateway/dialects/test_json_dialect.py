@@ -85,15 +85,33 @@ def test_paths_are_served_below_the_route_prefix_too() -> None:
     assert [sent_request(call, kinds_pb2.BookRequest).name for call in gateway.router.calls] == ["x", "x", ""]
 
 
-def test_of_several_applications_the_header_or_the_prefix_chooses() -> None:
-    gateway = JsonGateway(answer_with(BOOK), library_table(books="/books", papers="/papers"))
-    gateway.ask("GET", "/v1/books/x", b"", ("application", "papers"))
+def test_of_several_applications_the_header_or_the_prefix_chooses_and_the_first_gets_the_rest() -> None:
+    """As in every dialect (item 212)."""
+    gateway = JsonGateway(answer_with(BOOK), library_table(papers="/papers", books="/books"))
+    gateway.ask("GET", "/v1/books/x", b"", ("application", "books"))
     gateway.ask("GET", "/books/v1/books/x")
-    gateway.ask("POST", f"{SERVICE}GetBook", b"", ("grpc-metadata-application", "papers"))
-    assert [call.request.context.app for call in gateway.router.calls] == ["papers", "books", "papers"]
+    gateway.ask("POST", f"{SERVICE}GetBook", b"", ("grpc-metadata-application", "books"))
+    assert [call.request.context.app for call in gateway.router.calls] == ["books"] * 3
+    gateway.router.calls.clear()
+    for method, path in (("GET", "/v1/books/x"), ("POST", f"{SERVICE}GetBook"), ("GET", "/papers/v1/books/x")):
+        assert gateway.ask(method, path).status == 200
+    assert [call.request.context.app for call in gateway.router.calls] == ["papers"] * 3
+
+
+def test_a_controller_of_an_earlier_version_leaves_the_choice_to_the_client() -> None:
+    gateway = JsonGateway(answer_with(BOOK), library_table(has_order=False, books="/books", papers="/papers"))
     for answer in (gateway.ask("GET", "/v1/books/x"), gateway.ask("POST", f"{SERVICE}GetBook")):
         assert answer.status == 404
         assert "'application' with one of: books, papers" in json_of(answer)["message"]
+    assert gateway.ask("GET", "/books/v1/books/x").status == 200
+
+
+def test_the_route_prefix_of_a_later_application_is_its_own() -> None:
+    """Whatever rules an earlier one has: the prefix names the application, as the header does."""
+    gateway = JsonGateway(answer_with(BOOK), library_table(papers="/", books="/v1/books"))
+    gateway.ask("GET", "/v1/books/x")
+    gateway.ask("GET", "/v1/books/v1/books/x")
+    assert [call.request.context.app for call in gateway.router.calls] == ["papers", "books"]
 
 
 def test_a_path_of_nothing_is_left_to_others() -> None:

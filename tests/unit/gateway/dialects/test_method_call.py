@@ -210,9 +210,11 @@ def test_methods_are_found_once_and_refusals_are_values() -> None:
     assert isinstance(waiting, Refusal)
     assert waiting.code == 14
     methods.set_routes(routes_of("shop", "store"))
-    assert isinstance(methods.find(None, UNARY), Refusal)
-    found = methods.find("shop", UNARY)
+    first, found = methods.find(None, UNARY), methods.find("shop", UNARY)
+    assert isinstance(first, ServedMethod)
     assert isinstance(found, ServedMethod)
+    assert first.application == found.application == "shop"
+    assert isinstance(methods.find("nothing", UNARY), Refusal)
     assert methods.find("shop", UNARY) is found
     assert (found.streams_request, found.streams_response) == (False, False)
     methods.set_routes(routes_of("store"))

@@ -119,10 +119,26 @@ def test_an_application_without_replicas_is_not_serving_while_the_server_is():
     on_io_loop(scenario())
 
 
-def test_a_service_serves_as_long_as_one_of_its_applications_does():
-    states = named_states(routes_of("a", "b"), lambda application: application.name == "b")
-    assert states == {"a": False, "b": True, "shop.Store": True}
-    assert named_states(routes_of("a", "b"), lambda application: False) == {"a": False, "b": False, "shop.Store": False}
+def test_a_service_is_what_the_application_is_that_its_calls_reach() -> None:
+    """A client that asks about a service names no application when it calls it either."""
+    assert named_states(routes_of("a", "b"), lambda application: application.name == "a") == {
+        "a": True,
+        "b": False,
+        "shop.Store": True,
+    }
+    assert named_states(routes_of("a", "b"), lambda application: application.name == "b") == {
+        "a": False,
+        "b": True,
+        "shop.Store": False,
+    }
+
+
+def test_a_service_that_is_divided_serves_as_long_as_one_of_its_applications_does() -> None:
+    table = control_pb2.RouteTable()
+    for app, method in (("a", "/shop.Store/Get"), ("b", "/shop.Store/List")):
+        table.routes.add(app=app, ingress="Front").grpc_methods.add(full_name=method, serving_order=1)
+    assert named_states(read_routes(table), lambda application: application.name == "b")["shop.Store"]
+    assert not named_states(read_routes(table), lambda application: False)["shop.Store"]
 
 
 def test_an_application_that_clients_do_not_call_has_a_name_only():

@@ -18,7 +18,7 @@ def refusal(found: Route | Refusal) -> Refusal:
 
 def test_the_named_application_is_taken():
     method = routes_of("a", "b").find("b", UNARY)
-    assert method == Route(UNARY, DeploymentKey("b", "Front"), False, False)
+    assert method == Route(UNARY, DeploymentKey("b", "Front"), False, False, order=2)
 
 
 def test_arity_comes_from_the_table():
@@ -51,15 +51,19 @@ def test_a_wrong_name_is_not_found_even_with_one_application():
     assert "There are: only." in found.message
 
 
-def table(**methods: list[str]) -> Routes:
-    """The routes of applications, each with the full names of its methods."""
+def table(*, has_order: bool = True, **methods: list[str]) -> Routes:
+    """The routes of applications in the order in which they were deployed, each with the full names of its methods."""
     routes = [
         control_pb2.Route(
-            app=app, ingress="Front", grpc_methods=[control_pb2.GrpcMethod(full_name=each) for each in names]
+            app=app,
+            ingress="Front",
+            grpc_methods=[
+                control_pb2.GrpcMethod(full_name=each, serving_order=order if has_order else 0) for each in names
+            ],
         )
-        for app, names in methods.items()
+        for order, (app, names) in enumerate(methods.items(), 1)
     ]
-    return read_routes(control_pb2.RouteTable(routes=routes))
+    return read_routes(control_pb2.RouteTable(routes=sorted(routes, key=lambda route: route.app)))
 
 
 def test_a_method_that_one_application_serves_needs_no_name():
@@ -71,9 +75,19 @@ def test_a_method_that_one_application_serves_needs_no_name():
         assert found.deployment.app == app
 
 
-def test_a_method_that_several_applications_serve_needs_a_name():
-    """The refusal lists the applications that serve it, and no other (item 212)."""
+def test_a_method_that_several_applications_serve_stays_with_the_first() -> None:
+    """The others are reached by their names (item 212)."""
     routes = table(b=[UNARY], a=[UNARY, BIDI], other=["/other.Thing/Do"])
+    assert routes.find(None, UNARY) is routes.find("b", UNARY)
+    assert routes.find(None, BIDI) is routes.find("a", BIDI)
+    assert routes.find("a", UNARY) is not routes.find("b", UNARY)
+    assert refusal(routes.find("c", UNARY)).code == NOT_FOUND
+    assert dict(routes.reached) == {"shop.Store": ("b", "a"), "other.Thing": ("other",)}
+
+
+def test_a_controller_of_an_earlier_version_does_not_say_which_was_first() -> None:
+    """Then a method that several applications serve needs a name; the refusal lists these, and no other."""
+    routes = table(has_order=False, b=[UNARY], a=[UNARY, BIDI], other=["/other.Thing/Do"])
     found = refusal(routes.find(None, UNARY))
     assert found.code == NOT_FOUND
     assert found.message == (
@@ -82,6 +96,7 @@ def test_a_method_that_several_applications_serve_needs_a_name():
     )
     assert isinstance(routes.find("a", UNARY), Route)
     assert isinstance(routes.find(None, BIDI), Route)
+    assert routes.reached["shop.Store"] == ("a", "b")
 
 
 def test_a_method_that_no_application_serves_is_answered_with_those_of_all():
@@ -93,15 +108,33 @@ def test_a_method_that_no_application_serves_is_answered_with_those_of_all():
     assert "inherit a generated servicer" in refusal(table(a=[], b=[]).find(None, UNARY)).message
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.sets(st.sampled_from([UNARY, BIDI, "/x.Y/Z"]))))
-def test_a_name_is_needed_exactly_when_several_serve_the_method(served: dict[str, set[str]]):
+METHODS = (UNARY, BIDI, "/x.Y/Z")
+SERVED = st.permutations("abc").flatmap(
+    lambda apps: st.tuples(*(st.sets(st.sampled_from(METHODS)) for _ in apps)).map(
+        lambda sets: dict(zip(apps, sets, strict=True))
+    )
+)
+
+
+@given(SERVED)
+def test_calls_without_a_name_reach_the_first_application_that_serves_their_method(served: dict[str, set[str]]):
     routes = table(**{app: sorted(methods) for app, methods in served.items()})
-    for method in (UNARY, BIDI, "/x.Y/Z"):
+    for method in METHODS:
         servers = [app for app, methods in served.items() if method in methods]
         found = routes.find(None, method)
-        assert isinstance(found, Route) is (len(servers) == 1)
-        if isinstance(found, Route):
+        if servers:
             assert found is routes.find(servers[0], method)
+        else:
+            assert isinstance(found, Refusal)
+
+
+@given(SERVED, st.sets(st.sampled_from(METHODS)))
+def test_another_application_moves_no_call(served: dict[str, set[str]], added: set[str]):
+    """A second application never breaks clients of the first."""
+    names = {app: sorted(methods) for app, methods in served.items()}
+    before, after = table(**names), table(**names, second=sorted(added))
+    for method, route in before.unnamed.items():
+        assert after.find(None, method) == route
 
 
 def test_without_applications_the_refusal_advises_to_deploy_one():

@@ -33,7 +33,8 @@ def bound(name: str, http_method: str, path: str, body: bytes = b"") -> Any:
     raw_path, _, query = path.partition("?")
     found = index.find(http_method, raw_path)
     assert found is not None
-    template, rule = found.rules[0]
+    assert found.best is not None
+    template, rule = found.best.template, found.best.rule
     binding = RequestBinding(descriptor, rule, READERS)
     variables = [each.value(found.segments) for each in template.variables]
     return parsed(name, binding.bind(variables, query.encode(), body))
