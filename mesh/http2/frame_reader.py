@@ -117,6 +117,8 @@ class FrameReader:
             elif stop > end:
                 break
             else:
+                # A large block of headers is as much work as many small frames.
+                frames_max -= length // _WORK_OF_A_FRAME_BYTES
                 self._read_frame(kind, flags, stream_id, data[start:stop])
             position = stop
         if position < end:
@@ -242,6 +244,7 @@ class _OpenBlock:
 
 _ANY_KIND_MAX = wire.FRAME_BYTES_MIN
 """Longer frames are looked at more closely."""
+_WORK_OF_A_FRAME_BYTES = 128
 _HEADERS_TYPE = bytes((wire.HEADERS,))
 _ON_STREAM = (True, True, True, True, False, True, False, False, True, True)
 """By type of frame: whether it belongs to a stream, or to the connection. WINDOW_UPDATE may do either."""

@@ -49,7 +49,16 @@ _short_huffman = lru_cache(4096)(decode_huffman)
 class HeaderDecoder(Generic[T]):
     """The receiving end of one connection's header compression."""
 
-    __slots__ = ("_interpret", "_kept", "_list_max_bytes", "_table", "_table_bytes", "_table_max_bytes", "cut_short")
+    __slots__ = (
+        "_interpret",
+        "_kept",
+        "_list_max_bytes",
+        "_table",
+        "_table_bytes",
+        "_table_max_bytes",
+        "cut_short",
+        "list_bytes",
+    )
 
     def __init__(self, interpret: Callable[[list[Field]], T], list_max_bytes: int) -> None:
         """`interpret` turns decoded fields into what `decode` returns; it is called once for blocks that repeat."""
@@ -61,11 +70,14 @@ class HeaderDecoder(Generic[T]):
         self._kept: dict[bytes, T] = {}
         self.cut_short: list[Field] = []
         """The beginning of the last list that was too long."""
+        self.list_bytes = 0
+        """Size of the last list; 0 for one that takes no memory: it was known already, or is too long."""
 
     def decode(self, block: bytes) -> T | None:
         """What the block means; None where its list is too long. Raises Http2Error for a block that is broken."""
         kept = self._kept.get(block)
         if kept is not None:
+            self.list_bytes = 0
             return kept
         try:
             fields, changes_table = self._read(block)
@@ -117,8 +129,9 @@ class HeaderDecoder(Generic[T]):
             elif list_bytes > self._list_max_bytes * _LIST_FACTOR_MAX:
                 raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "header list too long")
         if list_bytes > self._list_max_bytes:
-            self.cut_short = fields
+            self.cut_short, self.list_bytes = fields, 0
             return None, changes_table
+        self.list_bytes = list_bytes
         return fields, changes_table
 
     def _entry(self, index: int) -> Field:

@@ -204,7 +204,9 @@ class Outbox:
         self._on_output()
 
     def drop(self, stream: Stream) -> None:
-        """The stream has ended: what it still has to send is not sent."""
+        """The stream has ended: what it still has to send is not sent, and its memory counts no longer."""
+        if stream.counted_bytes:
+            self.share.add(-stream.counted_bytes)
         if stream.pending is not None:
             self._count_pending(-sum(map(len, stream.pending.pieces)))
             stream.pending = None

@@ -19,6 +19,12 @@ H = TypeVar("H")
 _GAPS_REMEMBERED = 64
 _ROOM_MIN_BYTES = 16 * 1024
 """Clients need not use up smaller windows."""
+_UNCOUNTED_STREAMS = 100
+_UNCOUNTED_LIST_BYTES = 2_048
+"""A connection may have this many streams, with lists of headers up to this size, whose memory is not counted."""
+_STREAM_BYTES = 8_192
+_MEMORY_PER_LIST_BYTE = 5
+"""What an open stream takes in memory at most: by itself, and for its headers, of which one of a byte takes 180."""
 _EVERY_ID = STREAM_ID_MAX + 1
 _DRAIN_PING = b"draining"
 
@@ -213,11 +219,22 @@ class ServerConnection(Connection[H]):
             self._gaps.append(range(self._last_id + 2 - (not self._last_id), stream_id))
             del self._gaps[:-_GAPS_REMEMBERED]
         self._last_id = stream_id
-        if len(self.streams) >= self.limits.streams_max or stream_id > self._accepted_id_max:
+        list_bytes = self.decoder.list_bytes
+        counted_bytes = 0
+        if len(self.streams) >= _UNCOUNTED_STREAMS or list_bytes > _UNCOUNTED_LIST_BYTES:
+            counted_bytes = _STREAM_BYTES + list_bytes * _MEMORY_PER_LIST_BYTE
+        if (
+            len(self.streams) >= self.limits.streams_max
+            or stream_id > self._accepted_id_max
+            or (counted_bytes and not self.outbox.share.has_room(counted_bytes))
+        ):
             self.guard.charge("a stream that was refused")
             self._send_reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         stream = self._open(stream_id)
+        if counted_bytes:
+            stream.counted_bytes = counted_bytes
+            self.outbox.share.add(counted_bytes)
         stream.opened_at_s = self.read_at_s
         stream.is_remote_done = ended
         self._on_request(stream, head)

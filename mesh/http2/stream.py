@@ -61,6 +61,7 @@ class Stream:
     __slots__ = (
         "connection",
         "content_left",
+        "counted_bytes",
         "has_ended",
         "has_sent_headers",
         "id",
@@ -82,6 +83,8 @@ class Stream:
     """Bytes of DATA, without padding."""
     pause_bytes: int
     """The last place in them where the peer may pause as long as it likes; -1: there was none."""
+    counted_bytes: int
+    """Memory that it takes by itself, as counted in what the connection buffers."""
 
     def __init__(self, connection: Any, stream_id: int, send_window: int, receive_window: int) -> None:
         self.connection = connection

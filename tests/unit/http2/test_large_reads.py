@@ -15,7 +15,7 @@ from mesh.http2.stream import Stream
 from mesh.http2.transport import Http2Transport
 from mesh.http2.write_turn import ENOUGH
 from tests.unit.fakes.fake_socket import FakeSocket
-from tests.unit.fakes.http2_ends import headers, settings
+from tests.unit.fakes.http2_ends import REQUEST, headers, settings
 
 REQUESTS = 100
 FRAMES_PER_TURN = 2 * 2 * ENOUGH
@@ -73,6 +73,22 @@ def test_many_frames_are_read_over_several_turns_in_their_order() -> None:
             await asyncio.sleep(0)
         assert served.accepted == [2 * number + 1 for number in range(REQUESTS)]
         assert turns == REQUESTS // FRAMES_PER_TURN
+
+    asyncio.run(run())
+
+
+def test_a_large_head_counts_as_many_frames() -> None:
+    """A read of 256 KiB has few of them, and each costs as much as a hundred calls."""
+
+    async def run() -> None:
+        served = Served()
+        many = (*REQUEST, *((b"a", b"%d" % number) for number in range(300)))
+        served.transport.data_received(wire.PREFACE + settings() + b"".join(headers(n, many) for n in (1, 3, 5, 7, 9)))
+        assert len(served.accepted) < 5
+        assert not served.socket.is_reading
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert served.accepted == [1, 3, 5, 7, 9]
 
     asyncio.run(run())
 
