@@ -21,7 +21,6 @@ from mesh.controller.actors.failure_text import readable, readable_death
 from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.plan.replica_placement import NodeAssignment
-from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 
@@ -56,16 +55,11 @@ class RayRuntime:
         self._actors: dict[str, _Actor] = {}
         self._groups: dict[str, Any] = {}
         """Placement groups by the name they share with their replica."""
-        # Starts beyond the limit wait here and not for a thread: that costs the event loop less, and gateways do not
-        # wait behind them.
-        self._starts = asyncio.Semaphore(settings().controller.starts_max)
         self._ends_at_s: dict[tuple[str, float], float] = {}
         """When nodes end, on our clock, by node id and the Unix time that Ray reports."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
-        # First: thousands may wait here.
-        async with self._starts:
-            await _outcome(self._spawn_replica(name, spec, assignment))
+        await _outcome(self._spawn_replica(name, spec, assignment))
 
     async def spawn_gateway(self, name: str, spec: control_pb2.GatewaySpec) -> None:
         placement = ray_core.ActorPlacement(node_id=spec.node_id, is_bound=True)

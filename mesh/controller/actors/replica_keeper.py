@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, assert_never
 
 from mesh.cluster.keys import ReplicaName
@@ -19,6 +20,7 @@ from mesh.controller.actors.cluster_runtime import (
 )
 from mesh.controller.actors.registry.actor_registry import ActorRegistry, actor_name_of
 from mesh.controller.actors.replica_checks import ReplicaChecks
+from mesh.controller.actors.start_queue import StartQueue
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.desired.resource_request import resource_request_of
 from mesh.controller.plan.actions import (
@@ -62,6 +64,7 @@ class ReplicaKeeper:
         self._spawn_task = spawn_task
         self._new_id = new_id
         self.checks = ReplicaChecks(registry, calls, self._options, self._log_failure)
+        self._starts = StartQueue(spawn_task)
         self._identifications = asyncio.Semaphore(settings().controller.late_adopt_calls_max)
         self._last_failures: dict[DeploymentKey, str] = {}
         """What was logged of each deployment."""
@@ -85,15 +88,20 @@ class ReplicaKeeper:
                 assert_never(action)
 
     def log_starts(self) -> None:
-        """Log the starts that have begun since the last time: of many those of a deployment in one line."""
+        """Log the starts that have begun since the last time: of many those of an application in one line."""
         begun, self._begun = self._begun, []
         if len(begun) <= _LOGGED_MAX:
             for replica, reason in begun:
                 _log("starting", replica, reason)
             return
-        counts = Counter((replica.deployment, reason) for replica, reason in begun)
-        for (key, reason), count in counts.items():
-            logger.info("starting %s of %s: %s", "1 replica" if count == 1 else f"{count} replicas", key, reason)
+        counts: defaultdict[tuple[str, Reason], Counter[DeploymentKey]] = defaultdict(Counter)
+        for replica, reason in begun:
+            counts[replica.deployment.app, reason][replica.deployment] += 1
+        for (app, reason), of in counts.items():
+            count = of.total()
+            replicas = "1 replica" if count == 1 else f"{count} replicas"
+            whose = str(*of) if len(of) == 1 else f"{len(of)} deployments of application {app!r}"
+            logger.info("starting %s of %s: %s", replicas, whose, reason)
 
     def adopt(self, ready: control_pb2.ReplicaReady) -> None:
         """Take over a replica of an earlier controller. Without an address it is still starting."""
@@ -198,11 +206,10 @@ class ReplicaKeeper:
             target = self.desired.canaries[action.deployment]
         elif action.is_predecessor and target.predecessor is not None:
             target = target.predecessor
-        spec = self._replica_spec(self._new_id(), target)
-        replica = _new_replica(spec.replica_id, target, action.assignment, self._registry.clock())
+        replica = _new_replica(self._new_id(), target, action.assignment, self._registry.clock())
         self._registry.put_replica(replica)
         self._begun.append((replica, action.reason))
-        self._keep("start", spec.replica_id, self._bring_up(actor_name_of(replica), spec, action.assignment))
+        self._starts.add(replica.replica_id, partial(self._bring_up, replica, target, action.assignment))
 
     def _reconfigure(self, replica_id: str, reason: Reason) -> None:
         if replica := self._registry.replica(replica_id):
@@ -223,16 +230,19 @@ class ReplicaKeeper:
             policy = DrainPolicy(0.0, settings().controller.drain_margin_s)
             if is_new := self._registry.replica_stopping(replica_id, policy, reason):
                 _log("killing", replica, reason)
+            if self._starts.remove(replica_id):
+                self._registry.replica_closed(replica_id, "it was stopped before it had a process")
+                return
             end = self._calls.abandon if is_new and _is_incomplete(replica, reason) else self._calls.kill
             self._keep("kill", replica_id, end(actor_name_of(replica)))
 
     def _keep(self, verb: str, replica_id: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._spawn_task(coroutine, f"{verb} replica {replica_id}")
 
-    async def _bring_up(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
-        replica_id = spec.replica_id
+    async def _bring_up(self, planned: Replica, target: DeploymentTarget, assignment: NodeAssignment) -> None:
+        name, replica_id = actor_name_of(planned), planned.replica_id
         try:
-            await self._runtime.spawn_replica(name, spec, assignment)
+            await self._runtime.spawn_replica(name, self._replica_spec(replica_id, target), assignment)
         except ActorCallError as error:
             await self._calls.release(name)
             self._registry.replica_closed(replica_id, str(error))
@@ -241,9 +251,9 @@ class ReplicaKeeper:
         replica = self._registry.replica(replica_id)
         if replica and replica.is_leaving:
             # It was stopped before it had a process that could drain.
-            await self._calls.kill(name)
-            return
-        await self._await_start(name, replica_id)
+            self._keep("kill", replica_id, self._calls.kill(name))
+        else:
+            self._keep("start", replica_id, self._await_start(name, replica_id))
 
     async def _await_start(self, name: str, replica_id: str) -> None:
         try:

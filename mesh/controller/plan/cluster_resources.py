@@ -95,14 +95,11 @@ class ClusterResources:
     @cached_property
     def nodes(self) -> dict[str, NodeResources]:
         """The nodes that take new replicas. The head comes last among equals, because it runs the controller."""
-        takers = [node for node in self.observed.nodes if node.takes_replicas]
+        takers = sorted((each for each in self.observed.nodes if each.takes_replicas), key=lambda each: each.is_head)
         suspects = {node_id for each in self.observed.departed if each.is_node_lost for node_id in each.bundle_nodes}
         nodes = {
             node.node_id: NodeResources(
-                node,
-                (node.is_head, number),
-                self.replicas_on[node.node_id],
-                is_suspect=node.node_id in suspects,
+                node, number, self.replicas_on[node.node_id], is_suspect=node.node_id in suspects
             )
             for number, node in enumerate(takers)
         }

@@ -16,7 +16,7 @@ class NodeResources:
 
     __slots__ = ("free", "free_after_drain", "is_suspect", "node_id", "order", "replicas", "total")
 
-    def __init__(self, node: Node, order: tuple[bool, int], replicas: int, *, is_suspect: bool = False) -> None:
+    def __init__(self, node: Node, order: int, replicas: int, *, is_suspect: bool = False) -> None:
         """`order` decides between nodes that fit equally well. `is_suspect`: probably dead, so the last choice."""
         self.node_id = node.node_id
         self.order = order
@@ -25,10 +25,6 @@ class NodeResources:
         self.total = node.total
         self.free = dict(node.available)
         self.free_after_drain = dict(node.available)
-
-    def views(self, *, from_now: bool) -> tuple[dict[str, float], ...]:
-        """What a reservation takes from: what is taken now is not free later either."""
-        return (self.free, self.free_after_drain) if from_now else (self.free_after_drain,)
 
 
 def has_place(node: NodeResources, request: ResourceRequest, on: Counter[str], *, from_now: bool) -> bool:
@@ -90,10 +86,8 @@ def _size(bundle: Bundle) -> tuple[float, ...]:
 
 
 def fits(node: NodeResources, bundle: Bundle, *, from_now: bool) -> bool:
-    for view in node.views(from_now=from_now):  # noqa: SIM110 - as below
-        if not _covers(view, bundle):
-            return False
-    return True
+    """What is taken now is not free later either."""
+    return _covers(node.free_after_drain, bundle) and (not from_now or _covers(node.free, bundle))
 
 
 def _covers(view: dict[str, float], bundle: Bundle) -> bool:
@@ -120,13 +114,14 @@ def give_back(node: NodeResources, bundle: Bundle, *, from_now: bool) -> None:
 
 
 def _book_all(node: NodeResources, bundle: Bundle, sign: int, *, from_now: bool) -> None:
-    for view in node.views(from_now=from_now):
-        book(view, bundle, sign)
+    book(node.free_after_drain, bundle, sign)
+    if from_now:
+        book(node.free, bundle, sign)
 
 
 def could_hold(request: ResourceRequest, nodes: Iterable[Node]) -> bool:
     """Whether a replica would find room if the nodes were empty."""
-    empty = [NodeResources(node, (node.is_head, 0), 0) for node in nodes]
+    empty = [NodeResources(node, 0, 0) for node in nodes]
     for node in empty:
         node.free_after_drain = dict(node.total)
     if len(request.bundles) > 1:

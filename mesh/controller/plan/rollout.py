@@ -356,6 +356,8 @@ def _outdated(
         and replica.config_version != target.config_version
         and replica.replica_id not in leaving
     ]
+    if not outdated:
+        return []
     wanted = _user_config(target.spec)
     risky = [replica for replica in outdated if _user_config(replica.spec) != wanted]
     harmless = [replica for replica in outdated if _user_config(replica.spec) == wanted]

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from mesh.controller.desired.resource_request import Bundle, ResourceRequest
 from mesh.controller.plan.node_resources import NodeResources, fits, has_place, take
 
-_Place = tuple[bool, int, int, tuple[bool, int], NodeResources]
+_Place = tuple[bool, int, int, int, NodeResources]
 
 
 class SpreadOrder:
@@ -33,16 +33,18 @@ class SpreadOrder:
 
         `on`: replicas of the deployment by node; counts those that are placed.
         """
-        spread = self._heap(request.whole, from_now=from_now)
+        amount = request.whole
+        spread = self._heap(amount, from_now=from_now)
         ours = [_place(self._nodes[node_id], on) for node_id, number in on.items() if number and node_id in self._nodes]
         heapq.heapify(ours)
         taken: list[str] = []
         aside: list[NodeResources] = []
         while len(taken) < count:
             other = spread.first(on, aside)
-            if other is not None and not (ours and ours[0] < _place(other, on)):
+            # It has no replica of the deployment.
+            if other is not None and not (ours and ours[0][:2] < (other.is_suspect, 0)):
                 node = spread.pop()
-                if not fits(node, request.whole, from_now=from_now):
+                if not fits(node, amount, from_now=from_now):
                     continue
                 aside.append(node)
             elif ours:
@@ -51,7 +53,7 @@ class SpreadOrder:
                     continue
             else:
                 break
-            take(node, request.whole, from_now=from_now)
+            take(node, amount, from_now=from_now)
             on[node.node_id] += 1
             heapq.heappush(ours, _place(node, on))
             taken.append(node.node_id)
@@ -78,7 +80,7 @@ class _NodeHeap:
         self._number = 0
         self._numbers: dict[NodeResources, int] = {}
         """The number of each node's valid entry: a node may have earlier, outdated ones."""
-        self._heap: list[tuple[bool, int, tuple[bool, int], int, NodeResources]] = []
+        self._heap: list[tuple[bool, int, int, int, NodeResources]] = []
         for node in nodes:
             self.put(node)
 
@@ -99,7 +101,7 @@ class _NodeHeap:
             _, replicas, _, number, node = self._heap[0]
             if self._numbers.get(node) != number:
                 heapq.heappop(self._heap)
-            elif on[node.node_id]:
+            elif on.get(node.node_id):
                 aside.append(self.pop())
             elif replicas != node.replicas:
                 heapq.heappop(self._heap)

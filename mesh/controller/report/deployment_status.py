@@ -247,8 +247,10 @@ def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
 
     While replicas move off a node there may be more.
     """
+    serving = [replica for replica in replicas if replica.is_serving and replica.version == target.version]
+    if len(serving) < target.num_replicas:
+        return False
     staying = [replica for replica in replicas if not replica.is_leaving]
-    serving = [replica for replica in staying if replica.is_serving and replica.version == target.version]
     if any(replica.is_migrating for replica in staying):
         staying_put = [replica for replica in staying if not replica.is_migrating]
         is_one_version = all(replica.version == target.version for replica in staying)
@@ -260,15 +262,16 @@ def _has_reached(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
 
 def _has_surplus(target: DeploymentTarget, replicas: Sequence[Replica]) -> bool:
     """A canary has ended, or a drain was called off while another replica was starting."""
+    if sum(not each.is_leaving for each in replicas) <= target.num_replicas:
+        return False
     wanted = target.version, target.config_version
-    staying = [each for each in replicas if not each.is_leaving]
-    right = sum(each.is_serving and (each.version, each.config_version) == wanted for each in staying)
-    return len(staying) > target.num_replicas <= right
+    right = sum(each.is_serving and (each.version, each.config_version) == wanted for each in replicas)
+    return right >= target.num_replicas
 
 
 def _long_starts(replicas: Sequence[Replica], now_s: float) -> str:
     """A start has no time limit, because a model may take long to load. A constructor that hangs must be visible."""
-    starting = [each for each in replicas if each.state == ReplicaState.STARTING and each.is_placed]
+    starting = [each for each in replicas if each.is_placed and each.state == ReplicaState.STARTING]
     longest_s = max((now_s - max(each.placed_at_s, each.created_at_s) for each in starting), default=0.0)
     if longest_s < settings().controller.start_patience_s:
         return ""
@@ -289,7 +292,7 @@ def _rejection(target: DeploymentTarget, replicas: Sequence[Replica]) -> str:
 def _held_back(target: DeploymentTarget, replicas: Sequence[Replica]) -> str:
     """Those that are not replaced yet, because too many fail at once."""
     most = settings().controller.health_failures_max
-    failing = sum(each.is_serving and each.health_failures >= most for each in replicas)
+    failing = sum(each.health_failures >= most and each.is_serving for each in replicas)
     if not failing:
         return ""
     at_once = target.pace.unhealthy_max
@@ -299,7 +302,7 @@ def _held_back(target: DeploymentTarget, replicas: Sequence[Replica]) -> str:
 
 
 def _unready(replicas: Sequence[Replica]) -> str:
-    unready = [replica for replica in replicas if replica.is_up and replica.not_ready]
+    unready = [replica for replica in replicas if replica.not_ready and replica.is_up]
     if not unready:
         return ""
     return f"{_counted(len(unready), 'takes', 'take')} no calls now: {unready[0].not_ready}."

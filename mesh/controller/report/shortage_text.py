@@ -14,15 +14,16 @@ from mesh.controller.plan.replica_placement import DeploymentPlacement
 
 def room_shortage(target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources) -> str:
     """Empty when no replica waits for room."""
-    new = [each for each in replicas if each.stays_as(target.version)]
-    if not target.request.is_bound and not any(map(resources.is_unassigned, new)):
+    waits = any(resources.is_unassigned(each) and each.stays_as(target.version) for each in replicas)
+    if not target.request.is_bound and not waits:
         return ""
     with resources.trial():
         placement = DeploymentPlacement(resources, target.request, replicas, target.version)
         lacking = placement.reserve_for_waiting().lacking_resources
         if target.request.is_bound:
             # Replicas that have to run on certain nodes are not started before one has room.
-            starts = max(0, target.num_replicas - len(new))
+            new = sum(each.stays_as(target.version) for each in replicas)
+            starts = max(0, target.num_replicas - new)
             lacking += starts - len(placement.reserve(starts))
     if not lacking:
         return ""
@@ -36,8 +37,8 @@ def room_shortage(target: DeploymentTarget, replicas: Sequence[Replica], resourc
 
 def late_starts(target: DeploymentTarget, replicas: Sequence[Replica], resources: ClusterResources) -> str:
     """Empty when no replica waits long for its process."""
-    new = [each for each in replicas if each.stays_as(target.version)]
-    late = sum(resources.pending_state(each) not in (Pending.PLACED, Pending.ASSIGNED) for each in new)
+    in_time = (Pending.PLACED, Pending.ASSIGNED)
+    late = sum(resources.pending_state(each) not in in_time and each.stays_as(target.version) for each in replicas)
     return f"{late} of {target.num_replicas} replicas wait for Ray to start their processes." if late else ""
 
 

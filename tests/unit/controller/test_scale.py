@@ -5,24 +5,14 @@ an idle machine: a core that is shared runs a loop of known cost slower (`slowne
 """
 
 import asyncio
-import itertools
-import logging
-import threading
-import time
-from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
-from mesh.cluster import ray_core, ray_placement
-from mesh.controller.actors.actor_calls import ActorCalls
-from mesh.controller.actors.ray_runtime import RayRuntime
 from mesh.controller.actors.registry.actor_registry import ActorRegistry
-from mesh.controller.actors.replica_keeper import ReplicaKeeper
-from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
-from mesh.controller.event_log import EventLog
+from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.actions import StartReplica
-from mesh.controller.plan.cluster_picture import Node, Observed, Replica
+from mesh.controller.plan.cluster_picture import Observed
 from mesh.controller.plan.planner import plan
 from mesh.controller.plan.progress import held_replicas
 from mesh.controller.report.mesh_picture import MeshPicture
@@ -36,49 +26,9 @@ from mesh.settings import settings
 from mesh.status import ReplicaState
 from mesh.v1 import control_pb2
 from tests.unit.controller.cpu_time import RUNS, cpu_s, measured
+from tests.unit.controller.ten_thousand import FULL, NODES, NOW_S, SHAPES, replicas_of, wanted
 
-SHAPES = [(1, 1, 10_000), (500, 4, 5)]
-"""Applications, deployments of each, replicas of each of these: 10,000 in all."""
-NODES = tuple(
-    Node(node_id=f"n{number}", is_head=number == 0, total={"CPU": 8.0}, available={"CPU": 8.0})
-    for number in range(1250)
-)
-FULL = tuple(replace(node, available={"CPU": 0.0}) for node in NODES)
-NOW_S = 1000.0
 KEY = DeploymentKey("app0", "D0")
-
-
-def wanted(shape: tuple[int, int, int], version: str = "v1") -> Desired:
-    applications, deployments, replicas = shape
-    state = control_pb2.DesiredState()
-    for number in range(applications):
-        app = state.applications.add(name=f"app{number}", route_prefix=f"/app{number}", ingress="D0")
-        for index in range(deployments):
-            spec = app.deployments.add(name=f"D{index}", version=version, has_run=version == "v1")
-            spec.is_proven = spec.has_run
-            spec.options.num_replicas = replicas
-            spec.options.max_ongoing_requests = 5
-            spec.options.actor.num_cpus = 1
-    return read_desired(state)
-
-
-def replicas_of(desired: Desired, state: ReplicaState = ReplicaState.RUNNING) -> Iterable[Replica]:
-    """All that are wanted, spread over the nodes."""
-    targets = (target for target in desired.deployments.values() for _ in range(target.num_replicas))
-    for number, target in enumerate(targets):
-        yield Replica(
-            replica_id=f"r{number:05}",
-            deployment=target.key,
-            version=target.version,
-            config_version=target.config_version,
-            state=state,
-            created_at_s=NOW_S,
-            is_placed=state != ReplicaState.STARTING,
-            address="10.0.0.1:7000",
-            bundles=target.request.bundles,
-            bundle_nodes=(NODES[number % len(NODES)].node_id,),
-            spec=target.spec,
-        )
 
 
 class Controller:
@@ -141,60 +91,6 @@ def held(target: DeploymentTarget) -> DeploymentTarget:
     spec.CopyFrom(target.spec)
     spec.is_paused = True
     return replace(target, spec=spec, predecessor=replace(target, version="v0"))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_turn_that_begins_ten_thousand_starts(
-    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """0.3 s for all of it, 0.45 s for 2,000 deployments: it plans and begins them, logs them as events, and publishes.
-
-    Afterwards they wait, and what else is asked of Ray does not wait for them.
-    """
-    monkeypatch.setattr(ray_core, "find_actor", lambda name: None)
-    monkeypatch.setattr(ray_placement, "list_node_states", lambda: [])
-    log, events = logging.getLogger("mesh"), EventLog(lambda: 1.0)
-    monkeypatch.setattr(log, "handlers", [events])
-    monkeypatch.setattr(log, "propagate", False)
-    caplog.set_level(logging.INFO, "mesh")
-
-    async def main() -> float:
-        desired, numbers, controller = wanted(shape), itertools.count(), Controller()
-        is_over = threading.Event()
-        monkeypatch.setattr(ray_core, "spawn_actor", lambda *_, **__: is_over.wait(60))
-        registry, runtime = ActorRegistry(lambda: NOW_S, lambda: None), RayRuntime(time.monotonic, time.time)
-        registry.see_nodes(NODES)
-        tasks: list[asyncio.Task[None]] = []
-        keeper = ReplicaKeeper(
-            registry,
-            runtime,
-            ActorCalls(runtime, asyncio.Event().wait),  # type: ignore[arg-type]
-            lambda work, name: tasks.append(asyncio.create_task(work, name=name)),
-            lambda: f"i{next(numbers)}",
-        )
-        keeper.desired = desired
-        try:
-            with measured() as spent:
-                for action in plan(desired, registry.observed(), NOW_S, settings().controller).actions:
-                    if isinstance(action, StartReplica):
-                        keeper.begin(action)
-                keeper.log_starts()
-                controller.publish(desired, registry.observed())
-                await asyncio.sleep(0)
-            async with asyncio.timeout(30):
-                assert await runtime.nodes() == []
-                await runtime.kill("another")
-            assert len(registry.observed().replicas) == len(tasks) == 10_000
-            assert not any(task.done() for task in tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            is_over.set()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        return spent.s
-
-    assert min(asyncio.run(main()) for _ in range(2)) < (0.3 if shape[0] == 1 else 0.45)
-    assert any(event.text.startswith("starting ") for event in events.since(0))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

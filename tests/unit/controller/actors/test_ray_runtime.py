@@ -16,8 +16,6 @@ from mesh.controller.actors.cluster_runtime import (
     MethodMissingError,
 )
 from mesh.controller.actors.ray_runtime import IN_EVERY_VERSION, RayRuntime
-from mesh.controller.plan.replica_placement import ANYWHERE
-from mesh.v1 import control_pb2
 from tests.released_mesh import RELEASES, Release
 
 
@@ -126,26 +124,3 @@ def test_what_is_called_without_a_question_is_in_every_version(release: Release)
     assert IN_EVERY_VERSION.keys() == release.methods.keys()
     for kind, methods in IN_EVERY_VERSION.items():
         assert methods <= set(release.methods[kind])
-
-
-def test_a_gateway_does_not_wait_behind_a_mass_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does a policy: of a thousand replicas only a few are asked for before them."""
-    spawned: list[str] = []
-    monkeypatch.setattr(ray_core, "spawn_actor", lambda *_, name, **__: spawned.append(name))
-
-    async def scenario() -> None:
-        runtime = RayRuntime(time.monotonic, time.time)
-        replicas = [
-            asyncio.create_task(runtime.spawn_replica(f"r{number}", control_pb2.ReplicaSpec(), ANYWHERE))
-            for number in range(1000)
-        ]
-        await asyncio.sleep(0)
-        await asyncio.gather(
-            runtime.spawn_gateway("gateway", control_pb2.GatewaySpec()),
-            runtime.spawn_policy("policy", control_pb2.PolicySpec(), control_pb2.ActorOptions()),
-            *replicas,
-        )
-
-    asyncio.run(scenario())
-    assert len(spawned) == 1002
-    assert {"gateway", "policy"} <= set(spawned[:100])

@@ -25,7 +25,7 @@ def cluster(cpus: list[int], replicas: list[int]) -> dict[str, NodeResources]:
     """A node with 3 CPUs is suspected of being gone."""
     nodes = (Node(node_id=name, available={"CPU": cpu}) for name, cpu in zip(NAMES, cpus, strict=True))
     return {
-        node.node_id: NodeResources(node, (number == 0, number), count, is_suspect=node.available["CPU"] == 3)
+        node.node_id: NodeResources(node, number or len(NAMES), count, is_suspect=node.available["CPU"] == 3)
         for number, (node, count) in enumerate(zip(nodes, replicas, strict=True))
     }
 
