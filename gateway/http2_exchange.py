@@ -6,6 +6,7 @@ import logging
 import re
 
 from gateway.dialects.grpc_metadata import ClientHead
+from gateway.requests.end_to_end_fields import is_host, one_cookie_field
 from gateway.requests.exchange import UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.http_date import http_date
 from gateway.requests.in_flight import InFlight
@@ -60,11 +61,13 @@ def read_http2_head(
     fields = [field for field in client.fields if field[0][:1] != b":"]
     if b":authority" in pseudo:
         fields = [(b"host", pseudo[b":authority"]), *(field for field in fields if field[0] != b"host")]
+    if not all(is_host(value) for name, value in fields if name == b"host"):
+        return 400
     return HttpHead(
         method=method.decode(),
         path=target[1].decode(),
         query=target[2] or b"",
-        fields=[field for field in fields if field[0] != b"te"],
+        fields=one_cookie_field([field for field in fields if field[0] != b"te"]),
         scheme=("ws" if is_websocket else "http") + ("s" if is_tls else ""),
         http_version="2",
         peer=peer,

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from gateway.http1.http1_limits import Http1Error, Http1Limits
+from gateway.requests.end_to_end_fields import is_host
 from gateway.requests.exchange import Fields, HttpHead
 from mesh.tls.client_certificate import ClientCertificate
 
@@ -20,7 +21,6 @@ _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n" % _
 _FIELDS = re.compile(rb"(?m)^(%b):([^\0-\x08\x0a-\x1f\x7f]*)\r\n" % _TOKEN).findall
 _NOT_IN_A_HEAD = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]").search
 _LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
-_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)").fullmatch
 _UPPER_CASE = re.compile(rb"[^a-z]+").fullmatch
 _OF_CONNECTION = frozenset(
@@ -133,7 +133,7 @@ def read_lines(block: bytes, limits: Http1Limits) -> FieldLines:
         if name in _READ_HERE:
             grouped.setdefault(name, []).append(value)
     hosts = grouped.get(b"host", [])
-    if len(hosts) > 1 or not all(map(_HOST, hosts)):
+    if len(hosts) > 1 or not all(map(is_host, hosts)):
         raise Http1Error(400, "A request has one valid host field.")
     is_chunked, length = _body_framing(grouped)
     expected = _tokens(grouped, b"expect")
@@ -198,7 +198,7 @@ def _other_target(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byt
     if target == b"*" and method == b"OPTIONS":
         return target, host
     absolute = _ABSOLUTE(target)
-    if absolute is None or not _HOST(absolute[1]):
+    if absolute is None or not is_host(absolute[1]):
         raise Http1Error(400, "The target has to be a path or an http URL.")
     path: bytes = absolute[2]
     return path if path[:1] == b"/" else b"/" + path, absolute[1]

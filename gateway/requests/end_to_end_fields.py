@@ -29,9 +29,23 @@ Field = tuple[bytes, bytes]
 _KEPT_MAX = 1_024
 _USUAL_MAX_BYTES = 128
 
+_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """In values. A line break there would begin a header or an answer of its own."""
+
+
+def is_host(value: bytes) -> bool:
+    """Whether it is a host with an optional port (RFC 9110 §7.2); names of users do not belong there."""
+    return _HOST(value) is not None
+
+
+def one_cookie_field(fields: Fields) -> Fields:
+    """With all `cookie` fields in one, which clients may split on HTTP/2 only (RFC 9113 §8.2.3)."""
+    cookies = [value for name, value in fields if name == b"cookie"]
+    if len(cookies) < 2:
+        return fields
+    return [*(field for field in fields if field[0] != b"cookie"), (b"cookie", b"; ".join(cookies))]
 
 
 def end_to_end(fields: Fields) -> Fields:

@@ -94,7 +94,10 @@ def decode_segment(text: str) -> str:
         return text
     if _BAD_ESCAPE.search(text):
         raise ValueError("the path has a wrong percent escape")
-    return unquote_to_bytes(text).decode()
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        raise ValueError("the path cannot be decoded: its percent escapes are not UTF-8") from None
 
 
 def _decode_but_slash(text: str) -> str:

@@ -49,12 +49,12 @@ class JsonDialect:
     def claims(self, head: HttpHead) -> bool:
         """Whether the path is one of a typed method.
 
-        A path that only other HTTP methods have is left to a web application, if one may serve it.
+        One that only other HTTP methods have, or that is not UTF-8, is left to a web application if one may serve it.
         """
         if head.is_websocket:
             return False
         found = self._find(head)
-        if isinstance(found, OtherMethods):
+        if isinstance(found, OtherMethods | FieldError):
             return not any(head.path == each or head.path.startswith(f"{each}/") for each in self._web_prefixes)
         return found is not None or (head.method == "POST" and self.json_methods.knows_service(head.path))
 

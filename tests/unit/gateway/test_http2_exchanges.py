@@ -295,3 +295,32 @@ def test_too_many_fields_on_http_2_get_the_status_of_their_kind() -> None:
             assert (headers[":status"], headers["grpc-status"]) == ("200", "8")
 
     on_io_loop(scenario())
+
+
+def test_cookies_that_a_browser_has_split_are_one_field_for_applications() -> None:
+    """RFC 9113 §8.2.3."""
+
+    async def scenario() -> None:
+        pages = Pages()
+        async with open_gateway(pages) as gateway, http2(gateway.port) as client:
+            split = [*fields(path="/").items(), ("cookie", "a=1"), ("x-a", "b"), ("cookie", "c=2"), ("cookie", "d=3")]
+            client.h2.send_headers(1, split, end_stream=True)
+            client.flush()
+            await until(lambda: pages.keepers, "the request")
+            (keeper,) = pages.keepers
+            assert keeper.exchange.head.fields == [(b"host", b"shop"), (b"x-a", b"b"), (b"cookie", b"a=1; c=2; d=3")]
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize("authority", ["user@shop", "shop/x", "a b", "shop:port"])
+def test_a_wrong_host_is_refused_on_http_2_as_on_http_1(authority: str) -> None:
+    async def scenario() -> None:
+        pages = Pages()
+        async with open_gateway(pages) as gateway, http2(gateway.port) as client:
+            answer, _ = await client.answer({**fields(), ":authority": authority})
+            assert (answer[":status"], pages.keepers) == ("400", [])
+            client.request({**fields(), ":authority": "[::1]:80"})
+            await until(lambda: pages.keepers, "a request with a valid host")
+
+    on_io_loop(scenario())
