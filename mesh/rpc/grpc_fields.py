@@ -43,7 +43,8 @@ def read_timeout(value: bytes) -> float:
     """Seconds. Raises ValueError for what is not a grpc-timeout."""
     match = _TIMEOUT(value)
     if match is None:
-        raise ValueError(f"{value[:40]!r} is not a grpc-timeout")
+        text = value[:40].decode("ascii", "backslashreplace")
+        raise ValueError(f"grpc-timeout is {text!r}: it takes at most eight digits and one of H, M, S, m, u and n.")
     return int(match[1]) * _UNITS_S[match[2]]
 
 

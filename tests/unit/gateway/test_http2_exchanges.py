@@ -314,7 +314,7 @@ def test_cookies_that_a_browser_has_split_are_one_field_for_applications() -> No
 
 
 @pytest.mark.parametrize("authority", ["user@shop", "shop/x", "a b", "shop:port"])
-def test_a_wrong_host_is_refused_on_http_2_as_on_http_1(authority: str) -> None:
+def test_a_wrong_host_is_refused_on_http_2_too(authority: str) -> None:
     async def scenario() -> None:
         pages = Pages()
         async with open_gateway(pages) as gateway, http2(gateway.port) as client:

@@ -96,7 +96,7 @@ def test_what_is_no_http_request(fields: list[Field]) -> None:
 @pytest.mark.parametrize(
     ("field", "text"),
     [
-        ((b"grpc-timeout", b"soon"), "grpc-timeout"),
+        ((b"grpc-timeout", b"soon"), "grpc-timeout is 'soon': it takes"),
         ((b"grpc-timeout", b"1_0S"), "grpc-timeout"),
         ((b"grpc-timeout", "\N{ARABIC-INDIC DIGIT ONE}S".encode()), "grpc-timeout"),
         ((b"x-bin", b"!"), "x-bin"),
