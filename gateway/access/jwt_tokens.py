@@ -93,7 +93,7 @@ class JwtTokens:
                 leeway=options.leeway_s,
                 options={"require": ["exp"]},
             )
-        except (jwt.PyJWTError, TypeError, ValueError) as error:
+        except (jwt.PyJWTError, RecursionError, TypeError, ValueError) as error:
             return _REFUSALS.get(type(error).__name__, _INVALID)
         return claims
 

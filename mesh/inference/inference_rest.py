@@ -22,11 +22,12 @@ from mesh.inference.protocol.messages import (
     ServerMetadataRequest,
     ServerMetadataResponse,
 )
+from mesh.inference.protocol.tensor_contents import Buffer
 from mesh.inference.rest_body import Fields, RestError, header_value, read_body
 from mesh.inference.rest_events import send_events
 from mesh.inference.rest_generate import read_generate, write_generate
 from mesh.inference.rest_paths import RestPath, read_path
-from mesh.inference.rest_tensors import read_rest, split_body, write_rest
+from mesh.inference.rest_tensors import json_length, read_rest, split_body, write_rest
 from mesh.web.asgi_types import ClientGoneError, Message, Receive, Scope, Send
 
 _LENGTH_HEADER = b"inference-header-content-length"
@@ -70,8 +71,8 @@ class RestRequest:
     receive: Receive
     send: Send
 
-    async def body(self) -> bytes:
-        return await read_body(self.headers, self.receive)
+    async def body(self, aligned_byte: int = 0) -> Buffer:
+        return await read_body(self.headers, self.receive, aligned_byte)
 
     async def answer(self, value: Any) -> None:
         await _send(self.send, 200, _JSON, [msgspec.json.encode(value)])
@@ -121,7 +122,8 @@ class InferenceRest:
         path = read_path(scope)
         methods, handler = self._routes.get(path.route, ((), None))
         if handler is None:
-            raise RestError(404, f"There is no {scope['path'][:200]!r}: the paths of inference begin with /v2.")
+            there = ", ".join(self._routes)
+            raise RestError(404, f"There is no {scope['path'][:200]!r}. The paths of inference are {there}.")
         path.mark(scope)
         if scope["method"] not in methods:
             raise RestError(405, f"Use {methods[0]} here.", [(b"allow", ", ".join(methods).encode())])
@@ -157,8 +159,8 @@ class InferenceRest:
     async def _infer(self, request: RestRequest) -> None:
         path = request.path
         model = await served_model(self._server, path.model, path.version)
-        body = await request.body()
         length = header_value(request.headers, _LENGTH_HEADER) or None
+        body = await request.body(json_length(length) or 0)
         asked = read_rest(path.model, path.version, *split_body(body, length), model)
         outputs = await run_model(self._server, model, asked.request, asked.arrays)
         text, binary = write_rest(asked, outputs)

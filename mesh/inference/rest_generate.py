@@ -10,6 +10,7 @@ from mesh.inference.model_run import NamedOutputs
 from mesh.inference.protocol.datatypes import DATATYPES, Array, TensorError, shown
 from mesh.inference.protocol.inference_request import InferenceRequest, InputTensor, model_id_of
 from mesh.inference.protocol.model_info import ModelInfo, TensorInfo
+from mesh.inference.protocol.tensor_contents import Buffer
 from mesh.inference.rest_tensors import json_values, read_json
 
 _DECODER = msgspec.json.Decoder(dict[str, Any])
@@ -17,7 +18,7 @@ _ENCODER = msgspec.json.Encoder()
 _SCALARS = (bool, int, float, str)
 
 
-def read_generate(name: str, version: str, body: bytes, model: ModelInfo) -> tuple[InferenceRequest, dict[str, Array]]:
+def read_generate(name: str, version: str, body: Buffer, model: ModelInfo) -> tuple[InferenceRequest, dict[str, Array]]:
     """What the client asks: inputs are members of their names, other members are parameters. Raises TensorError."""
     try:
         members = _DECODER.decode(body)

@@ -72,16 +72,22 @@ _DECODER = msgspec.json.Decoder(RestBody)
 _ENCODER = msgspec.json.Encoder()
 
 
-def split_body(body: bytes, json_bytes: str | None) -> tuple[RestBody, memoryview]:
+def json_length(header: str | None) -> int | None:
+    """What Inference-Header-Content-Length says; None for what is no number."""
+    return int(header) if header is not None and _LENGTH(header) else None
+
+
+def split_body(body: Buffer, json_bytes: str | None) -> tuple[RestBody, memoryview]:
     """The JSON of a request, and the bytes behind it. `json_bytes`: the header, if there is one. Raises TensorError."""
     view = memoryview(body)
     length = len(body)
     if json_bytes is not None:
-        if not (_LENGTH(json_bytes) and int(json_bytes) <= length):
+        announced = json_length(json_bytes)
+        if announced is None or announced > length:
             raise TensorError(
                 f"Header Inference-Header-Content-Length is {shown(json_bytes)}, the body has {length} bytes."
             )
-        length = int(json_bytes)
+        length = announced
     try:
         return _DECODER.decode(view[:length]), view[length:]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -30,6 +30,9 @@ _GRPC_PREFIX_BYTES = 5
 ALIGNMENT_BYTES = 64
 """Of arrays, as numpy and vectorised code like it best."""
 _KINDS_WITH_PAYLOAD = ("open", "result", "item")
+_SEARCHED_BYTES = 4_096
+_LARGE_SHARE = 4
+"""A field of a protobuf message that is a quarter of it counts as an array, such as the tensor of an inference."""
 
 
 class MalformedFrameError(Exception):
@@ -145,7 +148,8 @@ class Assembler:
     """Collects parts by call and gives back whole frames.
 
     Each message is received into one buffer, of which the payload's sections are views: large arrays are copied once
-    on arrival and never again. The first of them is aligned, and so are those behind it whose items fit its length.
+    on arrival and never again. The first of them is aligned, and so are those behind it whose items fit its length. Of
+    a message that is protobuf, its first large field is.
     """
 
     def __init__(self, message_max_bytes: int) -> None:
@@ -186,20 +190,50 @@ class Assembler:
             raise MalformedFrameError(
                 f"message of {total} bytes with a head of {head} on call {call_id}; the limit is {limit}"
             )
-        assembly = self._assemblies[call_id] = _Assembly(total, head, _first_array(part.data[:head], head))
+        assembly = self._assemblies[call_id] = _Assembly(total, head, _first_array(part.data, head, total))
         return assembly
 
 
-def _first_array(data: bytes | memoryview, head_bytes: int) -> int:
-    """Where the first array begins in a message whose head is `data`; 0 if it has none, or its head is cut off."""
+def _first_array(data: bytes | memoryview, head_bytes: int, total_bytes: int) -> int:
+    """Where the first array begins in a message that begins with `data`; 0 if it has none, or its head is cut off."""
     if len(data) < head_bytes:
         return 0
     try:
-        frame = replica_pb2.Frame.FromString(bytes(data))
+        frame = replica_pb2.Frame.FromString(bytes(data[:head_bytes]))
     except DecodeError:  # as it will be when the message is whole
         return 0
     kind = frame.WhichOneof("kind")
     if kind not in _KINDS_WITH_PAYLOAD:
         return 0
     sizes: Sequence[int] = getattr(frame, kind).payload.section_bytes
-    return head_bytes + sizes[0] if len(sizes) > 1 else 0
+    if len(sizes) > 1:
+        return head_bytes + sizes[0]
+    beginning = bytes(data[head_bytes : head_bytes + _SEARCHED_BYTES])
+    return head_bytes + _large_field(beginning, (total_bytes - head_bytes) // _LARGE_SHARE)
+
+
+def _large_field(message: bytes, bytes_min: int) -> int:
+    """Where the first field of at least this length begins, in what a protobuf message begins with; 0 for none.
+
+    Any other bytes may be read as one too; what is found in them is of no use, and does no harm.
+    """
+    position = 0
+    try:
+        while True:
+            tag, position = varint_at(message, position)
+            match tag & 7:
+                case 0:
+                    position = varint_at(message, position)[1]
+                case 1:
+                    position += 8
+                case 2:
+                    length, position = varint_at(message, position)
+                    if length >= bytes_min:
+                        return position
+                    position += length
+                case 5:
+                    position += 4
+                case _:
+                    return 0
+    except IndexError:
+        return 0

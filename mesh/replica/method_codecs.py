@@ -48,13 +48,14 @@ class PickleCodec:
 class ProtobufCodec:
     """Messages of one gRPC method, for calls under its full name."""
 
-    __slots__ = ("_typed",)
+    __slots__ = ("_reads_views", "_typed")
 
     may_return_nothing = True
     """A method may set a status, or write its messages, through its gRPC context and return None."""
 
     def __init__(self, typed: TypedMethod) -> None:
         self._typed = typed
+        self._reads_views = getattr(typed.request_deserializer, "reads_views", False)
 
     def read_arguments(self, payload: Payload | None, requests: object) -> Arguments:
         """The request message, or `requests` if the request is streamed. Raises like `read_message`."""
@@ -62,7 +63,7 @@ class ProtobufCodec:
 
     def read_message(self, payload: Payload) -> Any:
         """One message of the request. One that cannot be parsed is the client's fault: raises INVALID_ARGUMENT."""
-        data = bytes(payload.data)
+        data: Any = payload.data if self._reads_views else bytes(payload.data)
         deserializer = self._typed.request_deserializer
         try:
             return deserializer(data) if deserializer is not None else data

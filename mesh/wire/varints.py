@@ -14,7 +14,7 @@ def varint(number: int) -> bytes:
     return b"%c%b" % (number & 0x7F | 0x80, varint(number >> 7))
 
 
-def varint_at(data: bytes, position: int) -> tuple[int, int]:
+def varint_at(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The integer at `position` and the position behind it.
 
     Raises IndexError where the data end too early, or for an integer of more than ten bytes.

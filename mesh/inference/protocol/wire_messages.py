@@ -48,7 +48,7 @@ class StreamFailure:
     """Names the request: model and id."""
 
 
-def read_request(data: bytes) -> WireRequest:
+def read_request(data: bytes | memoryview) -> WireRequest:
     """Raises ValueError, or protobuf's DecodeError, for what is not a request."""
     try:
         return _read_request(data)
@@ -56,7 +56,10 @@ def read_request(data: bytes) -> WireRequest:
         raise ValueError("it is cut off") from None
 
 
-def _read_request(data: bytes) -> WireRequest:
+setattr(read_request, "reads_views", True)  # noqa: B010  Replicas look for it: a large request is not copied for it.
+
+
+def _read_request(data: bytes | memoryview) -> WireRequest:
     view = memoryview(data)
     raw: list[memoryview] = []
     rest: list[memoryview] = []
@@ -96,7 +99,7 @@ def _pieces(response: WireResponse) -> list[bytes | memoryview]:
     return [response.message.SerializeToString(), *chain.from_iterable(raw)]
 
 
-def _value(data: bytes, wire_type: int, position: int) -> tuple[int, int]:
+def _value(data: bytes | memoryview, wire_type: int, position: int) -> tuple[int, int]:
     """Where the value of a field begins and ends."""
     if wire_type == _LENGTH:
         length, start = varint_at(data, position)

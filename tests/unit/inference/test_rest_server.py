@@ -109,7 +109,7 @@ def test_a_body_that_is_too_large_is_refused(small_bodies: int) -> None:
         ("POST", "/v2/models/none/infer", {}, 404, "There is no model 'none'"),
         ("GET", "/v2/models/double/infer", None, 405, "Use POST here"),
         ("POST", "/v2/models/double", {}, 405, "Use GET here"),
-        ("GET", "/v3", None, 404, "the paths of inference begin with /v2"),
+        ("GET", "/v3", None, 404, "The paths of inference are v2, v2/health/live, "),
         ("POST", "/v2/models/double/infer", {"inputs": []}, 400, "Input 'x' of model 'double' is missing"),
         ("POST", "/v2/models/double/infer", {"outputs": [{"name": "w"}]}, 400, "no output 'w'"),
         ("POST", "/v2/models/double/infer", {"parameters": {"kind": "status"}}, 429, "out of quota"),

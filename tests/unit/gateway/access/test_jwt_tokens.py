@@ -92,6 +92,7 @@ def test_forged_tokens_are_refused(door: Door) -> None:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     head, body, _ = signed().split(".")
+    deep = base64.urlsafe_b64encode(b"[" * 11_000).decode()
     confused = base64.urlsafe_b64encode(json.dumps({"alg": "HS256", "typ": "JWT", "kid": "k1"}).encode()).decode()
     for forged in (
         signed(OTHER),
@@ -100,6 +101,7 @@ def test_forged_tokens_are_refused(door: Door) -> None:
         f"{head}.{body}.",
         f"{head}.{body}.AAAA",
         f"{confused.rstrip('=')}.{body}.{base64.urlsafe_b64encode(public[:32]).decode().rstrip('=')}",
+        f"{deep}.{body}.AAAA",
         "a.b.c",
         "..",
     ):
