@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from gateway.transcoding.path_template import DOUBLE_STAR, STAR, PathTemplate
+
+_PLAIN = "-._~!$&'()*+,;=:@"
+"""Characters of a segment that need no percent escape (RFC 3986 §3.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ def openapi_path(template: PathTemplate) -> tuple[str, list[PathParameter]]:
     names: set[str] = set()
     for place, segment in enumerate(template.segments):
         if segment not in (STAR, DOUBLE_STAR):
-            parts.append(segment)
+            parts.append(quote(segment, safe=_PLAIN))
             continue
         variable = _variable_at(template, place)
         field_path = variable[0] if variable else ""

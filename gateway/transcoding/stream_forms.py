@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _WEIGHT = re.compile(r"[01]?\.[0-9]{1,9}|[01]\.?").fullmatch
 """As RFC 9110 §12.4.2 has them, and as old clients write them: ".2"."""
@@ -75,7 +76,10 @@ _FORMS: dict[str, tuple[StreamForm, ...]] = {
 } | {each: (JSON_LINES,) for each in LINE_TYPES}
 """What each media range accepts, the one first that is sent if the client does not mind."""
 
+_KEPT_MAX = 128
 
+
+@lru_cache(_KEPT_MAX)
 def stream_form(accept: str) -> StreamForm | None:
     """The form that a client prefers, by its `accept` field; None if it accepts none of them.
 

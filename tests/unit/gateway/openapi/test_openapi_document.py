@@ -14,8 +14,10 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.openapi.openapi_document import DocumentedApplication, openapi_document
+from gateway.openapi.openapi_paths import openapi_path
 from gateway.openapi.source_comments import source_comments
 from gateway.transcoding.json_writer import JsonWriters
+from gateway.transcoding.path_template import parse_template
 from tests.unit.gateway.transcoding.kinds_pool import POOL
 from tests.unit.gateway.transcoding.random_messages import messages
 
@@ -59,6 +61,12 @@ def test_every_method_is_there_at_its_own_path_and_by_its_rules() -> None:
         ("/v1/books:add", "post"),
         ("/v1/content/{name}", "put"),
     } <= by_method
+
+
+def test_literal_segments_are_written_as_clients_have_to_send_them() -> None:
+    path, parameters = openapi_path(parse_template("/v1/caf%C3%A9 list/~a%2Fb@c/{name}:go"))
+    assert path == "/v1/caf%C3%A9%20list/~a%2Fb@c/{name}:go"
+    assert [each.name for each in parameters] == ["name"]
 
 
 def test_operations_have_ids_of_their_own() -> None:
