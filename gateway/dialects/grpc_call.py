@@ -51,6 +51,9 @@ _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _OK_WITH_REQUEST_ID = OK_BLOCK + b"\0" + encode_string(REQUEST_ID_KEY.encode())
 """The trailers of most calls, up to the value of the request id."""
 
+_COUNTED_MIN_BYTES = 4_096
+"""Smaller requests that come at once are not counted in what the gateway buffers: open streams count for themselves."""
+
 
 class GrpcCall:
     """The life of a call, for all four arities."""
@@ -324,6 +327,8 @@ class UnaryRequestCall(GrpcCall):
             max_bytes = self._method.message_max_bytes
             self._request = whole_message(data, start, stop, max_bytes)
             if self._request is not None:
+                if stop - start > _COUNTED_MIN_BYTES and not self._hold(stop - start):
+                    self._request = None
                 return
             self._begun = BegunMessage.begin(data, start, stop, max_bytes)
             if self._begun is not None:

@@ -43,6 +43,7 @@ class ClientConnection(Connection[H]):
         stream = self._open(self._next_id)
         self._next_id += 2
         stream.receiver = receiver
+        stream.has_received_headers = False
         self.outbox.send_headers(stream, request)
         return stream
 
@@ -68,6 +69,9 @@ class ClientConnection(Connection[H]):
     def _on_more_headers(self, stream: Stream, head: H | None, *, ended: bool) -> None:
         if ended and not self._ends_well(stream):
             return
+        if stream.has_received_headers and not ended:
+            self.guard.charge("interim HEADERS")
+        stream.has_received_headers = True
         stream.receiver.on_headers(stream, head, ended=ended)
         if ended:
             stream.receiver.on_end(stream)

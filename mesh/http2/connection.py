@@ -110,11 +110,6 @@ class Connection(Generic[H]):
             self._forget(stream, code)
 
     @property
-    def awaits_peer(self) -> bool:
-        """Whether the peer owes something that it must send promptly: preface, SETTINGS, the rest of headers."""
-        return self.reader.is_waiting
-
-    @property
     def is_done(self) -> bool:
         """Whether nothing more can happen here, so that the socket can be closed."""
         return self.is_closing and not self.streams

@@ -76,12 +76,21 @@ class FrameReader:
         """Whether `feed` has stopped before the end of what had arrived."""
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether the peer owes the rest of what it must send promptly: preface, first SETTINGS, a header block."""
-        return self._needs_settings or self._block is not None or self._rest[3:4] == _HEADERS_TYPE
+    def awaited_stream(self) -> int | None:
+        """The stream on which the peer owes the rest of a header block; 0 for preface and SETTINGS, None for nothing.
+
+        It must send all of these promptly.
+        """
+        if self._needs_settings:
+            return 0
+        if self._block is not None:
+            return self._block.stream_id
+        if self._rest[3:4] == _HEADERS_TYPE and len(self._rest) >= HEADER_BYTES:
+            return int.from_bytes(self._rest[5:HEADER_BYTES], "big") & wire.STREAM_ID_MAX
+        return None
 
     def feed(self, data: bytes, frames_max: int) -> None:
-        """Read what has arrived, at most `frames_max` frames. Raises Http2Error."""
+        """Read what has arrived, at most `frames_max` frames or what is as much work. Raises Http2Error."""
         if self._rest:
             data = self._rest + data
             self._rest = b""

@@ -34,6 +34,8 @@ _STATIC_COUNT = len(STATIC_TABLE) - 1
 
 _BLOCKS_KEPT = 64
 _BLOCK_KEPT_BYTES_MAX = 512
+_KEPT_BYTES_MAX = 64 * 1024
+"""Size of all lists of these blocks. A block of a few bytes may refer to the largest entry of the table repeatedly."""
 _INTEGER_SHIFT_MAX = 28
 _LIST_FACTOR_MAX = 8
 """A header list this many times the limit is no longer a mistake, but an attack by decompression."""
@@ -52,6 +54,7 @@ class HeaderDecoder(Generic[T]):
     __slots__ = (
         "_interpret",
         "_kept",
+        "_kept_bytes",
         "_list_max_bytes",
         "_table",
         "_table_bytes",
@@ -68,6 +71,7 @@ class HeaderDecoder(Generic[T]):
         self._table_bytes = 0
         self._table_max_bytes = TABLE_MAX_BYTES
         self._kept: dict[bytes, T] = {}
+        self._kept_bytes = 0
         self.cut_short: list[Field] = []
         """The beginning of the last list that was too long."""
         self.list_bytes = 0
@@ -85,11 +89,12 @@ class HeaderDecoder(Generic[T]):
             raise _broken("a header block that ends early or refers to nothing") from None
         meaning = None if fields is None else self._interpret(fields)
         if changes_table:
-            self._kept.clear()
+            self._forget_kept()
         elif meaning is not None and len(block) <= _BLOCK_KEPT_BYTES_MAX:
-            if len(self._kept) >= _BLOCKS_KEPT:
-                self._kept.clear()
+            if len(self._kept) >= _BLOCKS_KEPT or self._kept_bytes + self.list_bytes > _KEPT_BYTES_MAX:
+                self._forget_kept()
             self._kept[block] = meaning
+            self._kept_bytes += self.list_bytes
         return meaning
 
     def _read(self, block: bytes) -> tuple[list[Field] | None, bool]:
@@ -133,6 +138,10 @@ class HeaderDecoder(Generic[T]):
             return None, changes_table
         self.list_bytes = list_bytes
         return fields, changes_table
+
+    def _forget_kept(self) -> None:
+        self._kept.clear()
+        self._kept_bytes = 0
 
     def _entry(self, index: int) -> Field:
         if index <= _STATIC_COUNT:

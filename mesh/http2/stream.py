@@ -63,6 +63,7 @@ class Stream:
         "content_left",
         "counted_bytes",
         "has_ended",
+        "has_received_headers",
         "has_sent_headers",
         "id",
         "is_local_done",
@@ -85,6 +86,9 @@ class Stream:
     """The last place in them where the peer may pause as long as it likes; -1: there was none."""
     counted_bytes: int
     """Memory that it takes by itself, as counted in what the connection buffers."""
+
+    has_received_headers: bool
+    """On a client: some of the response have come, perhaps interim ones."""
 
     def __init__(self, connection: Any, stream_id: int, send_window: int, receive_window: int) -> None:
         self.connection = connection

@@ -63,7 +63,8 @@ class Vitals:
     reads: int
     """How often bytes have come; any number that grows with them."""
     streams: int
-    awaits_peer: bool
+    awaited_stream: int | None
+    """The stream whose header block is incomplete, 0 for preface and SETTINGS; None: the peer owes nothing."""
     is_paused: bool
     """The socket takes no more."""
     is_draining: bool
@@ -78,6 +79,7 @@ class UpkeepClock:
 
     __slots__ = (
         "_age_factor",
+        "_awaited_stream",
         "_awaits_since_at_s",
         "_behind_sent_bytes",
         "_behind_since_at_s",
@@ -97,6 +99,7 @@ class UpkeepClock:
         self._read_at_s = now_s
         self._reads = 0
         self._pinged_at_s: float | None = None
+        self._awaited_stream: int | None = None
         self._awaits_since_at_s: float | None = None
         self._paused_since_at_s: float | None = None
         self._idle_since_at_s: float | None = None
@@ -122,7 +125,10 @@ class UpkeepClock:
         """What the connection needs now, the most urgent first; call it again at the next look."""
         if vitals.reads != self._reads:
             self._reads, self._read_at_s, self._pinged_at_s = vitals.reads, now_s, None
-        self._awaits_since_at_s = since(self._awaits_since_at_s, now_s, is_so=vitals.awaits_peer)
+        if vitals.awaited_stream != self._awaited_stream:
+            # A busy peer may be found in the middle of headers at each look, but of other ones.
+            self._awaited_stream, self._awaits_since_at_s = vitals.awaited_stream, None
+        self._awaits_since_at_s = since(self._awaits_since_at_s, now_s, is_so=vitals.awaited_stream is not None)
         self._paused_since_at_s = since(self._paused_since_at_s, now_s, is_so=vitals.is_paused)
         self._idle_since_at_s = since(self._idle_since_at_s, now_s, is_so=not vitals.streams)
         self._drain_since_at_s = since(self._drain_since_at_s, now_s, is_so=vitals.is_draining)

@@ -171,6 +171,8 @@ class ClientCall:
             self.finish(ResponseHead(code=INTERNAL, message="The last response is not complete."))
         elif ended or head.code is not None:
             self.finish(head if head.code is not None else ResponseHead(code=INTERNAL, message="No status came."))
+        elif self._headers is not None:
+            stream.connection.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
         else:
             self._headers = head
             self._messages.set_encoding(head.encoding)

@@ -32,6 +32,8 @@ _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _NOT_PLAIN = re.compile(rb"[^\x20-\x24\x26-\x7e]|\A | \Z")
 """A space at an end is quoted too: HTTP does not keep it."""
 _KEY = re.compile(r"[0-9a-z_.-]+").fullmatch
+_VALUES_MAX = 1_000
+"""Values of one head, with each of those that commas separate; they take more memory than their bytes."""
 _PRINTABLE = re.compile(rb"[\x20-\x7e]*").fullmatch
 _OF_TRANSPORT = frozenset({b"te", b"content-type", b"content-length", b"host"})
 _RESERVED = "grpc-"
@@ -75,14 +77,17 @@ def read_encoding(value: bytes) -> str:
 
 
 def read_metadata(fields: Iterable[Field]) -> tuple[Entry, ...]:
-    """The entries that are the application's. Raises ValueError for a binary value that is not base64."""
+    """The entries that are the application's. Raises ValueError for a binary value that is not base64, or too many."""
     entries: list[Entry] = []
     for name, value in fields:
         key = name.decode("ascii", "backslashreplace")
         if name[:1] == b":" or name in _OF_TRANSPORT or (key[:5] == _RESERVED and key not in _OF_APPLICATIONS):
             continue
         if name[-4:] == b"-bin":
-            entries.extend((key, _read_binary(key, each)) for each in value.split(b","))
+            values = value.split(b",")
+            if len(entries) + len(values) > _VALUES_MAX:
+                raise ValueError(f"{key} brings the metadata to more than {_VALUES_MAX:,} values")
+            entries.extend((key, _read_binary(key, each)) for each in values)
         else:
             entries.append((key, value.decode("ascii", "backslashreplace").strip(" ")))
     return tuple(entries)

@@ -285,7 +285,7 @@ class RpcChannel:
                 connection = _connection(transport)
                 connection.on_settings_changed = self._changed.wake
                 # Before its SETTINGS have come, the server's limit of streams is not known.
-                await self._changed.until(lambda: connection.is_closing or not connection.awaits_peer)
+                await self._changed.until(lambda: connection.is_closing or connection.reader.awaited_stream is None)
             if transport.is_lost or connection.fault is not None:
                 raise ConnectionError(transport.lost_reason or str(connection.fault))
             self._current = transport

@@ -130,7 +130,7 @@ def test_one_connection_gets_half() -> None:
     on_io_loop(scenario())
 
 
-def test_messages_that_fit_into_a_frame_are_not_counted() -> None:
+def test_small_messages_that_come_at_once_are_not_counted() -> None:
     async def scenario() -> None:
         router = FakeRouter()
         async with a_gateway(router) as gateway, slow_client(gateway) as connection:

@@ -127,6 +127,22 @@ def test_requests_that_end_at_once_end_the_connection(title: str) -> None:
     assert not server.connection.streams
 
 
+@pytest.mark.parametrize("status", [b"100", b"103", b"200"])
+def test_a_response_with_ever_more_headers_ends_the_connection(status: bytes) -> None:
+    client = ClientEnd()
+    exchange = client.open(ends=True)
+    flood(client, [headers(1, [(b":status", status)])] * 10_000)
+    assert exchange.has_heard_the_end
+    assert client.connection.fault is not None
+    assert client.connection.fault.code is CALM
+
+
+def test_many_responses_may_begin_at_once() -> None:
+    client = ClientEnd(Limits(control_burst=10))
+    client.receive(*(headers(client.open(ends=True).stream.id, [(b":status", b"200")]) for _ in range(1_000)))
+    assert client.connection.fault is None
+
+
 def test_requests_that_are_answered_do_not_pay_for_a_rapid_reset() -> None:
     """One call of twenty is honest."""
     server = ServerEnd(answer=lambda exchange: echo(exchange) if exchange.stream.id % 40 == 1 else None)
@@ -276,7 +292,7 @@ def test_a_header_block_that_drips_is_found_by_the_clock() -> None:
     found = None
     for second, byte in enumerate(headers(1)[:-1]):
         server.receive(bytes((byte,)))
-        vitals = Vitals(second, 0, server.connection.awaits_peer, is_paused=False, is_draining=False)
+        vitals = Vitals(second, 0, server.connection.reader.awaited_stream, is_paused=False, is_draining=False)
         found = found or clock.check(vitals, policy, second)
     assert found is Upkeep.SLOW
 

@@ -72,17 +72,17 @@ def test_3_4_a_client_need_not_wait_for_the_servers_settings() -> None:
 def test_the_peer_owes_preface_settings_and_whole_header_blocks() -> None:
     server = ServerEnd(is_greeted=False)
     for byte in wire.PREFACE + settings((Setting.MAX_FRAME_SIZE, 16_384)):
-        assert server.connection.awaits_peer
+        assert server.connection.reader.awaited_stream == 0
         server.receive(bytes((byte,)))
-    assert not server.connection.awaits_peer
-    for beginning, rest in (
-        (headers(1)[:12], headers(1)[12:]),
-        (frame(wire.HEADERS, 1, 3, BLOCK[:4]), frame(wire.CONTINUATION, 4, 3, BLOCK[4:])),
+    assert server.connection.reader.awaited_stream is None
+    for stream_id, beginning, rest in (
+        (1, headers(1)[:12], headers(1)[12:]),
+        (3, frame(wire.HEADERS, 1, 3, BLOCK[:4]), frame(wire.CONTINUATION, 4, 3, BLOCK[4:])),
     ):
         server.receive(beginning)
-        assert server.connection.awaits_peer
+        assert server.connection.reader.awaited_stream == stream_id
         server.receive(rest)
-        assert not server.connection.awaits_peer
+        assert server.connection.reader.awaited_stream is None
 
 
 def test_5_1_2_streams_above_the_limit_are_refused() -> None:

@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 
 
 def vitals(**changes: Any) -> Vitals:
-    usual = {"reads": 0, "streams": 1, "awaits_peer": False, "is_paused": False, "is_draining": False}
+    usual = {"reads": 0, "streams": 1, "awaited_stream": None, "is_paused": False, "is_draining": False}
     return Vitals(**{**usual, **changes})
 
 
@@ -31,7 +31,7 @@ def first(policy: UpkeepPolicy = POLICY, seconds: int = 2_000, **changes: Any) -
     ("changes", "expected"),
     [
         ({}, (60, Upkeep.PING)),
-        ({"awaits_peer": True}, (10, Upkeep.SLOW)),
+        ({"awaited_stream": 1}, (10, Upkeep.SLOW)),
         ({"is_draining": True}, (1, Upkeep.FINISH_DRAIN)),
     ],
 )
@@ -55,6 +55,12 @@ def test_connections_that_were_opened_together_reach_different_ages(factor: floa
     clock = UpkeepClock(0, factor)
     found = (second for second in range(2_000) if clock.check(busy(second), POLICY, second) is Upkeep.DRAIN)
     assert next(found) == expected_s
+
+
+def test_a_busy_peer_may_be_found_in_the_middle_of_headers_at_each_look() -> None:
+    """Of another stream each time; only one that does not get on with the same headers is slow."""
+    assert looks(lambda second: {"awaited_stream": 2 * second + 1}, 100) == []
+    assert looks(lambda second: {"awaited_stream": 1 if second < 9 else 3}, 20) == [(19, Upkeep.SLOW)]
 
 
 def test_a_peer_that_sends_needs_no_ping() -> None:

@@ -68,6 +68,8 @@ def on_loop(scenario: Callable[[], Awaitable[None]]) -> None:
         (HEAD + data(1, message(b"x")[:3]) + OK, grpc.StatusCode.INTERNAL, "not complete"),
         (HEAD + data(1, message(b"x"), ends=True), grpc.StatusCode.INTERNAL, "without a status"),
         (HEAD + headers(1, [(b"x", b"1")], ends=True), grpc.StatusCode.INTERNAL, "No status"),
+        (HEAD + headers(1, [(b"x", b"1")]), grpc.StatusCode.INTERNAL, "error code 1"),
+        (HEAD + HEAD, grpc.StatusCode.INTERNAL, "error code 1"),
         (HEAD + data(1, b"\7 odd "), grpc.StatusCode.INTERNAL, "begins with 7"),
         (HEAD + data(1, message(bytes(1_001))), grpc.StatusCode.RESOURCE_EXHAUSTED, "larger"),
         (headers(1, [(b":status", b"200"), *[(b"x", b"y")] * 600]), grpc.StatusCode.RESOURCE_EXHAUSTED, "metadata"),
@@ -75,7 +77,19 @@ def on_loop(scenario: Callable[[], Awaitable[None]]) -> None:
         (rst_stream(1, ErrorCode.CANCEL), grpc.StatusCode.CANCELLED, "reset"),
         (wire.goaway_frame(0, ErrorCode.NO_ERROR), grpc.StatusCode.UNAVAILABLE, "retried"),
     ],
-    ids=["half", "no trailers", "no status", "odd", "large", "metadata", "http", "reset", "goaway"],
+    ids=[
+        "half",
+        "no trailers",
+        "no status",
+        "more headers",
+        "the same headers",
+        "odd",
+        "large",
+        "metadata",
+        "http",
+        "reset",
+        "goaway",
+    ],
 )
 def test_endings(sent: bytes, code: grpc.StatusCode, text: str) -> None:
     async def scenario() -> None:

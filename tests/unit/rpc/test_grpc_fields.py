@@ -139,6 +139,13 @@ def test_binary_values_that_are_not_base64(value: bytes) -> None:
         read_metadata([(b"x-bin", value)])
 
 
+def test_commas_do_not_make_any_number_of_values() -> None:
+    assert len(read_metadata([(b"x-bin", b",".join([b"YQ"] * 1_000))])) == 1_000
+    for fields in ([(b"x-bin", b"," * 1_000)], [(b"x-bin", b"," * 600), (b"y-bin", b"," * 600)]):
+        with pytest.raises(ValueError, match="more than 1,000 values"):
+            read_metadata(fields)
+
+
 def test_what_is_grpcs_own_is_no_metadata() -> None:
     own = [b":path", b"te", b"content-type", b"content-length", b"host", b"grpc-timeout", b"grpc-encoding"]
     assert read_metadata([(name, b"x") for name in own]) == ()

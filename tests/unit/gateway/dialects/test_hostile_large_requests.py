@@ -74,6 +74,45 @@ def test_a_client_that_stops_in_a_large_request_is_answered_after_the_timeout(mi
     on_io_loop(scenario())
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_message_that_came_at_once_is_counted_too_as_long_as_its_call_lasts(ends: bool) -> None:
+    """Whether only the end of its stream is missing, or its call waits for a replica."""
+
+    async def scenario() -> None:
+        router = FakeRouter()
+        async with serving(router, "shop") as gateway, raw_connection(f"localhost:{gateway.port}") as client:
+            streams = [begin(client, RawCall(), PIECE.to_bytes(5, "big") + bytes(PIECE)) for _ in range(4)]
+            if ends:
+                for stream in streams:
+                    client.outbox.end(stream)
+                await until(lambda: len(router.calls) == 4, "the calls")
+            await until(lambda: gateway.listener.buffered_bytes >= 4 * PIECE, "all of them are counted")
+            for stream in streams:
+                client.reset(stream)
+            await until(lambda: not gateway.listener.buffered_bytes, "nothing is left of them")
+
+    on_io_loop(scenario())
+
+
+def test_messages_that_came_at_once_are_refused_where_there_is_no_room_for_them() -> None:
+    async def scenario() -> None:
+        router = FakeRouter()
+        async with serving(router, "shop") as gateway, raw_connection(f"localhost:{gateway.port}") as client:
+            gateway.listener._budget.max_bytes = 5 * PIECE
+            calls = [RawCall() for _ in range(4)]
+            for call in calls:
+                begin(client, call, PIECE.to_bytes(5, "big") + bytes(PIECE))
+            await until(lambda: any(call.has_ended for call in calls), "an answer")
+            refused = [call.heads[-1][b"grpc-status"] for call in calls if call.has_ended]
+            assert set(refused) == {b"8"}
+            assert gateway.listener.buffered_bytes <= 5 * PIECE
+            small = RawCall()
+            client.outbox.end(begin(client, small, bytes(5)))
+            await until(lambda: router.calls, "a small message needs no room")
+
+    on_io_loop(scenario())
+
+
 def test_what_comes_behind_a_whole_request_is_refused_and_its_message_stays_counted_until_then() -> None:
     async def scenario() -> None:
         router = FakeRouter(echo)
