@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -24,7 +25,9 @@ logger = logging.getLogger("mesh")
 _RESIZING = (DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
 
 _NO_PORT = "cannot listen on"
-"""So begins the error of a gateway whose port is taken or forbidden."""
+"""So begins the error of a gateway whose port is taken or forbidden, or whose host is not one of its node."""
+
+_NUMBER = re.compile(r"[0-9]+")
 
 Show = Callable[[control_pb2.ApplicationStatus], None]
 
@@ -52,7 +55,7 @@ def until_gateways_healthy(client: ControlClient) -> None:
 def until_gateways_changed(client: ControlClient) -> None:
     """Until a gateway with the wanted options serves in the place of each one. There is no timeout while some start.
 
-    Raises TimeoutError with the reason where they fail; those with the former options go on then.
+    Raises TimeoutError with the reason where they fail; those with the former options that serve go on then.
     """
     wait = _GatewayWait(time.monotonic, _have_changed)
     poll(lambda: wait.is_over(client.status()), timeout_s=None)
@@ -61,17 +64,19 @@ def until_gateways_changed(client: ControlClient) -> None:
         reasons = "; ".join(
             f"node {each.node_id[:8]}: {_headline(each.message)}" for each in reply.gateways if each.message
         )
+        others = any(each.status == GatewayStatus.HEALTHY and not _is_wanted(each, reply) for each in reply.gateways)
         raise TimeoutError(
-            f"No gateway starts with the new options ({reasons}). Those with the former ones serve on. Correct the "
-            "options and call again, or call with the former ones to give the change up; `mesh status` shows both."
+            f"No gateway starts with the new options ({reasons}). "
+            f"{'Those with the former ones serve on' if others else 'None serves'}. Correct the options and call "
+            "again, or call with the former ones to give the change up; `mesh status` shows both."
         )
 
 
 def _advice(reply: control_pb2.StatusReply) -> str:
     if any(_NO_PORT in each.message for each in reply.gateways):
         return (
-            "Choose another port: grpc_options and http_options of mesh.start(), --grpc-port and --http-port of "
-            "`mesh run`."
+            "Choose another port or host: grpc_options and http_options of mesh.start(), --grpc-port and --http-port "
+            "of `mesh run`."
         )
     return "`mesh logs` shows what they logged."
 
@@ -151,7 +156,8 @@ class _GatewayWait:
 
     def is_over(self, reply: control_pb2.StatusReply) -> bool:
         self.status = reply
-        errors = {_headline(each.message) for each in reply.gateways if each.message and not _leaves(each)}
+        wanted = [each for each in reply.gateways if _is_wanted(each, reply) and not _leaves(each)]
+        errors = {_kind(each.message) for each in wanted if each.message}
         if errors != self._errors:
             self._errors, self._since_at_s = errors, self._clock()
         is_stuck = bool(errors) and self._clock() - self._since_at_s >= settings().client.gateways_failing_timeout_s
@@ -198,8 +204,13 @@ def _have_changed(reply: control_pb2.StatusReply) -> bool:
     """Whether all gateways have the wanted options. Those before them may still drain."""
     if reply.gateway_options.location == control_pb2.GATEWAY_LOCATION_DISABLED:
         return True
-    others = [each for each in reply.gateways if each.revision != reply.gateways_revision]
+    others = [each for each in reply.gateways if not _is_wanted(each, reply)]
     return all(map(_leaves, others)) and _are_healthy(reply)
+
+
+def _is_wanted(gateway: control_pb2.GatewayStatus, reply: control_pb2.StatusReply) -> bool:
+    """Whether it has the wanted options, or is a failed start with them."""
+    return gateway.revision == reply.gateways_revision
 
 
 def _leaves(gateway: control_pb2.GatewayStatus) -> bool:
@@ -208,6 +219,11 @@ def _leaves(gateway: control_pb2.GatewayStatus) -> bool:
 
 def _headline(message: str) -> str:
     return message.partition("\n")[0]
+
+
+def _kind(message: str) -> str:
+    """The same for the same failure of another process: without its id and other numbers."""
+    return _NUMBER.sub("", _headline(message))
 
 
 def _is_running(reply: control_pb2.StatusReply, name: str, show: Show) -> bool:

@@ -19,6 +19,7 @@ from mesh.options import logging_options, option_checks, runtime_env
 from mesh.options.deployments import autoscaling_policy
 from mesh.options.deployments.rollout_policy import traffic_rule
 from mesh.options.gateway import gateway_options
+from mesh.options.gateway.start_keywords import START_KEYWORDS
 
 T = TypeVar("T")
 
@@ -65,23 +66,10 @@ class _Checker:
         return []
 
     def _gateways(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        names = (
-            "proxy_location",
-            "http_options",
-            "grpc_options",
-            "logging_config",
-            "tracing_config",
-            "controller_options",
-        )
-        given = {name: fields[name] for name in names if fields.get(name) is not None}
-        for name in names[1:]:
-            if name in given:
-                given[name] = self._mapping((name,), given[name], file_schema.NESTED_FIELDS[name])
-        self._try_options(
-            (),
-            given,
-            lambda: gateway_options.parse(*(given.get(name) for name in names)),
-        )
+        given = {name: fields[name] for name in START_KEYWORDS if fields.get(name) is not None}
+        for name in [each for each in given if each != "proxy_location"]:
+            given[name] = self._mapping((name,), given[name], file_schema.NESTED_FIELDS[name])
+        self._try_options((), given, lambda: gateway_options.parse(*map(given.get, START_KEYWORDS)))
         return given
 
     def _application(self, path: Path, data: Any) -> ApplicationEntry:

@@ -181,6 +181,26 @@ async def test_options_that_no_gateway_can_start_with_stop_at_the_first_node_and
     await mesh.crash()
 
 
+@pytest.mark.parametrize("wrong", [[], [8001], [8001, 8002]], ids=["at once", "at the second try", "at the third try"])
+async def test_options_with_which_no_gateway_has_ever_started_can_be_corrected(wrong: list[int]) -> None:
+    """A `mesh.start` that failed says to choose another port (items 52, 57)."""
+    mesh = Mesh(1, cpus={"n1": 8.0}, gateways=OLD)
+    mesh.cluster.taken_ports = {8000, 8001, 8002}
+    await mesh.boot()
+    await mesh.until(lambda: "cannot listen on :8000" in _messages(mesh), 30.0)
+    await asyncio.sleep(20)
+    for port in wrong:
+        await _configure(mesh, control_pb2.GatewayOptions(grpc_port=9000, processes=1, http_port=port))
+        await mesh.until(lambda port=port: f"cannot listen on :{port}" in _messages(mesh), 30.0)  # type: ignore[misc]
+        await asyncio.sleep(20)
+    await _configure(mesh, control_pb2.GatewayOptions(grpc_port=9000, processes=1, http_port=8003))
+    await mesh.until(lambda: _revisions(mesh) == {"n1": [len(wrong) + 1]}, 30.0)
+    await mesh.until(lambda: not mesh.stored().HasField("gateways_before") and not _messages(mesh), 60.0)
+    assert _ports(mesh.cluster) == [8003]
+    assert not mesh.failed
+    await mesh.crash()
+
+
 async def test_nodes_get_more_gateways_and_fewer_while_they_serve() -> None:
     mesh = await _three_nodes()
     for processes in (3, 2, 1):

@@ -14,6 +14,7 @@ from mesh.client import rollout_wait
 from mesh.cluster.keys import CONTROLLER_NAME
 from mesh.exceptions import MeshException
 from mesh.options.gateway.gateway_options import parse
+from mesh.options.gateway.start_keywords import START_KEYWORDS
 from mesh.status import MeshStatus
 from mesh.v1 import control_pb2
 from tests.unit.fakes.mesh_fakes import FakeCluster, client_settings
@@ -265,6 +266,8 @@ def test_signatures_are_the_contract_s() -> None:
         "proxy_location", "http_options", "grpc_options", "logging_config", "tracing_config", "controller_options",
         "kwargs",
     ]  # fmt: skip
+    assert tuple(inspect.signature(mesh.start).parameters)[:-1] == START_KEYWORDS
+    assert tuple(inspect.signature(parse).parameters) == START_KEYWORDS
     assert list(inspect.signature(mesh.run).parameters) == [
         "target", "blocking", "name", "route_prefix", "logging_config", "_local_testing_mode",
         "autoscaling_policy",

@@ -2,7 +2,8 @@
 
 New options come to one node at a time. A gateway with the new ones takes over the ports of the one it replaces, and
 that ends when the new one has served for `gateway_min_ready_s`. While one cannot start, no other node is touched: the
-gateways with the former options serve on, and one of them that dies is replaced by its like.
+gateways with the former options serve on, and one of them that dies is replaced by its like. Where that has failed to
+start more often than with the new options, it gets those: they may be the correction.
 
 Where a node is to have more of them than before, the others start when those that were there have been replaced: only
 then is the port one that can be shared. Where it is to have fewer, those that stay get the new options first, and the
@@ -128,10 +129,12 @@ class _GatewayRollout:
             here = [each for each in self.observed.gateways if self.successor_of(each.slot) == slot]
             living = [each.slot for each in here if _is_live(each)]
             if living:
-                if slot.node_id == self._current_node:
+                # Only from one that serves can it take over the ports.
+                is_served = any(self._is_serving(each) for each in living)
+                if is_served and slot.node_id == self._current_node:
                     yield StartGateway(slot, Reason.OPTIONS, replaces=max(living))
             elif not any(each.unhealthy for each in here):  # it still has the ports
-                missing = replace(slot, revision=self._revision_of_missing)
+                missing = self._options_of_missing(slot)
                 if missing not in self._gateways and self._is_port_shared_with(missing):
                     yield StartGateway(missing, Reason.SCALE_UP)
 
@@ -200,13 +203,18 @@ class _GatewayRollout:
         others = (slot for slot in self.wanted if slot.node_id not in self._outdated_nodes)
         return min(self._outdated_nodes, default="") if all(map(self.is_proven, others)) else ""
 
-    @property
-    def _revision_of_missing(self) -> int:
-        """The options of a gateway that replaces none: the former ones until the wanted ones have served somewhere."""
+    def _is_serving(self, slot: GatewaySlot) -> bool:
+        return self._gateways[slot].state == GatewayStatus.HEALTHY
+
+    def _options_of_missing(self, slot: GatewaySlot) -> GatewaySlot:
+        """The slot of a gateway that replaces none: of the former options until the wanted ones have served somewhere,
+        unless the former ones have failed more often there."""
         before = self.desired.gateways_before
         if before is None or any(map(self.is_proven, self.wanted)):
-            return self.desired.gateways_revision
-        return before.number
+            return slot
+        former = replace(slot, revision=before.number)
+        failed = [self.observed.gateway_failures.get(each, NO_FAILURES).count for each in (former, slot)]
+        return slot if failed[0] > failed[1] else former
 
 
 def _is_live(gateway: Gateway) -> bool:

@@ -1,4 +1,4 @@
-"""Keywords of `mesh.start` that it does not take, each with what to write instead."""
+"""The keywords of `mesh.start`, and what to write instead of others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mesh.options.keyword_advice import unexpected_keyword
 
-_KEYWORDS = (
+START_KEYWORDS = (
     "proxy_location",
     "http_options",
     "grpc_options",
@@ -14,6 +14,8 @@ _KEYWORDS = (
     "tracing_config",
     "controller_options",
 )
+"""In their order there and in `gateway_options.parse`; they are the fields of a file too."""
+
 _OLD_KEYWORDS = ("http_host", "http_port", "http_middlewares")
 
 
@@ -23,4 +25,4 @@ def refuse_keywords(given: Iterable[str]) -> None:
         if keyword in _OLD_KEYWORDS:
             option = keyword.removeprefix("http_")
             raise ValueError(f"{keyword} is no longer an argument: write http_options={{{option!r}: ...}}.")
-        raise unexpected_keyword("start", keyword, _KEYWORDS)
+        raise unexpected_keyword("start", keyword, START_KEYWORDS)

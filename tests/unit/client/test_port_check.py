@@ -77,3 +77,28 @@ def test_a_host_that_cannot_be_bound_is_for_the_gateway_to_report(taken: int) ->
         location=control_pb2.GATEWAY_LOCATION_EVERY_NODE, grpc_host="no.such.host.invalid", grpc_port=taken
     )
     assert not is_refused(unknown_host)
+
+
+def test_a_port_that_is_taken_on_an_ipv6_address_is_reported_too(taken: int) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        port = server.getsockname()[1]
+        on_ipv6 = options(http_port=port)
+        on_ipv6.http_host = "::1"
+        with pytest.raises(OSError, match=rf"Port {port} of ::1 is taken by another process"):
+            port_check.require_free(on_ipv6)
+        assert not is_refused(options(http_port=port)), "of localhost gateways take the IPv4 address"
+
+
+@pytest.mark.parametrize(
+    ("grpc_host", "is_same"), [("0.0.0.0", True), ("localhost", True), ("::", True), ("192.0.2.1", False)]
+)
+def test_one_port_cannot_be_both(taken: int, grpc_host: str, is_same: bool) -> None:
+    """It would be the gateway itself that has it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    both = options(grpc_port=free, http_port=free)
+    both.grpc_host = grpc_host
+    assert is_refused(both) == is_same
+    if is_same:
+        with pytest.raises(OSError, match=rf"Port {free} is named twice, .* turn the other one off with"):
+            port_check.require_free(both, options(grpc_port=free, http_port=1))

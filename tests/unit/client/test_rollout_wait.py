@@ -108,8 +108,56 @@ def test_gateways_that_keep_failing_are_not_waited_for(monkeypatch: pytest.Monke
     taken = "OSError: cannot listen on 0.0.0.0:9000: address already in use"
     controller = FakeController()
     controller.reply.gateways.add(node_id="n1", status="UNHEALTHY", message=f"{taken}\n  File")
-    with pytest.raises(TimeoutError, match=rf"node n1: UNHEALTHY {taken}\)\. Choose another port: "):
+    with pytest.raises(TimeoutError, match=rf"node n1: UNHEALTHY {taken}\)\. Choose another port or host: "):
         rollout_wait.until_gateways_healthy(controller)  # type: ignore[arg-type]
+
+
+def test_a_gateway_that_crashes_again_and_again_fails_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although each time it is another process (item 57)."""
+    limits = client_settings(gateways_failing_timeout_s=10.0, gateways_timeout_s=100.0)
+    monkeypatch.setattr(rollout_wait, "settings", lambda: limits)
+    now_s = iter(range(100))
+    wait = rollout_wait._GatewayWait(lambda: float(next(now_s)))
+    looks = 0
+    for pid in range(1000, 4000, 100):
+        looks += 1
+        crashed = f"Its process exited, crashed or was killed (pid {pid} on 192.0.2.2)."
+        failing = control_pb2.GatewayStatus(node_id="n1", status="STARTING", message=crashed)
+        if wait.is_over(control_pb2.StatusReply(gateways=[failing])):
+            break
+    assert looks == 10
+
+
+def test_a_correction_does_not_fail_for_what_it_corrects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of gateways with the former options are not its own (items 52, 57)."""
+    monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(gateways_failing_timeout_s=0.0))
+    controller = FakeController()
+    reply = controller.reply
+    reply.gateways_revision = 1
+    reply.gateways.add(node_id="n1", revision=0, status="STARTING", message="OSError: cannot listen on 0.0.0.0:9000")
+    heard: list[int] = []
+
+    def go_on(reply: control_pb2.StatusReply) -> None:
+        heard.append(len(heard))
+        if len(heard) == 3:
+            reply.gateways[0].CopyFrom(control_pb2.GatewayStatus(node_id="n1", revision=1, status="HEALTHY"))
+
+    controller.on_status = go_on
+    rollout_wait.until_gateways_changed(controller)  # type: ignore[arg-type]
+    assert len(heard) == 3
+
+
+def test_new_options_that_fail_where_no_gateway_serves_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be said that the former ones serve on (item 57)."""
+    monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(gateways_failing_timeout_s=0.0))
+    controller = FakeController()
+    controller.reply.gateways_revision = 1
+    controller.reply.gateways.add(node_id="n1", revision=1, status="UNHEALTHY", message="no file /tls.pem")
+    with pytest.raises(TimeoutError, match=r"no file /tls.pem\)\. None serves\. Correct the options"):
+        rollout_wait.until_gateways_changed(controller)  # type: ignore[arg-type]
+    controller.reply.gateways.add(node_id="n1", revision=0, status="HEALTHY")
+    with pytest.raises(TimeoutError, match="former ones serve on"):
+        rollout_wait.until_gateways_changed(controller)  # type: ignore[arg-type]
 
 
 def test_a_deletion_is_over_when_the_application_was_deployed_again() -> None:

@@ -111,6 +111,28 @@ def test_a_gateway_that_dies_is_replaced_by_its_like_until_the_new_options_have_
     assert planned(changed(), view) == [StartGateway(GatewaySlot("n3", 0, 1), Reason.SCALE_UP)]
 
 
+def test_options_with_which_no_gateway_has_ever_started_are_corrected() -> None:
+    """The new options come as soon as the last start with the former ones has failed."""
+    former, wanted = GatewaySlot("n1"), GatewaySlot("n1", 0, 1)
+    last = starting("n1", revision=0)
+    assert planned(changed(), seen(last, failures={former: 3}, nodes=("n1",))) == [], "it has no ports to take over"
+    view = seen(failures={former: 3}, nodes=("n1",))
+    assert planned(changed(), view) == [StartGateway(wanted, Reason.SCALE_UP)]
+
+
+def test_where_both_options_fail_they_are_tried_in_turns() -> None:
+    """A gateway that died has failed once; that alone brings no options that have failed."""
+    former, wanted = GatewaySlot("n1"), GatewaySlot("n1", 0, 1)
+    tried = []
+    failures = {former: 1, wanted: 1}
+    for _ in range(4):
+        (start,) = planned(changed(), seen(failures=failures, nodes=("n1",)), NOW_S + 60.0)
+        assert isinstance(start, StartGateway)
+        tried.append(start.slot)
+        failures[start.slot] += 1
+    assert tried == [former, wanted, former, wanted]
+
+
 def test_a_gateway_that_serves_no_more_with_its_new_options_holds_the_next_node() -> None:
     view = seen(starting("n1"), old("n2"), old("n3"))
     assert planned(changed(), view) == []
