@@ -67,13 +67,14 @@ class JsonMethods:
         """By application; None: of all."""
         self._entries: dict[str, list[_IndexedRule]] = {}
         self._services: frozenset[str] = frozenset()
+        """The paths of services: "/package.Service", and the same below the route prefix of their application."""
 
     def set_routes(self, routes: Routes) -> None:
         """Use these for new requests."""
         self._routes = routes
         self._indexes = {}
         self._entries = {}
-        self._services = frozenset(routes.services)
+        self._services = frozenset(_service_paths(routes))
         digests = {each.descriptors.digest for each in routes.applications.values()}
         self._codecs = {digest: each for digest, each in self._codecs.items() if digest in digests}
 
@@ -98,7 +99,7 @@ class JsonMethods:
 
     def knows_service(self, path: str) -> bool:
         """Whether a path has the form of a method of a service that is deployed."""
-        service, _, method = path[1:].rpartition("/")
+        service, _, method = path.rpartition("/")
         return bool(method) and service in self._services
 
     def _find_method(
@@ -216,6 +217,13 @@ class _IndexedRule:
 
 
 _PlacedRule = tuple[Owner, _IndexedRule]
+
+
+def _service_paths(routes: Routes) -> Iterator[str]:
+    for application in routes.applications.values():
+        for service in application.services:
+            yield f"/{service}"
+            yield f"{application.route_prefix.rstrip('/')}/{service}"
 
 
 def _placed(entries: Iterable[_IndexedRule]) -> Iterator[tuple[PathTemplate, str, _PlacedRule]]:

@@ -143,13 +143,6 @@ def test_another_http_method_is_left_to_a_web_application_at_that_path() -> None
     assert gateway.dialect.claims(request("/v1/books/x", method="GET"))
 
 
-def test_a_path_that_is_not_utf_8_is_left_to_a_web_application() -> None:
-    table = library_table(books="/")
-    assert JsonGateway(table=table).dialect.claims(request("/v1/books/%E9", method="GET"))
-    table.routes[0].serves_web = True
-    assert not JsonGateway(table=table).dialect.claims(request("/v1/books/%E9", method="GET"))
-
-
 def test_wrong_rules_of_an_application_do_not_hide_its_methods(caplog: pytest.LogCaptureFixture) -> None:
     table = library_table(books="/")
     before, after = b"/v1/places/{place.shelf}/{place.row}", b"/v1/places/{place.shelf}/{place.now}"
