@@ -20,7 +20,6 @@ from gateway.http2_exchange import Http2Exchange, read_http2_head, refuse_http2
 from gateway.requests.exchange import UNHEARD, Exchange, ExchangeReceiver
 from gateway.requests.in_flight import InFlight
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.stream import Receiver, Stream
 from mesh.http2.transport import Http2Transport
@@ -147,6 +146,10 @@ class HttpServer:
             connection.abort("the server has stopped, or has too many connections")
 
     def on_known(self, connection: NewConnection, data: bytes, *, is_http2: bool) -> None:
+        if is_http2 and self.connections > self.limits.connections_max:
+            # Without SETTINGS: a client of gRPC that has read them connects again at once, thousands of times a second.
+            connection.abort("too many connections")
+            return
         known = self._new_http2(connection) if is_http2 else Http1Connection(self._http1)
         socket, connection.socket = connection.socket, None
         self._hand_over(known, socket)
@@ -162,13 +165,10 @@ class HttpServer:
         socket.set_protocol(known)
         known.connection_made(socket)
         self.sockets.connections.add(known)
-        if is_refused:
-            text = f"This server has {self.limits.connections_max} connections, its limit."
-            if isinstance(known, Http1Connection):
-                known.refuse(503, text)
-            else:
-                known.connection.fail(Http2Error(ErrorCode.ENHANCE_YOUR_CALM, text))
-        elif isinstance(known, Http1Connection):
+        if isinstance(known, Http1Connection):
+            if is_refused:
+                known.refuse(503, f"This server has {self.limits.connections_max} connections, its limit.")
+                return
             # A request has begun to arrive. It is answered, but its client is not to stay.
             known.is_draining = self._is_leaving or self.sockets.phase is not ServerPhase.OPEN
         elif self.sockets.phase is not ServerPhase.OPEN:

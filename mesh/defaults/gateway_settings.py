@@ -29,7 +29,7 @@ class GatewaySettings:
     streams_max: int = 10_000
     """Concurrent gRPC calls on one client connection; more wait in the client."""
     connections_max: int = 10_000
-    """Client connections; more are closed at once, with GOAWAY or status 503."""
+    """Client connections; more are closed at once, HTTP/1.1 ones with status 503."""
     buffer_max_bytes: int = 1024 * 1024 * 1024
     """Bytes of messages that wait in a gateway, requests and responses; what is above ends with RESOURCE_EXHAUSTED."""
     files_interval_s: float = 5.0

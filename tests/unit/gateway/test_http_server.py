@@ -7,12 +7,16 @@ import json
 import socket
 from dataclasses import replace
 
+import grpc
+import grpc.aio
 import pytest
 
+from gateway.first_bytes import NewConnection
+from gateway.http_server import HttpServer
 from gateway.requests.exchange import Exchange
 from mesh.settings import settings
 from tests.unit.fakes.http1_ends import answers, request
-from tests.unit.gateway.fakes import UNARY, FakeRouter, on_io_loop, serving, until
+from tests.unit.gateway.fakes import UNARY, FakeRouter, echo, on_io_loop, serving, until
 from tests.unit.gateway.open_ports import Http2Client, Kept, Pages, fields, hello, http2, open_gateway, talk
 
 # ---- Every protocol on one port --------------------------------------------------------------------------------------
@@ -104,6 +108,35 @@ def test_connections_above_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch
                     await client.until(lambda: False)
             writer.write(request("GET / HTTP/1.1", "connection: close"))
             assert b"200 OK" in await reader.read()
+            writer.close()
+
+    on_io_loop(scenario())
+
+
+def test_a_grpc_client_above_the_limit_fails_soon_and_does_not_connect_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It backs off as from a server that is not there. After SETTINGS it would not: its connection was made."""
+    small = replace(settings(), gateway=replace(settings().gateway, connections_max=1))
+    monkeypatch.setattr("gateway.gateway_listener.settings", lambda: small)
+    made: list[NewConnection] = []
+    on_new = HttpServer.on_new
+
+    def count(server: HttpServer, connection: NewConnection) -> None:
+        made.append(connection)
+        on_new(server, connection)
+
+    monkeypatch.setattr(HttpServer, "on_new", count)
+
+    async def scenario() -> None:
+        async with serving(FakeRouter(echo), "shop") as gateway:
+            _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            await until(lambda: gateway.listener.connections == 1, "the connection")
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as failed:
+                    await channel.unary_unary(UNARY)(b"", timeout=10)
+            assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert len(made) <= 3
             writer.close()
 
     on_io_loop(scenario())
