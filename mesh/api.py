@@ -313,6 +313,9 @@ def _run(
 
 
 def _is_local(local_testing_mode: bool, blocking: bool = False) -> bool:
+    if isinstance(blocking, str):  # the second positional argument of `run`, as in Ray Serve
+        raise TypeError(f"blocking must be True or False, got {blocking!r}. Write name={blocking!r} for a name.")
+    option_checks.flag("blocking", blocking)
     is_local = local_testing_mode or bool(settings().process.force_local_testing_mode)
     if is_local and blocking:
         raise ValueError("blocking=True waits for clients, and a local test has no ports for any. Leave it out.")

@@ -21,7 +21,7 @@ from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import user_code
 from mesh.usercode.model_id_sources import model_ids_of
 from mesh.usercode.served_descriptors import descriptors_of
-from mesh.usercode.served_methods import TypedMethod, typed_methods
+from mesh.usercode.served_methods import TypedMethod, typed_methods, unwritten_methods
 from mesh.usercode.user_code import UserCode
 from mesh.v1 import control_pb2
 from mesh.web.ingress import ingress_app_of, takes_web_requests
@@ -201,6 +201,8 @@ class _Graph:
     @functools.cached_property
     def methods(self) -> dict[str, TypedMethod]:
         """The gRPC methods of the ingress."""
+        if wrong := unwritten_methods(self._ingress.deployment.func_or_class):
+            logger.warning("application %r: %s Calls of such methods are UNIMPLEMENTED.", self._app_name, wrong)
         return typed_methods(self._ingress.deployment.func_or_class, self._rules.servicer_functions)
 
     def add(self, application: Application) -> str:

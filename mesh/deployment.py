@@ -6,7 +6,7 @@ import inspect
 import typing
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, Unpack, overload
 
 from typing_extensions import ParamSpec, TypeVar
@@ -19,6 +19,7 @@ from mesh.options.deployments.deployment_options import DeploymentOptions
 from mesh.options.logging_options import LoggingConfig
 from mesh.usercode import user_code
 from mesh.usercode.reconfigure_method import check_reconfigure
+from mesh.usercode.served_methods import refuse_stub
 
 if TYPE_CHECKING:
     # Bound to a constructor's parameter, an application becomes a handle: type checkers take it for one.
@@ -31,6 +32,16 @@ R = TypeVar("R")
 F = TypeVar("F", bound="Function")
 BindArgs = ParamSpec("BindArgs", default=...)
 Code = TypeVar("Code", default=Callable[..., Any])
+
+
+_RUN_NAMES = frozenset({"deploy", "run", "serve", "start"})
+"""What people try to call on a deployment or an application."""
+_APPLICATION_ADVICE = {
+    "remote": ": it does not run yet. Write handle = mesh.run(app), then handle.remote(...)",
+    "bind": ": it is bound already. Hand it to mesh.run(app), or to the bind(...) of another deployment",
+    "options": ": options come before bind. Write deployment.options(...).bind(...)",
+    **dict.fromkeys(_RUN_NAMES, ": write mesh.run(app)"),
+}
 
 
 class Function(Protocol):
@@ -57,8 +68,7 @@ class Application(_HandleToBe):
     if not TYPE_CHECKING:  # type checkers know the attributes
 
         def __getattr__(self, name: str) -> NoReturn:
-            advice = ": it does not run yet. Write handle = mesh.run(app), then handle.remote(...)"
-            raise AttributeError(_no_attribute(self, name, advice if name == "remote" else ""))
+            raise AttributeError(_no_attribute(self, name, _APPLICATION_ADVICE.get(name, "")))
 
     def __repr__(self) -> str:
         return f"Application(deployment={self.deployment.name!r})"
@@ -108,6 +118,8 @@ class Deployment(Generic[BindArgs, Code]):
             advice = ""
             if name == "remote":
                 advice = ": it does not run yet. Write handle = mesh.run(deployment.bind(...)), then handle.remote(...)"
+            elif name in _RUN_NAMES:
+                advice = ": write mesh.run(deployment.bind(...))"
             elif not name.startswith("_") and hasattr(self._func_or_class, name):
                 advice = f". The decorated class has it: write deployment.func_or_class.{name}"
             raise AttributeError(_no_attribute(self, name, advice))
@@ -295,6 +307,7 @@ def _make(
     if not callable(func_or_class) or isinstance(func_or_class, Deployment):
         raise TypeError(f"@mesh.deployment takes a class or a function, got {func_or_class!r}.")
     func_or_class = typing.get_origin(func_or_class) or func_or_class  # Box of Box[int]
+    refuse_stub(func_or_class)
     options = dict(given)
     _refuse_route_prefix(options)
     made = object.__new__(Deployment)
@@ -335,6 +348,10 @@ def _refuse_deployments(name: str, arguments: Iterable[object]) -> None:
                 raise TypeError(
                     f"{name}.bind(): the argument {argument!r} is not bound, so it would not run. Write "
                     f"{argument.name}.bind(...), for which the constructor gets a handle."
+                )
+            case MethodType(__func__=Deployment.bind, __self__=Deployment() as known):
+                raise TypeError(
+                    f"{name}.bind(): an argument is {known.name}.bind itself. Call it: {known.name}.bind(...)."
                 )
             case list() | tuple():
                 _refuse_deployments(name, argument)

@@ -223,7 +223,7 @@ def _unknown_method(application: RoutedApplication, full_name: str, *, advises: 
 def _instead_of(full_name: str, methods: Collection[str]) -> str:
     """Advice that names what there is instead of a missing method."""
     if not methods:
-        return " There are no gRPC methods: let the ingress inherit a generated servicer."
+        return " There are no gRPC methods: let the ingress inherit a generated servicer and write its methods."
     service = service_of(full_name)
     siblings = [name for name in methods if service_of(name) == service]
     near = _near(full_name, siblings or methods)

@@ -132,7 +132,7 @@ class Batcher:
         self.function = function
         self.is_generator = inspect.isasyncgenfunction(function)
         if not self.is_generator and not inspect.iscoroutinefunction(function):
-            raise TypeError(f"@mesh.batch needs an `async def` function; {function!r} is none. Declare it `async def`.")
+            raise TypeError(f"@mesh.batch needs an `async def` function, got {function!r}. Declare it `async def`.")
         self._name = _name_of(function)
         self._options = options
         self._receiver = BatchReceiver(function)

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from mesh.caller.call_future import CallFuture, ItemStream, waker
+from mesh.caller.not_a_value import NotAValue
 from mesh.cluster import ray_objects
 from mesh.exceptions import MeshException
 from mesh.options.calls.metadata_option import CallMetadata
+from mesh.options.keyword_advice import with_keyword_advice
 from mesh.wire.outcome import Trailers, to_exception
 from mesh.wire.payload import decode
 
@@ -23,7 +25,7 @@ _SYNC_IN_LOOP = (
 _UNSET: Any = object()
 
 
-class _Response:
+class _Response(NotAValue):
     """What both kinds of responses share."""
 
     _future: CallFuture
@@ -114,6 +116,7 @@ class DeploymentResponse(_Response, Generic[R]):
             yield from self._future.wait().__await__()
         return self._get()
 
+    @with_keyword_advice
     def result(self, *, timeout_s: float | None = None) -> R:
         """The value; blocks up to `timeout_s` seconds.
 

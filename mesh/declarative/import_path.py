@@ -26,7 +26,16 @@ def parse_import_path(import_path: object) -> tuple[str, str]:
         parts = (*module.split("."), *attribute.split("."))
         if module and attribute and all(part.isidentifier() for part in parts):
             return module, attribute
-    raise ValueError(f"{import_path!r} is not MODULE:APP: write for instance shop.app:app.")
+    raise ValueError(f"{import_path!r} is not MODULE:APP: write {_meant(import_path)}.")
+
+
+def _meant(import_path: object) -> str:
+    """The import path of a file, as "shop/app.py:app"; else an example."""
+    file, _, attribute = str(import_path).partition(":")
+    parts = file.removeprefix("./").removesuffix(".py").split("/")
+    if attribute.isidentifier() and all(part.isidentifier() for part in parts):
+        return f"{'.'.join(parts)}:{attribute}"
+    return "for instance shop.app:app"
 
 
 def load_application(import_path: str, args: Mapping[str, Any]) -> Application:
@@ -42,9 +51,11 @@ def load_application(import_path: str, args: Mapping[str, Any]) -> Application:
         return target
     if is_builder(target):
         return _built(import_path, target, args)
+    kind = type(target).__name__
+    article = "an" if kind[0] in "AEIOUaeiou" else "a"
     raise TypeError(
-        f"{import_path} is a {type(target).__name__}, not an application: name the result of .bind(...), or a function "
-        f"that returns one. {_found_in(sys.modules[parse_import_path(import_path)[0]])}"
+        f"{import_path} is {article} {kind}, not an application: name the result of .bind(...), or a function that "
+        f"returns one. {_found_in(sys.modules[parse_import_path(import_path)[0]])}"
     )
 
 
@@ -57,7 +68,9 @@ def import_attribute(import_path: str) -> Any:
         if not hasattr(target, part):
             if ":" not in import_path and importlib.util.find_spec(import_path) is not None:
                 raise ValueError(f"{import_path} is a module: name an object in it, for instance {import_path}:app.")
-            raise ValueError(f"Module {module_name!r} has no {attribute!r}. {_found_in(module)}")
+            raise ValueError(
+                f"Module {module_name!r} has no {attribute!r}. {_found_in(module)}{_inside(module, attribute)}"
+            )
         target = getattr(target, part)
     return target
 
@@ -95,6 +108,13 @@ def _import(module_name: str) -> ModuleType:
 def _found_in(module: ModuleType) -> str:
     names = sorted(name for name, value in vars(module).items() if isinstance(value, Application))
     return f"Applications in it: {', '.join(names) or 'none'}."
+
+
+def _inside(package: ModuleType, attribute: str) -> str:
+    """Advice for a package whose module of that name was meant."""
+    path = f"{package.__name__}.{attribute}"
+    is_module = hasattr(package, "__path__") and "." not in attribute and importlib.util.find_spec(path) is not None
+    return f" Did you mean {path}:{attribute}?" if is_module else ""
 
 
 def _failure(what: str, error: BaseException) -> ImportError:

@@ -271,9 +271,10 @@ def _check_loader(function: Any) -> None:
     if not callable(function):
         raise TypeError(f"@mesh.multiplexed decorates a function or a method, not {function!r}.")
     if not inspect.iscoroutinefunction(function):
-        raise TypeError(f"@mesh.multiplexed needs an `async def` function; {function!r} is none.")
-    count = len(inspect.signature(function).parameters)
-    if count not in (1, 2):
+        raise TypeError(f"@mesh.multiplexed needs an `async def` function, got {function!r}.")
+    names = list(inspect.signature(function).parameters)
+    count = len(names)
+    if count not in (1, 2) or names == ["self"]:
         raise TypeError(
             f"@mesh.multiplexed needs a function of one parameter, the model id, or a method of two; "
             f"{_plain(function).__qualname__} has {count}."

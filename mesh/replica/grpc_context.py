@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import grpc
@@ -270,6 +270,8 @@ def _decoded(key: str, value: str | bytes) -> Metadatum:
 
 def encoded(metadata: Metadata) -> Trailers:
     """Metadata as the wire carries them. Raises TypeError for what gRPC could not carry."""
+    if isinstance(metadata, Mapping):
+        raise TypeError(f"metadata are pairs, not a {type(metadata).__name__}: write tuple(metadata.items())")
     pairs = tuple((key, value.encode() if isinstance(value, str) else value) for key, value in metadata)
     for key, value in pairs:
         if not isinstance(key, str) or not key.isascii() or not isinstance(value, bytes):

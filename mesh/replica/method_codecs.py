@@ -9,6 +9,7 @@ import inspect
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from mesh.exceptions import GrpcStatusError
 from mesh.usercode.served_methods import TypedMethod
@@ -79,9 +80,14 @@ class ProtobufCodec:
             if not isinstance(data, bytes):
                 raise TypeError("the message is not serialised")
         except Exception as error:  # the serialiser of a type that the value is not of
+            what = "None" if value is None else f"a {type(value).__name__}"
+            advice = f": {error}"
+            if inspect.isawaitable(value):
+                advice = ". Await it before it is returned."
+            elif not isinstance(value, Message):
+                advice = ". Return the message of the .proto."
             raise TypeError(
-                f"'{typed.full_name}' answered with a {type(value).__name__}, not with its response message: {error}"
-                f"{'. Await it before it is returned.' if inspect.isawaitable(value) else ''}"
+                f"'{typed.full_name}' answered with {what}, not with its response message{advice}"
             ) from error
         return raw(data)
 

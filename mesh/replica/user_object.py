@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from mesh.web.asgi_types import WebService
 from mesh.web.ingress import ingress_app_of
 from mesh.web.plain_service import PlainService
 
+logger = logging.getLogger("mesh")
+
 
 class UserObject:
     """The instance of a deployment's class, or its function. Every coroutine runs on the user loop."""
@@ -27,6 +30,8 @@ class UserObject:
         self.target: Any = None
         self._asked: dict[str, asyncio.Future[object]] = {}
         """The call of each hook that was made last."""
+        self._warned_of: set[str] = set()
+        """Checks that have returned False."""
         self.not_ready = ""
         """Why its `check_ready` says that it takes no calls, when it was asked last."""
         self.web: WebService | None = None
@@ -73,7 +78,7 @@ class UserObject:
     async def check_health(self) -> None:
         """Raises what the user's `check_health` raises."""
         if hasattr(self.target, "check_health"):
-            await self._ask("check_health")
+            self._look_at(await self._ask("check_health"), "check_health")
 
     @property
     def checks_ready(self) -> bool:
@@ -82,7 +87,7 @@ class UserObject:
     async def check_ready(self) -> None:
         """Raises what the user's `check_ready` raises."""
         if self.checks_ready:
-            await self._ask("check_ready")
+            self._look_at(await self._ask("check_ready"), "check_ready")
 
     def has_hook(self, name: str) -> bool:
         """Whether the class has this method, which the mesh calls by itself."""
@@ -130,6 +135,16 @@ class UserObject:
             if self._asked.get(hook) is task:
                 del self._asked[hook]
         return answer
+
+    def _look_at(self, answer: object, hook: str) -> None:
+        """Warn once of a check that says no in a way that counts as yes."""
+        if answer is False and hook not in self._warned_of:
+            self._warned_of.add(hook)
+            logger.warning(
+                "%s.%s returned False, which counts as success like any other result: raise an error to let it fail.",
+                type(self.target).__name__,
+                hook,
+            )
 
 
 async def _answer_in_thread(method: Callable[[], Any]) -> Any:

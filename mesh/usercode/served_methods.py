@@ -50,6 +50,38 @@ def typed_methods(
     return {method.full_name: method for method in methods if _is_written(served_by, method.attribute)}
 
 
+def refuse_stub(served_by: object) -> None:
+    """Raises TypeError for a generated class that is for clients, or a class that inherits one."""
+    for base in served_by.__mro__ if inspect.isclass(served_by) else ():
+        servicer = f"{base.__name__.removesuffix('Stub')}Servicer"
+        if base.__name__.endswith("Stub") and hasattr(sys.modules.get(base.__module__), f"add_{servicer}_to_server"):
+            raise TypeError(f"{base.__name__} is for clients. Inherit {servicer}, and write its methods.")
+
+
+def unwritten_methods(served_by: object) -> str:
+    """What is wrong with a class that inherits generated servicers, in a sentence; empty if nothing is.
+
+    It writes none of their methods, or one in another spelling than the `.proto` has.
+    """
+    if not inspect.isclass(served_by):
+        return ""
+    bases = {base: add for base in served_by.__mro__ if (add := _add_function_of(base)) is not None}
+    declared = [method.attribute for add in bases.values() for method in _methods_of(add)]
+    missing = [name for name in declared if not _is_written(served_by, name)]
+    own = {_plain(name): name for name in dir(served_by) if name not in declared and not name.startswith("_")}
+    misspelt = [f"{own[_plain(name)]} is not {name}" for name in missing if _plain(name) in own]
+    if misspelt:
+        return f"{served_by.__name__} writes methods in another spelling than the .proto: {', '.join(misspelt)}."
+    if not declared or len(missing) < len(declared):
+        return ""
+    names = ", ".join(base.__name__ for base in bases)
+    return f"{served_by.__name__} inherits {names} and writes none of its methods: {', '.join(declared[:10])}."
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
 def load_servicer_function(path_or_callable: str | AddFunction) -> AddFunction:
     """An `add_XServicer_to_server` function, itself or by import path ("package.module.add_X", "package.module:add_X").
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -173,10 +172,9 @@ def test_an_await_that_is_missing_in_a_method() -> None:
     assert says(UnserializableError, lambda: encode(unawaited, "result")) == (
         "The result cannot be pickled: cannot pickle 'coroutine' object. Await half where it is called."
     )
-    assert re.fullmatch(
-        r"'/weather.Weather/Forecast' answered with a coroutine, not with its response message: .*\. Await it before "
-        r"it is returned\.",
-        says(TypeError, lambda: ProtobufCodec(forecast).write_result(unawaited)),
+    assert says(TypeError, lambda: ProtobufCodec(forecast).write_result(unawaited)) == (
+        "'/weather.Weather/Forecast' answered with a coroutine, not with its response message. Await it before it is "
+        "returned."
     )
     unawaited.close()
     assert says(UnserializableError, lambda: encode(halves(2), "result")) == (
@@ -185,12 +183,15 @@ def test_an_await_that_is_missing_in_a_method() -> None:
     )
 
 
-def test_an_answer_that_is_no_message_of_the_service() -> None:
+@pytest.mark.parametrize(("answer", "what"), [({"celsius": 20.0}, "a dict"), (None, "None")])
+def test_an_answer_that_is_no_message_of_the_service(answer: object, what: str) -> None:
     service = type("Weather", (weather_pb2_grpc.WeatherServicer,), {"Forecast": half})
+    codec = ProtobufCodec(typed_methods(service)["/weather.Weather/Forecast"])
     with pytest.raises(TypeError) as caught:
-        ProtobufCodec(typed_methods(service)["/weather.Weather/Forecast"]).write_result({"celsius": 20.0})
-    assert str(caught.value).startswith(
-        "'/weather.Weather/Forecast' answered with a dict, not with its response message: "
+        codec.write_result(answer)
+    assert str(caught.value) == (
+        f"'/weather.Weather/Forecast' answered with {what}, not with its response message. Return the message of the "
+        ".proto."
     )
 
 

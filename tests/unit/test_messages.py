@@ -293,7 +293,7 @@ def multiplexed() -> object:
         ),
         (
             lambda: mesh.batch(len),  # type: ignore[call-overload]
-            "@mesh.batch needs an `async def` function; <built-in function len> is none. Declare it `async def`.",
+            "@mesh.batch needs an `async def` function, got <built-in function len>. Declare it `async def`.",
         ),
         (lambda: HANDLE.options(stream="yes"), "stream must be True or False, got 'yes'."),  # type: ignore[call-overload]
         (lambda: HANDLE.options(idempotent=1), "idempotent must be True or False, got 1."),  # type: ignore[call-overload]

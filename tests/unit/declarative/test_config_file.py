@@ -265,13 +265,18 @@ def test_mistakes_in_an_application(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("import_path", "shown"),
-    [("app", "'app'"), ("shop:app:app", "'shop:app:app'"), ("shop/app.py:app", "'shop/app.py:app'"), ("[a]", "['a']")],
+    ("import_path", "shown", "meant"),
+    [
+        ("app", "'app'", "for instance shop.app:app"),
+        ("shop:app:app", "'shop:app:app'", "for instance shop.app:app"),
+        ("shop/app.py:main", "'shop/app.py:main'", "shop.app:main"),
+        ("[a]", "['a']", "for instance shop.app:app"),
+    ],
 )
-def test_an_import_path_has_a_module_and_an_attribute(import_path: str, shown: str) -> None:
+def test_an_import_path_has_a_module_and_an_attribute(import_path: str, shown: str, meant: str) -> None:
     """The mistake is named with its line and column (item 248)."""
     assert mistakes(f"applications:\n  - import_path: {import_path}") == [
-        f"mesh.yaml:2:18: applications[0].import_path: {shown} is not MODULE:APP: write for instance shop.app:app."
+        f"mesh.yaml:2:18: applications[0].import_path: {shown} is not MODULE:APP: write {meant}."
     ]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -112,3 +113,37 @@ def test_a_stats_hook_that_hangs_takes_one_thread_however_often_it_is_asked() ->
         return [await user_object.record("record_autoscaling_stats") for _ in range(2)]
 
     assert asyncio.run(scenario()) == [{"entered": 1}, {"entered": 2}]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_check_that_returns_false_gets_one_warning(is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It counts as success, as in Ray Serve (item 151)."""
+
+    class Ill:
+        if is_async:
+
+            async def check_health(self) -> bool:
+                return False
+
+            async def check_ready(self) -> bool:
+                return False
+
+        else:
+
+            def check_health(self) -> bool:  # type: ignore[misc]
+                return False
+
+            def check_ready(self) -> bool:  # type: ignore[misc]
+                return False
+
+    async def checked(user_object: UserObject) -> None:
+        for _ in range(3):
+            await user_object.check_health()
+            await user_object.check_ready()
+
+    with caplog.at_level(logging.WARNING, "mesh"):
+        asyncio.run(checked(constructed(Ill)))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Ill.{hook} returned False, which counts as success like any other result: raise an error to let it fail."
+        for hook in ("check_health", "check_ready")
+    ]

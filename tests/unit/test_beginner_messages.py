@@ -1,0 +1,209 @@
+"""Mistakes of a first hour that no type checker was asked about: each message says what to write instead."""
+
+from __future__ import annotations
+
+import logging
+import operator
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mesh
+from examples.weather import weather_pb2_grpc
+from mesh.declarative.import_path import import_attribute, load_application, parse_import_path
+from mesh.replica.grpc_context import encoded
+
+
+class Model:
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+
+    async def grow(self, by: int) -> int:
+        return self.size + by
+
+
+model: Any = mesh.deployment(Model)
+app: Any = model.bind()
+
+
+def says(kind: type[Exception], mistake: Callable[[], object]) -> str:
+    with pytest.raises(kind) as caught:
+        mistake()
+    return str(caught.value)
+
+
+# ---- Deploying -------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_in_the_place_of_blocking() -> None:
+    """`blocking` is the second parameter, as in Ray Serve: the program waited, with another name (item 70)."""
+    run: Any = mesh.run
+    assert says(TypeError, lambda: run(app, "shop")) == (
+        "blocking must be True or False, got 'shop'. Write name='shop' for a name."
+    )
+    assert says(TypeError, lambda: run(app, 1)) == "blocking must be True or False, got 1."
+
+
+def test_a_bind_that_is_not_called() -> None:
+    """Its constructor would have got a bound method (item 94)."""
+    expected = "Model.bind(): an argument is Model.bind itself. Call it: Model.bind(...)."
+    assert says(TypeError, lambda: model.bind(model.bind)) == expected
+    assert says(TypeError, lambda: model.bind([model.bind])) == expected
+
+
+@pytest.mark.parametrize(
+    ("mistake", "advice"),
+    [
+        (lambda: app.options(num_replicas=2), ": options come before bind. Write deployment.options(...).bind(...)"),
+        (
+            lambda: app.bind(),
+            ": it is bound already. Hand it to mesh.run(app), or to the bind(...) of another deployment",
+        ),
+        (lambda: app.run(), ": write mesh.run(app)"),
+        (lambda: app.nothing, "'Application' object has no attribute 'nothing'"),
+        (lambda: model.deploy(), ": write mesh.run(deployment.bind(...))"),
+    ],
+)
+def test_what_applications_and_deployments_do_not_have(mistake: Callable[[], object], advice: str) -> None:
+    assert says(AttributeError, mistake).endswith(advice)
+
+
+def test_a_stub_in_the_place_of_a_servicer() -> None:
+    """It asked for the argument `channel`."""
+    mine = type("Mine", (weather_pb2_grpc.WeatherStub,), {})
+    for code in (mine, weather_pb2_grpc.WeatherStub):
+        assert says(TypeError, lambda code=code: mesh.deployment(code)) == (  # type: ignore[misc]
+            "WeatherStub is for clients. Inherit WeatherServicer, and write its methods."
+        )
+
+
+@pytest.mark.parametrize(
+    ("methods", "wrong"),
+    [
+        ({}, "Mine inherits WeatherServicer and writes none of its methods: "),
+        ({"forecast": None}, "Mine writes methods in another spelling than the .proto: forecast is not Forecast."),
+    ],
+)
+def test_a_servicer_that_serves_nothing(methods: dict[str, Any], wrong: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Its clients got UNIMPLEMENTED, and advice to inherit what it inherits (item 213)."""
+
+    async def answer(self: object, request: object, context: object) -> None: ...
+
+    mine = type("Mine", (weather_pb2_grpc.WeatherServicer,), dict.fromkeys(methods, answer))
+    with caplog.at_level(logging.WARNING, "mesh"):
+        mesh.run(mesh.deployment(mine).bind(), name="mine", _local_testing_mode=True)
+        mesh.delete("mine")
+    (line,) = [record.getMessage() for record in caplog.records if "Mine" in record.getMessage()]
+    assert line.startswith(f"application 'mine': {wrong}")
+    assert line.endswith("Calls of such methods are UNIMPLEMENTED.")
+
+
+def test_a_servicer_without_a_mistake_gives_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async def answer(self: object, request: object, context: object) -> None: ...
+
+    mine = type("Mine", (weather_pb2_grpc.WeatherServicer,), {"Forecast": answer, "helper": answer})
+    with caplog.at_level(logging.WARNING, "mesh"):
+        mesh.run(mesh.deployment(mine).bind(), name="mine", _local_testing_mode=True)
+        mesh.delete("mine")
+    assert not [record for record in caplog.records if "Mine" in record.getMessage()]
+
+
+# ---- Classes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_reconfigure_without_a_configuration() -> None:
+    """It failed when a replica started."""
+
+    class Tuned:
+        def reconfigure(self) -> None: ...
+
+    assert says(TypeError, lambda: mesh.deployment(Tuned)) == (
+        "Tuned.reconfigure takes no configuration. Write `def reconfigure(self, config)`."
+    )
+
+
+def test_a_loader_without_a_model_id() -> None:
+    """Its object was taken for the model id, at the first call."""
+
+    async def load(self: object) -> None: ...
+
+    multiplexed: Any = mesh.multiplexed
+    assert "a method of two; test_a_loader_without_a_model_id.<locals>.load has 1." in says(
+        TypeError, lambda: multiplexed(load)
+    )
+    assert says(TypeError, lambda: multiplexed(max_num_models_per_replica=2)(len)) == (
+        "@mesh.multiplexed needs an `async def` function, got <built-in function len>."
+    )
+
+
+def test_metadata_as_a_dict() -> None:
+    """Python said: not enough values to unpack."""
+    metadata: Any = {"source": "the usual"}
+    assert says(TypeError, lambda: encoded(metadata)) == (
+        "metadata are pairs, not a dict: write tuple(metadata.items())"
+    )
+
+
+# ---- Calls -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda response: response + 1,
+        lambda response: 1 + response,
+        lambda response: response["celsius"],
+        lambda response: response < 3,
+        int,
+        float,
+        lambda response: operator.index(response),
+    ],
+)
+def test_a_response_that_is_not_awaited_is_no_value(use: Callable[[Any], object]) -> None:
+    handle = mesh.run(app, name="model", _local_testing_mode=True)
+    response = handle.grow.remote(2)
+    assert says(TypeError, lambda: use(response)) == (
+        "A DeploymentResponse is not the value that the method returned: await it, or ask for its result()."
+    )
+    assert response.result(timeout_s=10) == 3
+    assert bool(response)
+    assert response == response
+    assert response != 3
+    mesh.delete("model")
+
+
+def test_a_timeout_of_another_library() -> None:
+    handle = mesh.run(app, name="model", _local_testing_mode=True)
+    result: Any = handle.grow.remote(2).result
+    assert says(TypeError, lambda: result(timeout=5)) == (
+        "DeploymentResponse.result() got an unexpected keyword argument 'timeout'. Did you mean 'timeout_s'?"
+    )
+    assert result(timeout_s=10) == 3
+    mesh.delete("model")
+
+
+# ---- Import paths ----------------------------------------------------------------------------------------------------
+
+
+def test_the_path_of_a_file_in_the_place_of_a_module() -> None:
+    for path in ("shop/app.py:main", "./shop/app.py:main", "shop/app:main"):
+        assert says(ValueError, lambda path=path: parse_import_path(path)) == (  # type: ignore[misc]
+            f"{path!r} is not MODULE:APP: write shop.app:main."
+        )
+    assert says(ValueError, lambda: parse_import_path("../app.py:main")).endswith("write for instance shop.app:app.")
+
+
+def test_a_package_in_the_place_of_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "beginners_shop"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "app.py").write_text("app = object()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert says(ValueError, lambda: import_attribute("beginners_shop:app")).endswith(
+        " Applications in it: none. Did you mean beginners_shop.app:app?"
+    )
+    assert says(TypeError, lambda: load_application("beginners_shop.app:app", {})).startswith(
+        "beginners_shop.app:app is an object, not an application: "
+    )
