@@ -178,7 +178,7 @@ CANARIES = (
         file="desired/desired_state.py",
         old="return [each for each in replicas if each.version != self.canaries[key].version]",
         new="return replicas",
-        tests=("sim/test_canaries.py",),
+        tests=("unit/controller/desired/changes/test_canary_deploys.py",),
     ),
     Mutant(
         name="gives a canary twice as many replicas as its share",

@@ -18,7 +18,9 @@ from mesh.controller.desired.changes.desired_change import (
 )
 from mesh.controller.desired.changes.generations import Proofs, with_proofs
 from mesh.controller.desired.desired_state import read_desired
+from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
+from tests.unit.controller.builders import replica
 
 EMPTY = control_pb2.DesiredState()
 
@@ -77,6 +79,16 @@ def test_a_canary_keeps_what_its_application_drops_once_that_has_stopped() -> No
     assert [key.name for key in read_desired(state).retained] == ["B"]
     assert own(state) == {"A": ("a2", 1)}
     assert own(proven(state)) == {"A": ("a2", 1), "B": ("b1", 1)}
+
+
+def test_replicas_of_a_canary_are_not_those_beside_it() -> None:
+    """Without a canary all replicas are the application's."""
+    key, replicas = DeploymentKey("shop", "A"), [replica(version=each) for each in ("a1", "a2", "a1")]
+    both = read_desired(deployed(proven(deployed(EMPTY, shop({"A": "a1"}))), shop({"A": "a2"}, 10.0)))
+    assert [each.version for each in both.beside_canaries(key, replicas)] == ["a1", "a1"]
+    assert [each.version for each in both.of_canary(key, replicas)] == ["a2"]
+    alone = read_desired(deployed(EMPTY, shop({"A": "a1"})))
+    assert alone.beside_canaries(key, replicas) == replicas
 
 
 VERSIONS = st.fixed_dictionaries({"A": st.sampled_from(["a1", "a2", "a3"])}, optional={"B": st.sampled_from("bcd")})
