@@ -14,6 +14,7 @@ from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_encoder import encode_field, encode_fields
 from mesh.http2.limits import BufferShare
 from mesh.http2.stream import Stream
+from mesh.rpc.request_head import RequestHead, check_trailers
 from mesh.tls.client_certificate import ClientCertificate
 
 logger = logging.getLogger("mesh.gateway")
@@ -193,8 +194,9 @@ class Http2Exchange:
 
     # ---- Receiver of the stream --------------------------------------------------------------------------------------
 
-    def on_headers(self, stream: Stream, head: object, *, ended: bool) -> None:
+    def on_headers(self, stream: Stream, head: RequestHead | None, *, ended: bool) -> None:
         """Trailers of the request, which no dialect has a use for."""
+        check_trailers(stream, head)
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
         self.receiver.on_body(data[start:stop])

@@ -35,6 +35,7 @@ from mesh.rpc.message_reader import (
     MessageReader,
     whole_message,
 )
+from mesh.rpc.request_head import check_trailers
 from mesh.wire.outcome import Outcome, Trailers, status_code
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.request_context import RequestContext, new_request_id
@@ -99,6 +100,7 @@ class GrpcCall:
 
     def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None:
         """Trailers of a request mean nothing in gRPC."""
+        check_trailers(stream, head)
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
         raise AssertionError("each kind of request decides")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
+from mesh.memory.returned_memory import return_surplus
 from mesh.settings import settings
 
 _M_TRIM_THRESHOLD = -1
@@ -19,7 +20,11 @@ _MMAP_THRESHOLD_MAX = 32 * 1024 * 1024
 
 
 def keep_freed_memory() -> None:
-    """Keep as much as the setting says, per thread that allocates. Without effect on other C libraries than glibc."""
+    """Keep as much as the setting says, per thread that allocates; to be called once.
+
+    What is left beyond twice of it goes back to the system after a while. Without effect on other C libraries than
+    glibc.
+    """
     kept_bytes = settings().payload.freed_bytes_kept
     if not kept_bytes:
         return
@@ -27,3 +32,4 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, min(kept_bytes, _MMAP_THRESHOLD_MAX))
         mallopt(_M_TRIM_THRESHOLD, kept_bytes)
+    return_surplus(kept_bytes)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mesh.http2.field_rules import request_problem
+from mesh.http2.field_rules import request_problem, trailer_problem
+from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_decoder import Field
+from mesh.http2.stream import Stream
 from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_encoding, read_metadata, read_timeout
 from mesh.rpc.message_reader import ENCODINGS, INVALID_ARGUMENT, UNIMPLEMENTED, not_read_here
 
@@ -75,6 +77,12 @@ def read_request_head(
         )
     except ValueError as error:
         return make(fields=fields, content_length=content_length, http_status=http_status, refusal=str(error))
+
+
+def check_trailers(stream: Stream, head: RequestHead | None) -> None:
+    """End the stream if these trailers of its request are malformed (RFC 9113 §8.1). What they say means nothing."""
+    if head is not None and trailer_problem(head.fields):
+        stream.connection.fail_stream(stream, ErrorCode.PROTOCOL_ERROR)
 
 
 def _is_once(fields: list[Field], name: bytes) -> bool:

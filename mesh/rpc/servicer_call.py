@@ -25,7 +25,7 @@ from mesh.rpc.answers import answer_status
 from mesh.rpc.grpc_fields import RESPONSE_BLOCK, metadata_block
 from mesh.rpc.message_reader import INTERNAL, MessageError, compressed_frame
 from mesh.rpc.received_messages import ReceivedMessages
-from mesh.rpc.request_head import RequestHead
+from mesh.rpc.request_head import RequestHead, check_trailers
 from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome, ThreadContext, loop_deadline
 
 logger = logging.getLogger("mesh.rpc")
@@ -67,6 +67,7 @@ class ServicerCall:
 
     def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None:
         """Trailers of a request mean nothing in gRPC."""
+        check_trailers(stream, head)
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
         try:

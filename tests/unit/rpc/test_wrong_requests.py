@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 
 from mesh.http2.frame_format import ErrorCode
+from mesh.http2.hpack_encoder import encode_fields
 from mesh.rpc.request_head import read_request_head
 from mesh.rpc.rpc_server import RpcServer
-from tests.unit.fakes.rpc_ends import AsyncShop, our_server, raw_call, scenario
+from tests.unit.fakes.rpc_ends import (
+    RAW_REQUEST,
+    AsyncShop,
+    RawCall,
+    our_server,
+    raw_call,
+    raw_connection,
+    scenario,
+    until,
+)
 
 MESSAGE = b"\0\0\0\0\0"
 
@@ -67,6 +77,31 @@ def test_malformed_requests_are_reset() -> None:
                 (b"content-length", b"9"),
             ]:
                 assert (await raw_call(address, field, body=MESSAGE)).reset_code == ErrorCode.PROTOCOL_ERROR
+
+    scenario(talk())
+
+
+MALFORMED_TRAILERS = pytest.mark.parametrize(
+    "field", [(b":path", b"/other"), (b":status", b"200"), (b"Upper", b"x"), (b"connection", b"close"), (b"x", b"a\nb")]
+)
+
+
+@MALFORMED_TRAILERS
+def test_requests_with_malformed_trailers_are_reset(field: tuple[bytes, bytes]) -> None:
+    """RFC 9113 §8.1. Trailers that are well-formed mean nothing in gRPC."""
+
+    async def talk() -> None:
+        async with our_server(AsyncShop()) as (_, address), raw_connection(address) as connection:
+            wrong, fine = RawCall(), RawCall()
+            for call, trailers in ((wrong, field), (fine, (b"x", b"y"))):
+                path = (b":path", b"/mesh.tests.Shop/Price")
+                request = [path if name == b":path" else (name, value) for name, value in RAW_REQUEST]
+                stream = connection.open(encode_fields(request), call)
+                connection.outbox.send_data(stream, MESSAGE)
+                connection.outbox.end(stream, encode_fields([trailers]))
+            await until(lambda: wrong.has_ended and fine.has_ended, "both answers")
+            assert wrong.reset_code == ErrorCode.PROTOCOL_ERROR
+            assert fine.heads[-1][b"grpc-status"] == b"0"
 
     scenario(talk())
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.requests.exchange import UNHEARD as IGNORING
+from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
 from mesh.http2 import frame_format as wire
 from mesh.http2.client_connection import ClientConnection
+from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_encoder import encode_fields
 from mesh.http2.stream import Stream
 from mesh.http2.transport import Http2Transport
@@ -148,6 +151,39 @@ def test_the_rest_of_a_large_request_that_was_refused_ends_no_other_call_of_its_
             await until(lambda: other.has_ended, "the answer of the other call")
             assert other.heads[-1][b"grpc-status"] == b"0"
             assert refused.heads[-1][b"grpc-status"] == b"4"
+
+    on_io_loop(scenario())
+
+
+class Reading:
+    """A dialect that waits for all of a request."""
+
+    def claims(self, head: HttpHead) -> bool:
+        return True
+
+    def open(self, exchange: Exchange) -> ExchangeReceiver:
+        return IGNORING
+
+
+@pytest.mark.parametrize("content_type", [b"application/grpc", b"application/json"])
+@pytest.mark.parametrize("path", [UNARY, CLIENT_STREAM])
+def test_a_request_with_malformed_trailers_is_reset_and_counted_once(content_type: bytes, path: str) -> None:
+    """RFC 9113 §8.1, whatever serves the request."""
+
+    async def scenario() -> None:
+        router = FakeRouter()
+        async with serving(router, "shop") as gateway, raw_connection(f"localhost:{gateway.port}") as client:
+            gateway.listener.add_dialects(Reading())
+            own = {b":path": path.encode(), b"content-type": content_type}
+            call = RawCall()
+            stream = client.open(encode_fields([(key, own.get(key, value)) for key, value in RAW_REQUEST]), call)
+            client.outbox.send_data(stream, bytes(5))
+            client.outbox.end(stream, encode_fields([(b":path", b"/other")]))
+            await until(lambda: call.has_ended, "the reset")
+            assert call.reset_code == ErrorCode.PROTOCOL_ERROR
+            await until(
+                lambda: not gateway.metrics.in_flight.count and not gateway.listener.exchanges, "no call is left"
+            )
 
     on_io_loop(scenario())
 
