@@ -17,6 +17,7 @@ class Echo:
 ray.init(sys.argv[1], log_to_driver=False)
 handle = mesh.run(Echo.bind(), name="client", route_prefix=None)
 print(handle.remote(ray.put("by reference")).result(timeout_s=10))
+print(handle.remote_with(mesh.CallOptions(timeout_s=10), "with options of its own").result())
 print(ray.get(handle.remote("into the store")._to_object_ref_sync()))
 try:
     handle.options(stream=True)
@@ -33,6 +34,7 @@ def test_a_driver_that_uses_ray_client_deploys_and_calls(nodes: Nodes) -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
         "by reference",
+        "with options of its own",
         "into the store",
         "Streaming DeploymentHandles are not currently supported when connected to a remote Ray cluster using Ray "
         "Client. Call the gateway instead.",
