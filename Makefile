@@ -52,21 +52,29 @@ check-protos: setup
 	@cd build/protos && for file in $$(find . -name '*.py*' -o -name '*.binpb'); do \
 	    cmp "$$file" "../../$$file" || { echo "$$file is not what its .proto says: run 'make protos' and commit"; exit 1; }; done
 
+# $(call beside,NAME,COMMAND,OTHERS): runs COMMAND in the background of OTHERS, and shows at the end what it has said.
+define beside
+	@mkdir -p build && { { $(2); } > build/$(1).txt 2>&1 & other=$$!; failed=0; { $(3); } || failed=1; \
+	    wait $$other || failed=1; cat build/$(1).txt; exit $$failed; }
+endef
+
 check: setup check-protos  ## format, lint, types, generated code, architecture, unit and sim tests
 	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/ruff check --quiet $(CODE)
 	@# A module that has moved is seen here, and not after minutes of end-to-end tests.
 	@$(BIN)/pytest -q --collect-only tests/e2e tests/nodes > build/collected.txt || { tail -40 build/collected.txt; exit 1; }
 	@# mypy has work for one core, and the tests wait now and then.
-	@mkdir -p build && { $(BIN)/mypy > build/mypy.txt 2>&1 & types=$$!; failed=0; \
-	    $(BIN)/pytest -q -n auto --dist worksteal tests/test_architecture.py $(wildcard tests/unit tests/sim) || failed=1; \
-	    wait $$types || failed=1; cat build/mypy.txt; exit $$failed; }
+	$(call beside,mypy,$(BIN)/mypy,\
+	    $(BIN)/pytest -q -n auto --dist worksteal tests/test_architecture.py $(wildcard tests/unit tests/sim))
 
+# End-to-end tests wait much. At a low priority, unit tests only take the time of the processor that these leave.
+# The demo is run when there is no other Ray, which it would use.
 # The first hour of a user is tried with the wheel, by the last command.
-test: check  ## check, then the end-to-end tests on a real Ray, then test-newest and test-oldest
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/e2e --ignore tests/e2e/test_first_hour.py
-	$(BIN)/pytest -q tests/nodes
-	$(BIN)/python -m tests.fresh_install newest oldest
+test: check  ## check, then the end-to-end tests on a real Ray, then what test-newest and test-oldest do
+	$(call beside,installs,nice $(BIN)/python -m tests.fresh_install unit newest oldest,\
+	    $(BIN)/pytest -q -n 2 --dist loadfile tests/e2e --ignore tests/e2e/test_first_hour.py)
+	$(BIN)/python -m tests.fresh_install demo newest oldest
+	$(call beside,nodes,$(BIN)/pytest -q tests/nodes,$(BIN)/python -m tests.fresh_install end-to-end newest oldest)
 
 test-newest: setup  ## build the wheel, install it as pip resolves it into a clean environment, test it there
 	$(BIN)/python -m tests.fresh_install newest

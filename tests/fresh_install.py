@@ -2,9 +2,9 @@
 
 `python -m tests.fresh_install newest` builds the wheel, installs it as pip resolves it, and runs unit tests, the demo
 and end-to-end tests with it, outside of the repository. `oldest` does so with the lower bounds of pyproject.toml.
-With both words the wheel is built once, pip resolves for both at the same time, and the end-to-end tests of the first
-run beside the unit tests of the second: they wait much. What a command has said is shown when it has ended.
-The environments stay below build/ for the next run.
+With both words the wheel is built once, and pip resolves for both at the same time. Names of parts leave the others
+out: `unit` installs and runs the unit tests, `demo` and `end-to-end` use what it has installed. So `make test` runs
+each part beside what it does not disturb. The environments stay below build/ for the next run.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,25 +51,41 @@ END_TO_END_TESTS = ("errors", "gateway", "large_payloads", "leftovers")
 ONLY_WITH_THE_NEWEST = ("first_hour",)
 """A minute of what users do, with the versions that they get; `make test` tries it nowhere else."""
 TESTED_EXTRAS = ("certs", "inference", "jwt", "tracing", "test")
-_DEMO = threading.Lock()
-"""It listens on the default ports."""
-_OUTPUT = threading.Lock()
 _LOWER_BOUND = re.compile(r"(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<version>[\w.]+)")
 
 
-def main(*which: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="mesh-install-") as directory, ThreadPoolExecutor() as threads:
+def main(*words: str) -> None:
+    which = [each for each in words if each not in PARTS]
+    with tempfile.TemporaryDirectory(prefix="mesh-install-") as directory:
         root = Path(directory)
-        wheel = build_wheel(root)
-        pythons = list(threads.map(lambda each: install(wheel, each, root), which))
-        tries = []
-        for each, python in zip(which, pythons, strict=True):
-            project = root / each
-            copy(TESTED, project)
-            run_unit_tests(python, project)
-            tries.append(threads.submit(run_end_to_end, python, project, each))
-        for end_to_end in tries:
-            end_to_end.result()
+        project = root / "project"
+        copy(TESTED, project)
+        for name, part in PARTS.items():
+            if name in words or PARTS.keys().isdisjoint(words):
+                part(which, root, project)
+
+
+def try_unit_tests(which: Sequence[str], root: Path, project: Path) -> None:
+    wheel = build_wheel(root)
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda each: install(wheel, each, root), which))
+    for each in which:
+        run_unit_tests(python_of(each), project)
+
+
+def try_demo(which: Sequence[str], root: Path, project: Path) -> None:
+    """It listens on the default ports, and uses the Ray that it finds on the machine: there must be none."""
+    for each in which:
+        run(python_of(each), "-m", "examples.demo", cwd=project)
+
+
+def try_end_to_end(which: Sequence[str], root: Path, project: Path) -> None:
+    for each in which:
+        chosen = (*END_TO_END_TESTS, *(ONLY_WITH_THE_NEWEST if each == "newest" else ()))
+        run(python_of(each), "-m", "pytest", "-q", *(f"tests/e2e/test_{name}.py" for name in chosen), cwd=project)
+
+
+PARTS = {"unit": try_unit_tests, "demo": try_demo, "end-to-end": try_end_to_end}
 
 
 def build_wheel(root: Path) -> Path:
@@ -80,19 +96,21 @@ def build_wheel(root: Path) -> Path:
     return wheel
 
 
-def install(wheel: Path, which: str, root: Path) -> Path:
-    """The Python of the environment with the wheel and what its tests need."""
-    environment = ENVIRONMENTS / which
-    python = environment / "bin" / "python"
+def python_of(which: str) -> Path:
+    return ENVIRONMENTS / which / "bin" / "python"
+
+
+def install(wheel: Path, which: str, root: Path) -> None:
+    """The wheel and what its tests need, in an environment of its own."""
+    python = python_of(which)
     if not python.exists() or python.lstat().st_mtime < PROJECT.stat().st_mtime:
         # What is no longer a dependency must not stay.
-        run(sys.executable, "-m", "venv", "--clear", environment)
+        run(sys.executable, "-m", "venv", "--clear", ENVIRONMENTS / which)
     constraints = root / f"constraints-{which}.txt"
     constraints.write_text("\n".join(oldest_versions()) if which == "oldest" else "")
     pip(python, "uninstall", "--yes", "raymesh")
     newest = ("--upgrade", "--upgrade-strategy", "eager")
     pip(python, "install", *newest, "--constraint", constraints, f"{wheel}[test]")
-    return python
 
 
 def oldest_versions() -> Iterator[str]:
@@ -119,13 +137,6 @@ def run_unit_tests(python: Path, project: Path) -> None:
     run(python, "-m", "pytest", "-q", "-n", "auto", "tests/unit", *ignored, cwd=project)
 
 
-def run_end_to_end(python: Path, project: Path, which: str) -> None:
-    with _DEMO:
-        run(python, "-m", "examples.demo", cwd=project)
-    chosen = (*END_TO_END_TESTS, *(ONLY_WITH_THE_NEWEST if which == "newest" else ()))
-    run(python, "-m", "pytest", "-q", *(f"tests/e2e/test_{each}.py" for each in chosen), cwd=project)
-
-
 def pip(python: str | Path, *arguments: str | Path) -> None:
     """Silent unless it fails. Isolated, because a checkout on Python's path counts as installed."""
     command = [python, "-I", "-m", "pip", "--disable-pip-version-check", *arguments]
@@ -136,21 +147,9 @@ def pip(python: str | Path, *arguments: str | Path) -> None:
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
     started_at_s = time.monotonic()
-    line = f"$ {' '.join(map(str, command))}"
-    print(line, "...", flush=True)
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    with _OUTPUT:
-        print(line, done.stdout, f"  {time.monotonic() - started_at_s:.0f} s", sep="\n", flush=True)
-    done.check_returncode()
+    print(f"$ {' '.join(map(str, command))}", flush=True)
+    subprocess.run(command, cwd=cwd, env=clean_environment(), check=True)
+    print(f"  {time.monotonic() - started_at_s:.0f} s", flush=True)
 
 
 def clean_environment() -> dict[str, str]:
@@ -169,6 +168,8 @@ def copy(names: Iterable[str], target: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Started in the background by a shell without job control, it would ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main(*sys.argv[1:])
     except subprocess.CalledProcessError as error:
