@@ -120,6 +120,8 @@ def target_options(command: F) -> F:
 def read_target(target: str, pairs: tuple[str, ...], app_dir: str, given: dict[str, Any]) -> Target:
     """Read, check and import it before anything is started. Raises errors that say what to correct."""
     sys.path.insert(0, os.path.abspath(app_dir))
+    if os.path.isdir(target):
+        raise ValueError(f"{target} is a directory: name a configuration file in it, or MODULE:APP.")
     if target.endswith(".py"):
         raise ValueError(f"{target} is code: name the application in it, {_import_path_of(target, app_dir)}.")
     asked = read_target_again(target, pairs, given)

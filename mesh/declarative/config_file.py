@@ -174,10 +174,12 @@ class _Checker:
     def _mapping(self, path: Path, value: Any, known: tuple[str, ...] | None = None) -> dict[str, Any]:
         if not isinstance(value, dict):
             advice = " Is a space missing behind a colon?" if isinstance(value, str) and ":" in value else ""
+            if not path and value and isinstance(value, list):
+                advice = " Write `applications:` above the list."
             self.findings.append(Finding(path, f"must be a mapping of fields to values, got {_shown(value)}.{advice}"))
             return {}
         unknown = [] if known is None else [name for name in value if name not in known]
-        self.findings.extend(unknown_field(path, name, known or ()) for name in unknown)
+        self.findings.extend(_misplaced(path, name) or unknown_field(path, name, known or ()) for name in unknown)
         return {name: each for name, each in value.items() if name not in unknown}
 
     def _list(self, path: Path, value: Any) -> list[Any]:
@@ -185,6 +187,17 @@ class _Checker:
             return value
         self.findings.append(Finding(path, f"must be a list (lines that begin with '- '), got {_shown(value)}."))
         return []
+
+
+def _misplaced(path: Path, name: str) -> Finding | None:
+    """What is said of a field that belongs further down in the file; None if it does not."""
+    if not path and name in file_schema.APPLICATION_FIELDS:
+        where = "belongs to an application: write it below `applications:`, beside its import_path."
+    elif len(path) in (0, 2) and path[:1] in ((), ("applications",)) and name in file_schema.DEPLOYMENT_OPTIONS:
+        where = "is an option of a deployment: write it below `deployments:` of its application, beside `- name: ...`."
+    else:
+        return None
+    return Finding((*path, name), where, is_about_key=True)
 
 
 def _remove(given: dict[str, Any], steps: Path) -> None:

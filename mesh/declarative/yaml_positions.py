@@ -100,7 +100,8 @@ def _position(error: yaml.MarkedYAMLError) -> str:
 
 
 def _reason(error: yaml.MarkedYAMLError) -> str:
-    return " ".join(filter(None, (error.context, error.problem)))
+    reason = " ".join(filter(None, (error.context, error.problem)))
+    return f"{reason}. Indent with spaces." if "'\\t'" in reason else reason
 
 
 class _Loader(yaml.SafeLoader):

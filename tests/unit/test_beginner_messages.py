@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ import pytest
 
 import mesh
 from examples.weather import weather_pb2_grpc
+from mesh.cli.run_target import read_target
+from mesh.declarative.config_file import read_config
 from mesh.declarative.import_path import import_attribute, load_application, parse_import_path
+from mesh.declarative.yaml_positions import ConfigError
+from mesh.options.gateway import gateway_options
 from mesh.replica.grpc_context import encoded
+from mesh.settings import settings
 
 
 class Model:
@@ -206,4 +212,66 @@ def test_a_package_in_the_place_of_its_module(tmp_path: Path, monkeypatch: pytes
     )
     assert says(TypeError, lambda: load_application("beginners_shop.app:app", {})).startswith(
         "beginners_shop.app:app is an object, not an application: "
+    )
+
+
+# ---- Files -----------------------------------------------------------------------------------------------------------
+
+APP = "applications:\n  - import_path: shop.app:app\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        (
+            f"{APP}    num_replicas: 2",
+            "mesh.yaml:3:5: applications[0].num_replicas: is an option of a deployment: write it below `deployments:` "
+            "of its application, beside `- name: ...`.",
+        ),
+        (
+            f"{APP}max_ongoing_requests: 2",
+            "mesh.yaml:3:1: max_ongoing_requests: is an option of a deployment: write it below `deployments:` of its "
+            "application, beside `- name: ...`.",
+        ),
+        (
+            f"{APP}route_prefix: /shop",
+            "mesh.yaml:3:1: route_prefix: belongs to an application: write it below `applications:`, beside its "
+            "import_path.",
+        ),
+        (
+            "- import_path: shop.app:app",
+            "mesh.yaml:1:1: must be a mapping of fields to values, got [{'import_path': 'shop.app:app'}]. Write "
+            "`applications:` above the list.",
+        ),
+        (
+            "applications:\n\t- import_path: shop.app:app",
+            "mesh.yaml:2:1: this is not YAML: while scanning for the next token found character '\\t' that cannot "
+            "start any token. Indent with spaces.",
+        ),
+        (
+            f"grpc_options:\n  port: 9000\nhttp_options:\n  port: 9000\n{APP}",
+            "mesh.yaml:4:9: http_options.port: is 9000, as that of grpc_options: every port speaks gRPC and HTTP, so "
+            "one of them is enough. Let the other one be None, in a file null.",
+        ),
+    ],
+)
+def test_what_stands_in_the_wrong_place_of_a_file(text: str, advice: str) -> None:
+    """Each with its line and column (item 248)."""
+    assert says(ConfigError, lambda: read_config(text, "mesh.yaml")) == advice
+
+
+def test_ports_of_hosts_that_do_not_meet_may_have_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And port 0, any free one, is never the same."""
+    gateway = replace(settings().gateway, host="10.0.0.1")
+    monkeypatch.setattr(gateway_options, "settings", lambda: replace(settings(), gateway=gateway))
+    assert gateway_options.parse(None, {"port": 9000}, {"port": 9000}).http.port == 9000
+    assert gateway_options.parse(None, {"port": 0, "host": "10.0.0.1"}, {"port": 0}).grpc.port == 0
+    assert gateway_options.parse(None, {"port": None, "host": "10.0.0.1"}, {"port": 9000}).http.port is None
+    with pytest.raises(ValueError, match="is 9000, as that of grpc_options"):
+        gateway_options.parse(None, {"port": 9000, "host": "10.0.0.1"}, {"port": 9000})
+
+
+def test_a_directory_in_the_place_of_a_file(tmp_path: Path) -> None:
+    assert says(ValueError, lambda: read_target(str(tmp_path), (), ".", {})) == (
+        f"{tmp_path} is a directory: name a configuration file in it, or MODULE:APP."
     )

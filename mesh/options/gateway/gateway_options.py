@@ -86,6 +86,11 @@ def parse(
     asks_for_certificates = isinstance(grpc.authentication, Authentication) and grpc.authentication.certificates
     if asks_for_certificates and grpc.ssl_ca_certs is None and http.ssl_ca_certs is None:
         raise ValueError("grpc_options['authentication']['certificates'] needs ssl_ca_certs of a port.")
+    if grpc.port and grpc.port == http.port and _overlap(settings().gateway.host, http.host):
+        raise ValueError(
+            f"http_options['port'] is {http.port}, as that of grpc_options: every port speaks gRPC and HTTP, so one of "
+            "them is enough. Let the other one be None, in a file null."
+        )
     if http.host is None or (http.port is None and grpc.port is None):
         location = ProxyLocation.Disabled
     logs = None if logging_config is None else logging_options.parse(logging_config)
@@ -104,3 +109,9 @@ def differing_fields(asked: control_pb2.GatewayOptions, running: control_pb2.Gat
     given, present = ({option.name: value for option, value in each.ListFields()} for each in (asked, running))
     names = (option.name for option in control_pb2.GatewayOptions.DESCRIPTOR.fields)
     return [name for name in names if given.get(name) != present.get(name)]
+
+
+def _overlap(one: str, other: str | None) -> bool:
+    """Whether two hosts have an interface in common; None stands for no host."""
+    hosts = {"127.0.0.1" if each == "localhost" else each for each in (one, other)}
+    return None not in hosts and (len(hosts) == 1 or not hosts.isdisjoint({"", "0.0.0.0", "::"}))

@@ -42,7 +42,7 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (
             ("deploy", "tab.yaml"),
             "tab.yaml:2:1: this is not YAML: while scanning for the next token found character '\\t' that cannot start "
-            "any token",
+            "any token. Indent with spaces.",
         ),
         (
             ("deploy", "a:b", "--traffic-match", "x-canary"),
