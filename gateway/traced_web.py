@@ -35,9 +35,7 @@ class TracedWebCall(WebCall):
         super()._count(status, pattern)
         if self._download is not None:
             pattern = self._download.pattern
-        route = self._target.route_of(pattern)
-        self._span.update_name(f"{self._exchange.head.method} {route}")
-        self._span.set_attribute("http.route", route)
+        _name(self._span, self._exchange.head.method, self._target.route_of(pattern))
         _end(self._spans, self._span, status)
 
 
@@ -55,8 +53,9 @@ class TracedSocketCall(WebSocketCall):
         self._context = spans.below(self._span, self._context)
 
     def _count(self) -> None:
-        status = self._status
+        status, pattern = self._answered
         super()._count()
+        _name(self._span, WEBSOCKET, self._target.route_of(pattern))
         _end(self._spans, self._span, status)
 
 
@@ -76,6 +75,12 @@ def _begin(spans: SpanMaker, verb: str, exchange: Exchange, target: WebTarget, c
         "mesh.request_id": context.request_id,
     }
     return spans.begin(f"{verb} {target.route_prefix}", SERVER, context, attributes)
+
+
+def _name(span: Span, verb: str, route: str) -> None:
+    """By what the application has said about its route."""
+    span.update_name(f"{verb} {route}")
+    span.set_attribute("http.route", route)
 
 
 def _end(spans: SpanMaker, span: Span, status: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
 
 import grpc
@@ -102,6 +102,7 @@ class WebSocketCall:
 
     takes_rest = True
     __slots__ = (
+        "_answered",
         "_call",
         "_closed",
         "_context",
@@ -110,7 +111,6 @@ class WebSocketCall:
         "_is_half_closed",
         "_keeper",
         "_started_at_s",
-        "_status",
         "_target",
         "_written",
         "connection",
@@ -130,8 +130,8 @@ class WebSocketCall:
         self._is_half_closed = False
         self._written = 0
         """Credit of messages that were sent and not granted again yet."""
-        self._status = 0
-        """As the handshake was answered."""
+        self._answered = 0, ""
+        """How the handshake was answered: status, and pattern of the application's route."""
         self.connection: WebSocketConnection
         target.in_flight.enter()
 
@@ -238,7 +238,7 @@ class WebSocketCall:
                 case "binary" if self.connection.is_accepted:
                     self._send(event.binary)
                 case "accept" if not self.connection.is_accepted:
-                    self._accept(event.accept.subprotocol, event.accept.headers)
+                    self._accept(event.accept)
                 case "deny" if not self.connection.is_accepted:
                     self._answer(event.deny)
                 case "close" if self.connection.is_accepted:
@@ -250,11 +250,12 @@ class WebSocketCall:
         except (DecodeError, ValueError) as error:
             self._fail(f"it has sent a wrong event: {error}")
 
-    def _accept(self, subprotocol: str, flat: Sequence[bytes]) -> None:
-        fields = [field for field in checked(header_pairs(flat)) if not field[0].startswith(b"sec-websocket-")]
+    def _accept(self, said: web_pb2.WebSocketAccept) -> None:
+        subprotocol = said.subprotocol
+        fields = [field for field in checked(header_pairs(said.headers)) if not field[0].startswith(b"sec-websocket-")]
         if not subprotocol.isascii() or not subprotocol.isprintable():
             raise ValueError(f"subprotocol {subprotocol!r} is not printable ASCII")
-        self._status = SWITCHED
+        self._answered = SWITCHED, said.route
         self._keeper.add(self.connection)
         self.connection.accept(subprotocol, [*fields, (b"x-request-id", self._context.request_id.encode())])
 
@@ -267,13 +268,13 @@ class WebSocketCall:
     def _answer(self, response: web_pb2.WebResponse) -> None:
         """Answer the handshake with what the application says instead of accepting it."""
         answer = read_answer(response.status, response.headers, self._context.request_id)
-        self._status = answer.status
+        self._answered = answer.status, response.route
         if not self._exchange.send_whole(answer.status, answer.fields, response.body):
             self._exchange.abort()
 
     def _deny(self, failure: WebFailure) -> None:
         """Answer the handshake with an answer of the gateway's own."""
-        self._status = failure.status
+        self._answered = failure.status, ""
         send_failure(self._exchange, failure, self._context.request_id)
         self._cancel(CancelReason.CLIENT)
 
@@ -298,12 +299,13 @@ class WebSocketCall:
 
     def _count(self) -> None:
         """The call is over; the client may still have to answer the close."""
-        target, status = self._target, self._status or CLIENT_LEFT
+        target, (status, pattern) = self._target, self._answered
         target.in_flight.leave()
-        duration_s = monotonic() - self._started_at_s
-        target.stats.end(target.route_prefix, WEBSOCKET, status, duration_s)
+        route, duration_s = target.route_of(pattern), monotonic() - self._started_at_s
+        status = status or CLIENT_LEFT
+        target.stats.end(route, WEBSOCKET, status, duration_s)
         if target.options.has_access_log:
-            log_web_access(WEBSOCKET, target.route_prefix, status, duration_s, self._context.request_id)
+            log_web_access(WEBSOCKET, route, status, duration_s, self._context.request_id)
 
 
 NewSocketCall = Callable[[Exchange, WebTarget, MeshHeaders, WebSocketKeeper], WebSocketCall]

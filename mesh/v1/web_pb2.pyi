@@ -69,12 +69,14 @@ class WebSocketEvent(_message.Message):
     def __init__(self, accept: _Optional[_Union[WebSocketAccept, _Mapping]] = ..., deny: _Optional[_Union[WebResponse, _Mapping]] = ..., text: _Optional[str] = ..., binary: _Optional[bytes] = ..., close: _Optional[_Union[WebSocketClose, _Mapping]] = ...) -> None: ...
 
 class WebSocketAccept(_message.Message):
-    __slots__ = ("subprotocol", "headers")
+    __slots__ = ("subprotocol", "headers", "route")
     SUBPROTOCOL_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
     subprotocol: str
     headers: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, subprotocol: _Optional[str] = ..., headers: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    route: str
+    def __init__(self, subprotocol: _Optional[str] = ..., headers: _Optional[_Iterable[bytes]] = ..., route: _Optional[str] = ...) -> None: ...
 
 class WebSocketClose(_message.Message):
     __slots__ = ("code", "reason")

@@ -58,7 +58,7 @@ class AsgiService:
         if self._lifespan.state:
             scope["state"] = self._lifespan.state.copy()
         if scope["type"] == "websocket":
-            websocket = AsgiWebSocket(channel)
+            websocket = AsgiWebSocket(channel, scope)
             await self._app(scope, websocket.receive, websocket.send)
             await websocket.end()
         else:

@@ -6,7 +6,8 @@ from enum import IntEnum
 
 from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.v1 import web_pb2
-from mesh.web.asgi_types import ClientGoneError, Message, WebChannel
+from mesh.web.asgi_scope import route_pattern
+from mesh.web.asgi_types import ClientGoneError, Message, Scope, WebChannel
 from mesh.wire.web_messages import (
     decode_websocket_event,
     encode_accept,
@@ -58,10 +59,11 @@ _STEPS = {
 class AsgiWebSocket:
     """One WebSocket, from its handshake to its end."""
 
-    __slots__ = ("_channel", "_denial", "_has_connected", "_is_gone", "phase")
+    __slots__ = ("_channel", "_denial", "_has_connected", "_is_gone", "_scope", "phase")
 
-    def __init__(self, channel: WebChannel) -> None:
+    def __init__(self, channel: WebChannel, scope: Scope) -> None:
         self._channel = channel
+        self._scope = scope
         self._has_connected = False
         self._is_gone = False
         """The client has closed, or its connection broke."""
@@ -103,7 +105,9 @@ class AsgiWebSocket:
         self._move(step)
         match step:
             case WebSocketStep.ACCEPT:
-                await self._channel.write(encode_accept(message.get("subprotocol"), message.get("headers") or ()))
+                headers = message.get("headers") or ()
+                accept = encode_accept(message.get("subprotocol"), headers, route_pattern(self._scope))
+                await self._channel.write(accept)
             case WebSocketStep.MESSAGE:
                 text = message.get("text")
                 await self._channel.write(encode_message(message["bytes"] if text is None else text))
@@ -133,6 +137,7 @@ class AsgiWebSocket:
     async def _deny(self, message: Message) -> None:
         if message["type"] == "websocket.http.response.start":
             self._denial.status = message["status"]
+            self._denial.route = route_pattern(self._scope)
             self._denial.headers.extend(bytes(part) for header in message.get("headers", ()) for part in header)
             return
         self._denial.body += bytes(message.get("body", b""))

@@ -141,9 +141,9 @@ def encode_message(message: str | bytes) -> bytes:
     return event.SerializeToString()
 
 
-def encode_accept(subprotocol: str | None, headers: Iterable[Iterable[bytes]]) -> bytes:
+def encode_accept(subprotocol: str | None, headers: Iterable[Iterable[bytes]], route: str = "") -> bytes:
     """The WebSocketEvent that completes a handshake."""
-    accept = web_pb2.WebSocketAccept(subprotocol=subprotocol or "", headers=flat_headers(headers))
+    accept = web_pb2.WebSocketAccept(subprotocol=subprotocol or "", headers=flat_headers(headers), route=route)
     return web_pb2.WebSocketEvent(accept=accept).SerializeToString()
 
 

@@ -128,6 +128,7 @@ def test_methods_take_websockets() -> None:
         call.push(encode_message("hi"))
         assert call.ended().is_ok
         assert [event.WhichOneof("kind") for event in call.events()] == ["accept", "text", "close"]
+        assert call.events()[0].accept.route == "/echo/{room}"
         assert call.events()[1].text == "corner kitchen hi"
 
 

@@ -20,8 +20,14 @@ from tests.unit.gateway.web_ends import WebEnds, WebExchange, websocket_request
 class Socket:
     """A WebSocket whose handshake has arrived, with its client and its replica."""
 
-    def __init__(self, credit: int = 100, share: BufferShare | None = None, **headers: str) -> None:
-        self.ends = WebEnds(FakeRouter(lambda call: allow(call, credit)), WebOptions(timeout_s=5.0), shop="/shop")
+    def __init__(
+        self,
+        credit: int = 100,
+        share: BufferShare | None = None,
+        options: WebOptions = WebOptions(timeout_s=5.0),  # noqa: B008  It is frozen.
+        **headers: str,
+    ) -> None:
+        self.ends = WebEnds(FakeRouter(lambda call: allow(call, credit)), options, shop="/shop")
         self.exchange = WebExchange(websocket_request("/shop/chat", **headers))
         self.exchange.share = share or self.exchange.share
         self.exchange.accept(self.ends.websockets.open(self.exchange), is_complete=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
+from gateway.dialects.web_target import WebOptions
 from gateway.requests.exchange import BrokenBy
 from mesh.exceptions import BackPressureError, CancelReason
 from mesh.http2.limits import BufferBudget, BufferShare
@@ -83,13 +86,23 @@ def test_an_application_that_ends_without_a_word_refuses() -> None:
     socket.ends.assert_idle()
 
 
+def test_a_socket_is_counted_and_logged_by_the_route_of_its_application(caplog: pytest.LogCaptureFixture) -> None:
+    """As requests are (items 111, 210)."""
+    socket = Socket(options=WebOptions(has_access_log=True))
+    item(socket.ends.call, encode_accept(None, [], "/chat/{room}"))
+    with caplog.at_level(logging.INFO, "mesh.access"):
+        finish(socket.ends.call, Outcome())
+    assert socket.ends.count("shop", "/shop/chat/{room}", "WS", "101") == 1
+    assert caplog.messages[0].startswith("WS /shop/chat/{room} 101 ")
+
+
 def test_an_application_may_answer_as_it_likes_instead() -> None:
     socket = Socket()
-    response = web_pb2.WebResponse(status=401, headers=[b"www-authenticate", b"Bearer"], body=b"who?")
+    response = web_pb2.WebResponse(status=401, headers=[b"www-authenticate", b"Bearer"], body=b"who?", route="/{room}")
     item(socket.ends.call, web_pb2.WebSocketEvent(deny=response).SerializeToString())
     assert (socket.exchange.status, socket.exchange.body) == (401, b"who?")
     finish(socket.ends.call, Outcome())
-    assert socket.ends.count("shop", "/shop", "WS", "401") == 1
+    assert socket.ends.count("shop", "/shop/{room}", "WS", "401") == 1
     socket.ends.assert_idle()
 
 
