@@ -101,7 +101,7 @@ class NodeGateway:
             http1=_http1_limits(options),
         )
         self.listener.methods.policies = read_policies(options)
-        self._typed = TypedEntry(self.listener.methods, built_in)
+        self._typed = TypedEntry(self.listener.methods, built_in, root_path=options.http_root_path)
         self._web = WebEntry(process.use, options)
         self.listener.add_dialects(
             self._typed.docs,

@@ -19,13 +19,15 @@ from gateway.web_rpc.grpc_web import GrpcWebDialect
 class TypedEntry:
     """I/O loop only."""
 
-    def __init__(self, methods: ServedMethods, built_in: grpc.GenericRpcHandler | None = None) -> None:
-        """`built_in` handles the gateway's own services."""
+    def __init__(
+        self, methods: ServedMethods, built_in: grpc.GenericRpcHandler | None = None, *, root_path: str = ""
+    ) -> None:
+        """`built_in` handles the gateway's own services. `root_path`: where a proxy has mounted the gateway."""
         self._methods = methods
         self._built_in = None if built_in is None else BuiltInEntry(built_in)
         self._json = JsonDialect(methods)
         self._sockets = MethodSocketDialect(methods, self._json.json_methods)
-        self._api_docs = ApiDocsDialect()
+        self._api_docs = ApiDocsDialect(root_path)
         self._calls = GrpcWebDialect(methods), ConnectDialect(methods)
 
     @property

@@ -37,7 +37,9 @@ _NAMES_LISTED_MAX = 100
 class ApiDocsDialect:
     """Serves them for one gateway. I/O loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, root_path: str = "") -> None:
+        """`root_path`: where a proxy has mounted the gateway."""
+        self._root_path = root_path
         self._routes = NO_ROUTES
         self._documents: dict[str, bytes] = {}
         """Documents of the current routes, by application."""
@@ -92,15 +94,17 @@ class ApiDocsDialect:
         name, builds = application.name, self._builds
         task = builds.get(name)
         if task is None:
-            task = builds[name] = asyncio.get_running_loop().create_task(_make(application, self._documents))
+            task = builds[name] = asyncio.get_running_loop().create_task(
+                _make(application, self._root_path, self._documents)
+            )
             task.add_done_callback(lambda _: builds.pop(name))
         return task
 
 
-async def _make(application: RoutedApplication, documents: dict[str, bytes]) -> bytes:
+async def _make(application: RoutedApplication, root_path: str, documents: dict[str, bytes]) -> bytes:
     """Empty if it cannot be made."""
     try:
-        document = await run_blocking(Work.TRANSLATE, _document, application)
+        document = await run_blocking(Work.TRANSLATE, _document, application, root_path)
     except Exception:
         logger.exception("application %s was not described", application.name)
         return b""
@@ -133,13 +137,14 @@ class _Waiting:
             _answer(self._exchange, 500, _JSON, b'{"error":"The gateway failed; its log has the reason."}')
 
 
-def _document(application: RoutedApplication) -> bytes:
+def _document(application: RoutedApplication, root_path: str) -> bytes:
     descriptors = application.descriptors
     found = ((full_name, descriptors.method(full_name)) for full_name in sorted(application.methods))
     documented = DocumentedApplication(
         name=application.name,
         methods=tuple((full_name, messages.descriptor) for full_name, messages in found if messages is not None),
         comments=source_comments(descriptors.files.values()),
+        root_path=root_path,
     )
     return msgspec.json.encode(openapi_document(documented))
 

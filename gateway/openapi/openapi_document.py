@@ -38,6 +38,8 @@ class DocumentedApplication:
     """By full name, "/package.Service/Method"."""
     comments: Mapping[str, str]
     """By full name of what they describe."""
+    root_path: str = ""
+    """Where a proxy has mounted the gateway; without "/" at the end."""
 
 
 def openapi_document(application: DocumentedApplication) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def openapi_document(application: DocumentedApplication) -> dict[str, Any]:
     return {
         "openapi": OPENAPI_VERSION,
         "info": {"title": application.name, "version": "1"},
-        "servers": [{"url": "/"}],
+        "servers": [{"url": application.root_path or "/"}],
         "tags": list(_tags(application)),
         "paths": paths,
         "components": {"schemas": dict(sorted(schemas.by_name.items()))},

@@ -1,6 +1,8 @@
 // The page at /-/docs: lists the operations of one OpenAPI document and calls them.
 "use strict";
 
+// Where a proxy has mounted the gateway; all addresses here are relative to this page or begin with it.
+const mount = location.pathname.slice(0, -"/-/docs".length);
 const operations = document.getElementById("operations");
 const chooser = document.getElementById("application");
 
@@ -17,7 +19,7 @@ async function json(url) {
 }
 
 async function start() {
-  const { applications } = await json("/-/openapi/");
+  const { applications } = await json("openapi/");
   if (!applications.length) {
     operations.replaceChildren(make("p", { textContent: "No application with typed methods is deployed." }));
     return;
@@ -29,7 +31,7 @@ async function start() {
 }
 
 async function show(application) {
-  const url = `/-/openapi/${encodeURIComponent(application)}.json`;
+  const url = `openapi/${encodeURIComponent(application)}.json`;
   document.getElementById("document").href = url;
   const api = await json(url);
   const sections = new Map(api.tags.map((tag) => [tag.name, section(tag)]));
@@ -75,7 +77,7 @@ function form(api, application, path, method, operation) {
     event.preventDefault();
     const headers = { accept: accept.value || "*/*", application };
     if (body) headers["content-type"] = types[0];
-    call(fill(path, inputs), { method: method.toUpperCase(), headers, body: body?.value }, result);
+    call(mount + fill(path, inputs), { method: method.toUpperCase(), headers, body: body?.value }, result);
   };
   return page;
 }
@@ -84,12 +86,17 @@ function fill(path, inputs) {
   const query = new URLSearchParams();
   for (const { parameter, input } of inputs) {
     if (parameter.in === "path")
-      path = path.replace(`{${parameter.name}}`, () => encodeURIComponent(input.value));
+      path = path.replace(`{${parameter.name}}`, () => encoded(parameter, input.value));
     else if (input.value !== "")
       for (const value of parameter.schema.type === "array" ? input.value.split(",") : [input.value])
         query.append(parameter.name, value);
   }
   return query.size ? `${path}?${query}` : path;
+}
+
+function encoded(parameter, value) {
+  if (!parameter.description?.includes("May hold slashes.")) return encodeURIComponent(value);
+  return value.split("/").map(encodeURIComponent).join("/");
 }
 
 async function call(url, request, result) {

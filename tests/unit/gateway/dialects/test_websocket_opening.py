@@ -87,7 +87,7 @@ def test_an_application_that_ends_without_a_word_refuses() -> None:
 
 
 def test_a_socket_is_counted_and_logged_by_the_route_of_its_application(caplog: pytest.LogCaptureFixture) -> None:
-    """As requests are (items 111, 210)."""
+    """A WebSocket is named like a request by its route (items 111, 210)."""
     socket = Socket(options=WebOptions(has_access_log=True))
     item(socket.ends.call, encode_accept(None, [], "/chat/{room}"))
     with caplog.at_level(logging.INFO, "mesh.access"):

@@ -50,7 +50,7 @@ def test_the_only_application_needs_no_name() -> None:
 def test_a_document_that_cannot_be_made_is_answered_too(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(application: object) -> bytes:
+    def fail(application: object, root_path: str) -> bytes:
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr("gateway.openapi.api_docs._document", fail)
@@ -99,7 +99,7 @@ def test_a_client_that_leaves_ends_its_request() -> None:
 def test_a_document_is_made_once_for_all_that_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
 
-    def make(application: object) -> bytes:
+    def make(application: object, root_path: str) -> bytes:
         made.append(application)
         return b"{}"
 
@@ -124,8 +124,19 @@ def test_the_page_comes_from_the_package_and_loads_nothing_from_elsewhere(path: 
     assert not re.findall(rb"(?:https?:)?//[a-z]+\.", answer.body)
     policy = answer.by_name[b"content-security-policy"]
     assert {b"default-src 'none'", b"frame-ancestors 'none'"} <= set(policy.split(b"; "))
-    for asset in re.findall(rb'(?:src|href)="(/-/docs[^"]*)"', answer.body):
-        assert ask(dialect(), asset.decode()).status == 200
+    if path == "/-/docs":
+        assets = [asset.decode() for asset in re.findall(rb'(?:src|href)="([^"]*)"', answer.body)]
+        assert {"docs/page.js", "docs/page.css", "openapi.json"} == set(assets)
+        assert all(ask(dialect(books="/"), f"/-/{asset}").status == 200 for asset in assets)
+
+
+def test_behind_a_proxy_the_document_and_the_page_keep_to_the_path_where_it_has_mounted_the_mesh() -> None:
+    """A page at /api/-/docs finds nothing at addresses that begin with a slash (item 54)."""
+    docs = ApiDocsDialect("/api")
+    docs.set_routes(read_routes(library_table(books="/")))
+    assert json_of(ask(docs, "/-/openapi.json"))["servers"] == [{"url": "/api"}]
+    page = ask(docs, "/-/docs").body + ask(docs, "/-/docs/page.js").body
+    assert not re.findall(rb'["`]/-/(?!docs"[.]length)', page)
 
 
 def test_only_reading_is_served() -> None:
