@@ -303,16 +303,18 @@ class LinkPool:
 
     def _eject_outliers(self, now_s: float) -> bool:
         """Returns whether there were any."""
-        outliers = find_outliers({endpoint: endpoint.health for endpoint in self._usable}, _ejection_limits())
-        for endpoint in outliers:
-            share = endpoint.health.failure_share
-            duration_s = endpoint.health.eject(_ejection_limits(), now_s)
+        healths = {endpoint: endpoint.health for endpoint in self._usable}
+        outliers = find_outliers(healths, _ejection_limits())
+        durations_s = {endpoint: endpoint.health.eject(_ejection_limits(), now_s) for endpoint in outliers}
+        out = left_out(healths) if outliers else ()
+        for endpoint, duration_s in durations_s.items():
             endpoint.starts_at_s, endpoint.weight = None, WEIGHT_MIN
             logger.warning(
-                "leaving out replica %s for %.0f s: %.0f%% of its latest calls failed, many more than elsewhere",
+                "%s replica %s for %.0f s: %.0f%% of its latest calls failed, many more than elsewhere",
+                "leaving out" if endpoint in out else "sending few calls to",
                 endpoint.info.replica_id,
                 duration_s,
-                share * 100,
+                endpoint.health.failure_share * 100,
             )
         return bool(outliers)
 

@@ -161,12 +161,13 @@ def endpoints(mesh: SmallMesh) -> Iterable[Endpoint]:
     return mesh.endpoints.values()
 
 
-def test_one_broken_replica_of_four_fails_few_calls() -> None:
+def test_one_broken_replica_of_four_fails_few_calls(caplog: pytest.LogCaptureFixture) -> None:
     """It answers at once, so it is always the least loaded; 54 % of the calls went there."""
     with mesh_of(Worker(OSError("disk full")), Worker(), Worker(), Worker()) as mesh:
         traffic(mesh, lambda _: mesh.router.counts.left_out == 1)
         later = traffic(mesh, lambda so_far: so_far.calls >= 2_000)
         assert later.failed <= 0.05 * later.calls
+        assert f"leaving out replica {mesh.replicas[0].replica_id} for 2 s" in caplog.text
 
 
 def test_a_replica_that_works_again_is_found_again() -> None:
@@ -181,13 +182,16 @@ def test_a_replica_that_works_again_is_found_again() -> None:
         assert later.failed == 0
 
 
-def test_an_outlier_of_two_replicas_gets_a_small_share() -> None:
-    """A third of two is none, so it cannot be left out."""
+def test_an_outlier_of_two_replicas_gets_a_small_share(caplog: pytest.LogCaptureFixture) -> None:
+    """A third of two is none, so it cannot be left out, and no log says so."""
     with mesh_of(Worker(OSError("disk full")), Worker()) as mesh:
         traffic(mesh, lambda _: any(each.health.is_ejected for each in endpoints(mesh)))
         assert mesh.router.counts.left_out == 0
         later = traffic(mesh, lambda so_far: so_far.calls >= 500)
         assert later.failed < 0.25 * later.calls
+        broken = mesh.replicas[0].replica_id
+    assert f"sending few calls to replica {broken} for 2 s" in caplog.text
+    assert "leaving out" not in caplog.text
 
 
 def test_errors_that_speak_of_the_request_leave_no_replica_out() -> None:
