@@ -20,6 +20,8 @@ class LinkSettings:
     """First pause between two attempts to reach a replica that is still listed; it doubles with each attempt."""
     reconnect_delay_max_s: float = 1.0
     """Upper bound of that pause."""
+    offer_timeout_s: float = 1.0
+    """A caller that leaves the offer of a free place unanswered for this long, or up to twice, loses it to the next."""
     tls_certfile: str = ""
     """PEM file, on every node, with the certificate of each process; empty: no TLS. `mesh certs --links` makes one."""
     tls_keyfile: str = ""

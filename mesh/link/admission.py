@@ -2,15 +2,18 @@
 
 A caller that takes the replica for full holds its calls back. So each free place is offered to one of these callers,
 the longest waiting first. A place that is offered counts as taken until the caller has sent a call or declined, so no
-two callers ever race for it, however many wait.
+two callers ever race for it, however many wait. A caller that does not answer, because its process is stopped or its
+host is gone, loses the offer to the next one long before its link is found to be broken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mesh.phases.waiting import Waiters
+from mesh.settings import settings
 
 
 class PlaceSeeker(Protocol):
@@ -23,19 +26,27 @@ class PlaceSeeker(Protocol):
         """Send the offer of a place, which the caller answers with a call or a Decline."""
 
 
+def _later(delay_s: float, function: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(delay_s, function)
+
+
 class Admission:
     """Counts ongoing calls against the limit."""
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: calls at the same time."""
+    def __init__(self, limit: int, later: Callable[[float, Callable[[], None]], None] = _later) -> None:
+        """`limit`: calls at the same time. `later` calls a function after that many seconds."""
         self.limit = limit
         self.ongoing = 0
         self.rejected = 0
         self.is_closed = False
         self._waiting: dict[PlaceSeeker, None] = {}
         """Links that take the replica for full, in the order of their turns."""
-        self._offered: set[PlaceSeeker] = set()
-        """Links that have been offered a place and have not answered."""
+        self._offered: dict[PlaceSeeker, int] = {}
+        """Links that have been offered a place and have not answered, and `_looks` as it was then."""
+        self._looks = 0
+        """How often offers were looked at; they are while there are any."""
+        self._is_looking = False
+        self._later = later
         self._idle = Waiters()
 
     def __repr__(self) -> str:
@@ -45,7 +56,7 @@ class Admission:
     def try_enter(self, seeker: PlaceSeeker) -> bool:
         """Take a place, unless all are taken or offered to others, or the replica drains."""
         has_place = self.has_place_for(seeker)
-        self._offered.discard(seeker)
+        self._offered.pop(seeker, None)
         if has_place:
             self.ongoing += 1
         else:
@@ -54,7 +65,7 @@ class Admission:
 
     def enter_beyond(self, seeker: PlaceSeeker) -> bool:
         """Take a place even if all are taken; not if the replica drains."""
-        self._offered.discard(seeker)
+        self._offered.pop(seeker, None)
         if self.is_closed:
             self.rejected += 1
         else:
@@ -75,8 +86,7 @@ class Admission:
 
     def decline(self, seeker: PlaceSeeker) -> None:
         """The link has no call for the place that it was offered. Without effect on one that was offered none."""
-        if seeker in self._offered:
-            self._offered.discard(seeker)
+        if self._offered.pop(seeker, None) is not None:
             self._offer()
 
     @property
@@ -131,5 +141,20 @@ class Admission:
         while self._waiting and self.taken < self.limit and not self.is_closed:
             seeker = next(iter(self._waiting))
             del self._waiting[seeker]
-            self._offered.add(seeker)
+            self._offered[seeker] = self._looks
             seeker.offer_place()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if self._offered and not self._is_looking:
+            self._is_looking = True
+            self._later(settings().link.offer_timeout_s, self._look)
+
+    def _look(self) -> None:
+        """Withdraw the offers that were there at the last look. Their links may still send a call, as any other."""
+        self._is_looking = False
+        late = [seeker for seeker, looks in self._offered.items() if looks < self._looks]
+        self._looks += 1
+        for seeker in late:
+            del self._offered[seeker]
+        self._offer()

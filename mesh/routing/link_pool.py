@@ -309,13 +309,7 @@ class LinkPool:
         out = left_out(healths) if outliers else ()
         for endpoint, duration_s in durations_s.items():
             endpoint.starts_at_s, endpoint.weight = None, WEIGHT_MIN
-            logger.warning(
-                "%s replica %s for %.0f s: %.0f%% of its latest calls failed, many more than elsewhere",
-                "leaving out" if endpoint in out else "sending few calls to",
-                endpoint.info.replica_id,
-                duration_s,
-                endpoint.health.failure_share * 100,
-            )
+            _log_outlier(endpoint, duration_s, is_left_out=endpoint in out)
         return bool(outliers)
 
     def _raise_weight(self, endpoint: Endpoint, now_s: float) -> None:
@@ -377,4 +371,15 @@ def _ejection_limits() -> EjectionLimits:
     routing = settings().routing
     return EjectionLimits(
         failure_share=routing.ejection_failure_share, min_s=routing.ejection_min_s, max_s=routing.ejection_max_s
+    )
+
+
+def _log_outlier(endpoint: Endpoint, duration_s: float, *, is_left_out: bool) -> None:
+    """At most a third of the replicas are left out; others go on with a small weight."""
+    logger.warning(
+        "%s replica %s for %.0f s: %.0f%% of its latest calls failed, many more than elsewhere",
+        "leaving out" if is_left_out else "sending few calls to",
+        endpoint.info.replica_id,
+        duration_s,
+        endpoint.health.failure_share * 100,
     )
