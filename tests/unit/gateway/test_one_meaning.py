@@ -12,10 +12,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.rpc.status_details import DETAILS_KEY
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.fakes.shop_routes import HAGGLE, LIST, PRICE, STOCK_PRICE, TOTAL, every_dialect
@@ -72,10 +75,17 @@ class Script:
     message: str
     initial: Metadata
     trailing: Metadata
+    details: tuple[ErrorInfo, ...]
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(code=self.code, message=self.message if self.code else "", trailers=_trailers(self.trailing))
+        trailers = _trailers(self.trailing)
+        if self.code and self.details:
+            status = Status(code=self.code, message=self.message)
+            for each in self.details:
+                status.details.add().Pack(each)
+            trailers += ((DETAILS_KEY, status.SerializeToString()),)
+        return Outcome(code=self.code, message=self.message if self.code else "", trailers=trailers)
 
 
 @dataclass
@@ -143,22 +153,30 @@ METADATA: st.SearchStrategy[Metadata] = st.lists(
     max_size=3,
     unique_by=lambda entry: entry[0],
 ).map(tuple)
-SCRIPTS = st.builds(
-    Script,
-    responses=st.lists(ITEMS, min_size=1, max_size=3).map(tuple),
-    code=st.one_of(st.just(0), st.integers(1, 16)),
-    message=TEXTS,
-    initial=METADATA,
-    trailing=METADATA,
-)
+DETAILS = st.builds(ErrorInfo, reason=TEXTS, domain=TEXTS, metadata=st.dictionaries(TEXTS, TEXTS, max_size=2))
 TIMEOUTS = st.one_of(st.none(), st.integers(5_000, 60_000).map(lambda ms: ms / 1000))
+
+
+def scripts(*, responses_min: int = 1) -> st.SearchStrategy[Script]:
+    return st.builds(
+        Script,
+        responses=st.lists(ITEMS, min_size=responses_min, max_size=3).map(tuple),
+        code=st.one_of(st.just(0), st.integers(1, 16)),
+        message=TEXTS,
+        initial=METADATA,
+        trailing=METADATA,
+        details=st.lists(DETAILS, max_size=2).map(tuple),
+    )
+
+
+UNARY_SCRIPTS, STREAM_SCRIPTS = scripts(), scripts(responses_min=0)
 
 
 def calls(path: str, *, streams_request: bool = False, streams_response: bool = False) -> st.SearchStrategy[TypedCall]:
     return st.builds(
         TypedCall,
         path=st.just(path),
-        requests=st.lists(ITEMS, min_size=1, max_size=3 if streams_request else 1).map(tuple),
+        requests=st.lists(ITEMS, min_size=0 if streams_request else 1, max_size=3 if streams_request else 1).map(tuple),
         streams_request=st.just(streams_request),
         streams_response=st.just(streams_response),
         metadata=METADATA,
@@ -173,6 +191,7 @@ def assert_one_meaning(call: TypedCall, script: Script, clients: dict[str, Clien
         responses=list(script.responses[: None if call.streams_response else 1]),
         initial=own(script.initial),
         trailing=own(script.trailing),
+        details=list(script.details) if script.code else [],
     )
     if script.code and not call.streams_response:
         expected.responses = []
@@ -192,6 +211,7 @@ def assert_seen(name: str, seen: Seen, expected: Seen, call: TypedCall, saw: Met
     # A client of Connect takes an empty text for none, and writes one of its own.
     if expected.message or "onnect" not in name:
         assert seen.message == expected.message, name
+    assert seen.details == expected.details, name
     for kind in ("initial", "trailing"):
         found = getattr(seen, kind)
         assert found in (None, getattr(expected, kind)), f"{name}: {kind} metadata"
@@ -209,31 +229,31 @@ some = settings(max_examples=40, deadline=None, suppress_health_check=list(Healt
 
 
 @some
-@given(calls(PRICE), SCRIPTS)
+@given(calls(PRICE), UNARY_SCRIPTS)
 def test_a_unary_call_means_the_same_in_every_dialect(call: TypedCall, script: Script) -> None:
     assert_one_meaning(call, script, CLIENTS)
 
 
 @some
-@given(calls(STOCK_PRICE), SCRIPTS)
+@given(calls(STOCK_PRICE), UNARY_SCRIPTS)
 def test_a_call_by_get_means_the_same(call: TypedCall, script: Script) -> None:
     assert_one_meaning(call, script, GET_CLIENTS)
 
 
 @some
-@given(calls(LIST, streams_response=True), SCRIPTS)
+@given(calls(LIST, streams_response=True), STREAM_SCRIPTS)
 def test_a_server_stream_means_the_same_in_every_dialect(call: TypedCall, script: Script) -> None:
     assert_one_meaning(call, script, CLIENTS)
 
 
 @some
-@given(calls(TOTAL, streams_request=True), SCRIPTS)
+@given(calls(TOTAL, streams_request=True), UNARY_SCRIPTS)
 def test_a_client_stream_means_the_same_in_every_dialect_that_has_them(call: TypedCall, script: Script) -> None:
     assert_one_meaning(call, script, STREAMING_CLIENTS)
 
 
 @some
-@given(calls(HAGGLE, streams_request=True, streams_response=True), SCRIPTS)
+@given(calls(HAGGLE, streams_request=True, streams_response=True), STREAM_SCRIPTS)
 def test_a_bidirectional_stream_means_the_same_in_every_dialect_that_has_them(call: TypedCall, script: Script) -> None:
     assert_one_meaning(call, script, STREAMING_CLIENTS)
 

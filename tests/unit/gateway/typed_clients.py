@@ -15,6 +15,9 @@ import grpc
 import httpx
 import pytest
 from google.protobuf import json_format
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -47,6 +50,20 @@ class Seen:
     responses: list[Item] = field(default_factory=list)
     initial: list[tuple[str, str | bytes]] | None = None
     trailing: list[tuple[str, str | bytes]] | None = None
+    details: list[ErrorInfo] = field(default_factory=list)
+
+    def read_details(self, metadata: Any) -> None:
+        """From trailing metadata."""
+        serialised = next((value for key, value in metadata if key == "grpc-status-details-bin"), b"")
+        status = Status.FromString(serialised)
+        assert not serialised or (status.code, status.message) == (self.code, self.message)
+        self.details = [unpacked(each) for each in status.details]
+
+
+def unpacked(detail: Any) -> ErrorInfo:
+    info = ErrorInfo()
+    assert detail.Unpack(info)
+    return info
 
 
 Client = Callable[[int, TypedCall], Awaitable[Seen]]
@@ -80,8 +97,11 @@ async def by_grpc(port: int, call: TypedCall) -> Seen:
             pass
         seen.code = (await rpc.code()).value[0]
         seen.message = "" if seen.code == 0 else await rpc.details()
-        seen.initial = own(await rpc.initial_metadata())
+        # This client may lose those of a stream whose status comes with them; the one with threads does not.
+        if seen.responses or not call.streams_response:
+            seen.initial = own(await rpc.initial_metadata())
         seen.trailing = own(await rpc.trailing_metadata())
+        seen.read_details(await rpc.trailing_metadata())
         return seen
 
 
@@ -119,6 +139,7 @@ async def _by_grpc_web(port: int, call: TypedCall, *, is_text: bool) -> Seen:
             seen.code = int(trailers["grpc-status"])
             seen.message = unquote(trailers.get("grpc-message", ""))
             seen.trailing = own(_entries(lines))
+            seen.read_details(_entries(lines))
         else:
             seen.responses.append(Item.FromString(message))
     return seen
@@ -190,7 +211,8 @@ async def by_connectrpc(
         except ConnectError as error:
             seen.code = getattr(grpc.StatusCode, error.code.name.replace("CANCELED", "CANCELLED")).value[0]
             seen.message = error.message
-    is_trailers_only = protocol == "GRPC" and seen.code and not seen.responses
+            seen.details = [ErrorInfo.FromString(each.message_bytes) for each in error.details]
+    is_trailers_only = protocol == "GRPC" and not seen.responses
     # This client takes the trailers of such an answer for its headers too.
     seen.initial = None if is_trailers_only else own(_entries(metadata.headers.allitems()))
     seen.trailing = own(_entries(metadata.trailers.allitems()))
@@ -294,6 +316,7 @@ def _read_json(seen: Seen, trees: list[Any]) -> None:
         if "error" in each or "code" in each:
             status = each.get("error", each)
             seen.code, seen.message = status["code"], status.get("message", "")
+            seen.details = [unpacked(json_format.ParseDict(detail, AnyMessage())) for detail in status["details"]]
         else:
             seen.responses.append(json_format.ParseDict(each, Item()))
 
