@@ -13,6 +13,9 @@ waits, sleeps or reads a clock but for the one that it was given, so every rule 
 Faults are of two kinds. What is wrong with one stream ends that stream (RST_STREAM, `fail_stream`). What makes the
 connection's state unknowable raises Http2Error and ends it (GOAWAY, `fail`). In both cases the receivers learn
 by `on_reset` that nothing more will come. A peer that only costs work runs out of the FloodGuard's budget.
+
+Read on in this order: `frame_reader` and `hpack_decoder` for what comes in, `outbox` for what leaves, `stream`, the two
+roles, `limits` and `flood_guard` for what a peer may do; then the shell, `transport`, `upkeep` and `write_turn`.
 """
 
 from __future__ import annotations
