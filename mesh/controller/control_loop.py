@@ -110,6 +110,8 @@ class ControlLoop:
             await self._refuse_lost_state()
         await self._wanted.load(gateways)
         await recover(self._runtime, self._keepers.replicas, self._keepers.gateways)
+        if self._registry.actor_names():
+            self._shown.publisher.expect_returns(settings().controller.return_timeout_s)
         # Run one turn before serving, so that the first Status lists the adopted replicas.
         await self._try_turn()
 

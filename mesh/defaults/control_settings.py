@@ -124,6 +124,8 @@ class ControllerSettings:
     """The last events of the mesh that are kept, also over restarts of the controller."""
     events_interval_s: float = 5.0
     """Pause between two times at which new events are stored."""
+    epoch_interval_s: float = 1.0
+    """Pause between two looks whether a newer controller of the mesh has started: then this one ends."""
     orphans_interval_s: float = 10.0
     """Pause between two searches for actors that the controller does not know."""
     orphans_timeout_s: float = 10.0
@@ -140,6 +142,8 @@ class ControllerSettings:
     """How long callers have to hear of the replicas of a canary before requests are decided for it."""
     flush_timeout_s: float = 0.5
     """How long a draining replica waits for subscribers to learn that it is not listed any more."""
+    return_timeout_s: float = 3.0
+    """How long a restarted controller drains nothing, so that processes can come back and learn what is not listed."""
     gateway_check_interval_s: float = 10.0
     """Pause between two health checks of a gateway."""
     gateway_check_timeout_s: float = 10.0

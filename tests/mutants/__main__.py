@@ -26,7 +26,11 @@ from tests.mutants.mutant import SOURCE, Mutant
 
 NEEDED = ("mesh", "gateway", "tests", "pyproject.toml")
 ALL = ("unit/controller", "sim")
-TIMED = ("unit/controller/test_scale.py", "unit/controller/test_decision_cost.py")
+TIMED = (
+    "unit/controller/test_scale.py",
+    "unit/controller/test_mass_deploy.py",
+    "unit/controller/test_decision_cost.py",
+)
 """They fail on a busy machine, which is not the mutant's doing."""
 RUN_MAX_S = 1200.0
 """Of one run of the tests. A mutant that hangs them is not caught: nothing would say what is wrong."""

@@ -35,6 +35,20 @@ RESTARTS = (
         tests=("sim/test_missing_answers.py",),
     ),
     Mutant(
+        name="drains before processes have come back to a new controller",
+        file="control_loop.py",
+        old="        if self._registry.actor_names():\n",
+        new="        if False:\n",
+        tests=("sim/test_returning_processes.py",),
+    ),
+    Mutant(
+        name="looks seldom whether a newer controller has started",
+        file="desired/desired_keeper.py",
+        old="            await asyncio.sleep(settings().controller.epoch_interval_s)\n",
+        new="            await asyncio.sleep(settings().controller.orphans_interval_s)\n",
+        tests=("sim/test_returning_processes.py",),
+    ),
+    Mutant(
         name="forgets that a replica of an earlier controller drains",
         file=KEEPER,
         old="            self._stop(ready.replica_id, Reason.ADOPTED)\n        elif",

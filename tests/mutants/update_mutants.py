@@ -37,9 +37,16 @@ ROLLOUTS = (
     Mutant(
         name="starts all replicas of an update at once",
         file=ROLLOUT,
-        old="        most = target.num_replicas + _surge_max(target, old, target.version, placement)\n        missing",
+        old="        most = target.num_replicas + _surge_max(target, same, placement)\n        missing",
         new="        most = 2 * target.num_replicas\n        missing",
         tests=("unit/controller/plan/test_rollout.py", "sim/test_rollout_policy.py"),
+    ),
+    Mutant(
+        name="drains no node while a rollout is paused",
+        file=ROLLOUT,
+        old="        stopping = (*due, *moving, *staying[:leaving])\n",
+        new="        stopping = (*due, *staying[:leaving])\n",
+        tests=("sim/test_paused_drains.py",),
     ),
     Mutant(
         name="stops one old replica too many",

@@ -41,6 +41,8 @@ class Actor:
     node_id: str = ""
     """Where its process is."""
     is_placed: asyncio.Event = field(default_factory=asyncio.Event)
+    began_at_s: float = 0.0
+    """When its process did."""
     start: asyncio.Task[None] | None = None
     started_at_s: float | None = None
     """When it began to serve."""

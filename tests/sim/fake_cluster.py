@@ -215,6 +215,7 @@ class FakeCluster:
             if node_id := self._choose(actor):
                 actor.node_id = node_id
                 await asyncio.sleep(self.random.uniform(0.1, 2.0))
+                actor.began_at_s = asyncio.get_running_loop().time()
                 actor.is_placed.set()
                 return
             await asyncio.sleep(0.1)
@@ -323,6 +324,7 @@ class FakeCluster:
             node_id=actor.node_id,
             is_draining=actor.is_draining,
             spec=spec.spec,
+            age_s=asyncio.get_running_loop().time() - actor.began_at_s,
             serving_s=asyncio.get_running_loop().time() - actor.started_at_s if actor.started_at_s is not None else 0.0,
             rejected_config_version=actor.rejected[0],
             rejection=actor.rejected[1],

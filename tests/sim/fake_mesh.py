@@ -4,7 +4,7 @@ import asyncio
 import functools
 import itertools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.control_loop import ControlLoop
@@ -30,6 +30,13 @@ CALM_WITHIN_S = 120.0
 _RESTART_S = 1.0
 _CLIENT_PAUSE_S = 0.2
 _LOOK_S = 0.25
+
+
+class Ghost(NamedTuple):
+    """A controller that lives on beside the present one."""
+
+    tasks: dict[asyncio.Task[None], None]
+    publisher: Publisher
 
 
 class Mesh:
@@ -58,8 +65,7 @@ class Mesh:
         self._ids = itertools.count()
         # In the order of their start: a run has to be the same every time.
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self.ghosts: list[dict[asyncio.Task[None], None]] = []
-        """Tasks of controllers that live on beside the present one."""
+        self.ghosts: list[Ghost] = []
         self._restart: asyncio.Task[None] | None = None
 
     # ---- The controller's lives ------------------------------------------------------------------------------------
@@ -77,7 +83,7 @@ class Mesh:
     async def crash(self) -> None:
         """End the controller immediately, without a restart, and others that live on beside it."""
         ghosts, self.ghosts = self.ghosts, []
-        await _cancelled([task for tasks in ghosts for task in tasks])
+        await _cancelled([task for ghost in ghosts for task in ghost.tasks])
         await self._end_present()
 
     async def _end_present(self) -> None:
@@ -89,7 +95,7 @@ class Mesh:
         """Start another controller while this one lives on, cut off from its clients, until it hears of the other."""
         if self.is_up:
             self.is_up = False
-            self.ghosts.append(self._tasks)
+            self.ghosts.append(Ghost(self._tasks, self.publisher))
         await self.boot()
 
     async def _boot(self) -> None:
@@ -119,7 +125,7 @@ class Mesh:
         """The controller whose tasks these are ends."""
         for task in list(tasks):
             task.cancel()
-        self.ghosts = [ghost for ghost in self.ghosts if ghost is not tasks]
+        self.ghosts = [ghost for ghost in self.ghosts if ghost.tasks is not tasks]
         if tasks is not self._tasks:
             return
         was_up, self.is_up = self.is_up, False
@@ -188,6 +194,16 @@ class Mesh:
             await asyncio.sleep(_CLIENT_PAUSE_S)
 
     # ---- What tests see --------------------------------------------------------------------------------------------
+
+    def lives(self, publisher: Publisher) -> bool:
+        """Whether its controller does, be it the present one or not."""
+        is_present = self.is_up and publisher is self.publisher
+        return is_present or any(ghost.publisher is publisher for ghost in self.ghosts)
+
+    def acting(self) -> Publisher:
+        """That of the controller which does what runs now."""
+        task = asyncio.current_task()
+        return next((ghost.publisher for ghost in self.ghosts if task in ghost.tasks), self.publisher)
 
     def stored(self) -> control_pb2.DesiredState:
         store = StateStore(self.kv)

@@ -18,6 +18,7 @@ from mesh.controller.desired.changes.desired_change import rolled_back, with_pau
 from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.desired.changes.state_edits import Edit
 from mesh.routing.snapshot import DeploymentKey
+from mesh.status import ApplicationStatus, DeploymentStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Faults
 from tests.sim.fake_mesh import Mesh
@@ -132,7 +133,28 @@ class Gale:
             if canary is not None and canary.is_proven and not of_canary:
                 wrong.append(f"the canary of {name} has none")
         wrong += [f"{each} knows others" for each in self._listeners if each.is_listening and each.known != told]
-        return wrong + ["an old controller lives"] * bool(self.mesh.ghosts)
+        wrong += ["an old controller lives"] * bool(self.mesh.ghosts)
+        return wrong or self._unsettled()
+
+    def _unsettled(self) -> list[str]:
+        """Deployments that are neither as wanted nor given up, nor paused, though nothing goes wrong any more."""
+        status, wanted = self.mesh.loop.status(), self.mesh.loop.picture().desired.deployments
+        wrong = [
+            f"{app.name}/{each.name} is {each.status}: {each.message}"
+            for app in status.applications
+            for each in app.deployments
+            if DeploymentKey(app.name, each.name) in wanted
+            and each.status != DeploymentStatus.HEALTHY
+            and not each.is_paused
+            and not _is_given_up(each)
+        ]
+        final = (ApplicationStatus.RUNNING, ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
+        wrong += [
+            f"{app.name} is {app.status}: {app.message}"
+            for app in status.applications
+            if app.status not in final and not any(each.is_paused for each in app.deployments)
+        ]
+        return wrong
 
     async def _something_happens(self, event: int) -> None:
         dice = self.cluster.random
@@ -355,6 +377,10 @@ def _serves_again(state: control_pb2.DesiredState, name: str, count: int) -> boo
     generations = [app.deployments[0] for app in (*state.predecessors, *state.applications) if app.name == name]
     has_run = any(spec.has_run for spec in generations)
     return not has_run or count >= min(spec.options.num_replicas for spec in generations)
+
+
+def _is_given_up(deployment: control_pb2.DeploymentStatus) -> bool:
+    return "is not tried again" in deployment.message or "no other replica gets it" in deployment.message
 
 
 def main() -> None:

@@ -24,7 +24,9 @@ class Manner(Enum):
 
 
 class Listener:
-    """One process. It comes back to each new controller; every second one can read changes of snapshots."""
+    """One process. It stays with a controller as long as that lives, comes back to the next one, and knows meanwhile
+    what it knew before. Every second one can read changes of snapshots.
+    """
 
     def __init__(self, mesh: Mesh, number: int, keys: Sequence[DeploymentKey]) -> None:
         self.manner = Manner.PROMPT
@@ -35,8 +37,9 @@ class Listener:
         self._hello = control_pb2.ProcessHello(
             process_id=f"p{number}", node_id="n1", address=f"n1:{number}", reads_changes=number % 2 == 1
         )
+        self.follows: Publisher | None = None
+        """That of the controller to which it has a stream."""
         self._snapshots: dict[DeploymentKey, Snapshot] = {}
-        self._publisher: Publisher | None = None
         self._task = asyncio.create_task(self._listen())
 
     def __repr__(self) -> str:
@@ -55,9 +58,8 @@ class Listener:
         }
 
     def may_call(self, key: DeploymentKey, replica_id: str) -> bool:
-        """It is prompt, has read what there is, and lists the replica."""
-        is_current = self._publisher is self._mesh.publisher and not self.is_behind
-        return self.is_listening and is_current and replica_id in self.known.get(key, ())
+        """It lists the replica, and has had the time to come back and to read that it should not."""
+        return self.is_listening and not self.is_behind and replica_id in self.known.get(key, ())
 
     def end(self) -> None:
         self._task.cancel()
@@ -65,16 +67,16 @@ class Listener:
     async def _listen(self) -> None:
         while True:
             if self.manner is Manner.PROMPT and self._mesh.is_up:
-                await self._follow(self._mesh.publisher)
+                self.follows = self._mesh.publisher
+                await self._follow(self.follows)
+                self.follows = None
             await asyncio.sleep(_LOOK_S)
 
     async def _follow(self, publisher: Publisher) -> None:
-        """Until it goes, or another controller is there."""
-        self._publisher, self.is_behind = publisher, True
-        self._snapshots = {}
+        """Until it goes, or the controller has ended."""
         subscriber = publisher.open(self._hello)
         publisher.subscribe(subscriber, self._keys)
-        while self._mesh.publisher is publisher:
+        while self._mesh.lives(publisher):
             match self.manner:
                 case Manner.PROMPT:
                     await self._read(publisher, subscriber)

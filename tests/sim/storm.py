@@ -8,13 +8,16 @@ import contextlib
 import logging
 import random
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mesh.controller.actors.cluster_runtime import ActorUnreachableError
 from mesh.controller.desired.desired_state import Desired
 from mesh.controller.plan.replica_placement import NodeAssignment
 from mesh.controller.report.publisher import Publisher
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor, Faults
 from tests.sim.fake_cluster import FakeCluster
@@ -221,7 +224,10 @@ class WatchedCluster(FakeCluster):
         self.wrongs: list[str] = []
         self.mesh: Mesh | None = None
         self.blamed: set[str] = set()
-        """Actors about which the controller has bad news, if only a lost message."""
+        """Actors that have failed as many health checks in a row as end a replica, or their start. Not those of which a
+        message was lost, nor those that refuse a configuration: they are to serve on."""
+        self._failed_checks: Counter[str] = Counter()
+        """In a row."""
 
     async def spawn_replica(self, name: str, spec: control_pb2.ReplicaSpec, assignment: NodeAssignment) -> None:
         self.note(f"spawn {name} {spec.spec.version}")
@@ -233,10 +239,16 @@ class WatchedCluster(FakeCluster):
         if method == "drain" and name in self.actors:
             self._check_heard(self.actors[name])
         try:
-            return await super().call(name, method, *arguments)
-        except Exception:
-            self.blamed.add(name)
+            answer = await super().call(name, method, *arguments)
+        except BaseException as error:  # a check that takes too long is cancelled
+            self._failed_checks[name] += method == "check_health"
+            is_failed_start = method == "start" and not isinstance(error, ActorUnreachableError)
+            if is_failed_start or self._failed_checks[name] >= settings().controller.health_failures_max:
+                self.blamed.add(name)
             raise
+        if method == "check_health":
+            del self._failed_checks[name]
+        return answer
 
     def end(self, actor: Actor) -> None:
         self.note(f"end {actor.name}")
@@ -255,12 +267,26 @@ class WatchedCluster(FakeCluster):
     def _check_heard(self, actor: Actor) -> None:
         """A replica drains when all that listen have heard that it gets no more calls."""
         assert self.mesh is not None
-        if not isinstance(actor.spec, control_pb2.ReplicaSpec) or self.mesh.ghosts:
+        if not isinstance(actor.spec, control_pb2.ReplicaSpec):
             return
         key = DeploymentKey(actor.spec.deployment.app, actor.spec.deployment.name)
-        late = [each for each in self.listeners if each.may_call(key, actor.spec.replica_id)]
+        late = [
+            each
+            for each in self.listeners
+            if each.may_call(key, actor.spec.replica_id) and self._can_reach(self.mesh, each)
+        ]
         if late:
             self.wrong(f"{actor.name} drains, and {late} would call it")
+
+    @staticmethod
+    def _can_reach(mesh: Mesh, listener: Listener) -> bool:
+        """The controller that drains something can say so to the processes that are with it, or with none.
+
+        Not to those that are with another one which lives on: neither of the two knows those of the other, for as long
+        as the older one has not read in the store, which may be slow, that there is a newer one.
+        """
+        drainer = mesh.acting()
+        return listener.follows is drainer or (listener.follows is None and drainer is mesh.publisher)
 
     def _check_surge(self, started: control_pb2.ReplicaSpec) -> None:
         """No replica starts beyond the number and the surge of what it is of: a canary, or all that is beside it."""
@@ -268,7 +294,7 @@ class WatchedCluster(FakeCluster):
         key, desired = DeploymentKey(started.deployment.app, started.deployment.name), self.mesh.loop._wanted.desired
         is_canary = _is_of_canary(desired, key, started.spec.version)
         target = desired.canaries[key] if is_canary else desired.deployments.get(key) or desired.retained.get(key)
-        if target is None or self.mesh.ghosts:
+        if target is None or self.mesh.acting() is not self.mesh.publisher:
             return  # deleted since the start was decided; or by a controller that knows no better
         replicas = [each for each in self.mesh.loop._registry.observed().replicas if each.deployment == key]
         ours = (desired.of_canary if is_canary else desired.beside_canaries)(key, replicas)
@@ -320,9 +346,7 @@ class WatchedPublisher(Publisher):
     def _is_in_good_order(self, replica_id: str) -> bool:
         cluster = self._cluster
         return any(
-            actor.name.endswith(f"#{replica_id}")
-            and actor.name not in cluster.blamed
-            and actor.node_id in cluster.cpus.keys() - cluster.cut_off
+            actor.name.endswith(f"#{replica_id}") and actor.name not in cluster.blamed and actor.node_id in cluster.cpus
             for actor in cluster.serving()
         )
 

@@ -69,7 +69,7 @@ async def test_an_empty_mesh_serves_again_what_was_backed_up() -> None:
         (False, "ann@host"),
     ]
     await servicer(other).Rollback(control_pb2.RollbackRequest(application="app"), Context())
-    await other.until(lambda: is_running(other, "v1-o", 1))
+    await other.until(lambda: is_running(other, "v1-o", 3))
     await other.crash()
 
 

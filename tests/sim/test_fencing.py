@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 
 import pytest
 
@@ -15,6 +16,7 @@ from mesh.controller.event_log import EventLog
 from mesh.controller.store.desired_store import FencedError, StateStore
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
+from tests.sim.fake_actor import Faults
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import application, with_application
@@ -271,4 +273,20 @@ async def test_a_controller_that_finds_replicas_but_no_state_touches_nothing() -
         await mesh.boot()
     await asyncio.sleep(60.0)
     assert len(mesh.cluster.serving()) == 5
+    await mesh.crash()
+
+
+async def test_a_store_that_is_away_is_logged_once_and_ends_no_controller(caplog: pytest.LogCaptureFixture) -> None:
+    """It looks every second whether a newer one has started: that it cannot means nothing."""
+    caplog.set_level(logging.WARNING, "mesh")
+    mesh = Mesh(1)
+    await mesh.boot()
+    for _ in range(2):
+        mesh.cluster.faults = Faults(kv=1.0)
+        await asyncio.sleep(30.0)
+        mesh.cluster.faults = Faults()
+        await asyncio.sleep(30.0)
+    said = [record for record in caplog.records if "epoch of the controller" in record.getMessage()]
+    assert len(said) == 2
+    assert mesh.is_up
     await mesh.crash()

@@ -140,6 +140,24 @@ async def test_the_deadline_does_not_run_while_a_rollout_is_paused() -> None:
     await mesh.crash()
 
 
+async def test_a_pause_counts_also_where_the_controller_dies_after_it() -> None:
+    """The next one does not know how long the constructor had time before: its deadline begins again."""
+    mesh, cluster = await _serving(num_replicas=2)
+    await mesh.deploy("v2", 2, progress_deadline_s=DEADLINE_S)
+    await mesh.until(lambda: cluster.constructed == 1)
+    await mesh.pause(is_paused=True)
+    await asyncio.sleep(5 * DEADLINE_S)
+    await mesh.pause(is_paused=False)
+    await asyncio.sleep(DEADLINE_S / 4)
+    await mesh.crash()
+    await mesh.boot()
+    await asyncio.sleep(DEADLINE_S / 2)
+    assert mesh.app_status() == ApplicationStatus.DEPLOYING
+    await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED, within_s=DEADLINE_S + 15)
+    assert len(cluster.serving("v1")) == 2
+    await mesh.crash()
+
+
 async def test_the_deadline_runs_again_after_a_pause() -> None:
     mesh, cluster = await _serving(num_replicas=2)
     await mesh.deploy("v2", 2, progress_deadline_s=DEADLINE_S)

@@ -1,8 +1,11 @@
 """A rollback goes back to the version that served before, in fake time, without a gap."""
 
+import functools
+
 import grpc
 import pytest
 
+from mesh.controller.desired.changes.desired_change import scaled
 from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.desired.desired_keeper import DesiredKeeper
 from mesh.controller.report.loop_metrics import TurnResult
@@ -10,7 +13,7 @@ from mesh.status import ApplicationStatus
 from mesh.v1 import control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import fewest, is_running
-from tests.unit.controller.builders import application
+from tests.unit.controller.builders import KEY, application
 
 
 async def test_a_rollback_of_a_version_that_served_replaces_it_without_a_gap() -> None:
@@ -28,6 +31,22 @@ async def test_a_rollback_of_a_version_that_served_replaces_it_without_a_gap() -
         assert await fewest(lambda: len(mesh.cluster.serving()), for_s=20.0) >= 3
         await mesh.until(lambda version=version: is_running(mesh, version, 3))
         await mesh.until(lambda: not mesh.stored().predecessors)
+    await mesh.crash()
+
+
+async def test_a_rollback_keeps_the_number_that_was_asked_for_since() -> None:
+    """Who scales a version that turns out to be slow, and goes back to the one before, has that many of it."""
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    for version in ("v1", "v2"):
+        await mesh.deploy(version, 2)
+        await mesh.until(lambda version=version: is_running(mesh, version, 2))
+    await mesh.until(lambda: not mesh.stored().predecessors)
+    await mesh.ask(lambda: (functools.partial(scaled, key=KEY, num_replicas=6), ()))
+    await mesh.until(lambda: is_running(mesh, "v2", 6))
+    await mesh.roll_back()
+    assert await fewest(lambda: len(mesh.cluster.serving()), for_s=30.0) >= 6
+    await mesh.until(lambda: is_running(mesh, "v1", 6))
     await mesh.crash()
 
 

@@ -68,13 +68,21 @@ class DesiredKeeper:
         return await run_blocking(Work.STORE, self._store.has_state)
 
     async def stay_current(self) -> None:
-        """Look from time to time whether a newer controller has taken over; runs until it is cancelled."""
+        """Look from time to time whether a newer controller has taken over; runs until it is cancelled.
+
+        Callers hear of what this one does as long as it lives, and of what the newer one does only after its end.
+        """
+        is_known = True
         while True:
-            await asyncio.sleep(settings().controller.orphans_interval_s)
+            await asyncio.sleep(settings().controller.epoch_interval_s)
             try:
                 await run_blocking(Work.STORE, self._store.check_epoch)
             except StoreError as error:
-                logger.warning("the epoch of the controller could not be checked: %s", error)
+                if is_known:
+                    logger.warning("the epoch of the controller could not be checked, trying again: %s", error)
+                is_known = False
+            else:
+                is_known = True
 
     async def load(self, gateways: control_pb2.GatewayOptions) -> None:
         """Read what is stored, or make and store the first state."""

@@ -64,7 +64,7 @@ class DeploymentTarget:
 
     @property
     def is_held(self) -> bool:
-        """Its rollout is paused: replicas stay as they are, those that die come back as they were."""
+        """Its rollout is paused: replicas stay as they are, and the version before gets others for those that die."""
         return self.spec.is_paused and self.predecessor is not None
 
     @property

@@ -121,7 +121,7 @@ def missing_predecessors(
     old = [replica for replica in others if replica.is_serving or _is_silent(replica)]
     returning = sum(_is_returning(target, replica, placement) for replica in others)
     stands_still = is_given_up or target.is_held
-    surge_max = _surge_max(target, old, before.version, placement) if stands_still else target.pace.surge_max
+    surge_max = _surge_max(target, old, placement) if stands_still else target.pace.surge_max
     room = target.num_replicas + surge_max - len(new) - len(old) - returning
     return max(0, min(_missing_before(target, new, old, placement, stands_still=stands_still) - returning, room))
 
@@ -175,7 +175,8 @@ def _starts(
         # operator drains waits until they are.
         has_time = placement.resources.may_move_slowly
         updating = sum(replica.node_ends_at_s is None or has_time(replica) for replica in old)
-        most = target.num_replicas + _surge_max(target, old, target.version, placement)
+        same = [replica for replica in old if replica.version == target.version]
+        most = target.num_replicas + _surge_max(target, same, placement)
         missing = min(missing, most - len(new) - updating - returning)
     if missing <= 0:
         return 0
@@ -183,9 +184,9 @@ def _starts(
     return 0 if _has_run(target, failures) and _is_paused(failures, placement) else missing
 
 
-def _surge_max(target: DeploymentTarget, old: Sequence[Replica], version: str, placement: DeploymentPlacement) -> int:
-    """At least one while replicas of that version are to move, also where updates start none before they stop one."""
-    moves = any(each.version == version and placement.resources.may_move_slowly(each) for each in old)
+def _surge_max(target: DeploymentTarget, replaced: Sequence[Replica], placement: DeploymentPlacement) -> int:
+    """At least one while some of `replaced` are to move, also where updates start none before they stop one."""
+    moves = any(placement.resources.may_move_slowly(each) for each in replaced)
     return max(target.pace.surge_max, int(moves))
 
 
@@ -298,10 +299,13 @@ def _old_leaving(
     due = [replica for replica in by_end if _drains_by_s(replica) <= placement.resources.now_s]
     rest = sorted(by_end[len(due) :], key=lambda each: not _is_stray(target, each))
     if target.is_held and target.has_other_version_before:
-        strays = sum(_is_stray(target, replica) for replica in rest)
+        moving = [each for each in rest if each.node_ends_at_s is not None][: max(0, spare - len(due))]
+        staying = [each for each in rest if each.node_ends_at_s is None]
+        strays = sum(_is_stray(target, each) for each in staying)
         # None stops for a new one that serves, only above the number that was asked for.
-        leaving = max(0, min(strays, spare - len(due)), len(rest) - target.num_replicas)
-        return [(replica, _stop_reason(target, replica, placement)) for replica in (*due, *rest[:leaving])]
+        leaving = max(0, min(strays, spare - len(due) - len(moving)), len(staying) - target.num_replicas)
+        stopping = (*due, *moving, *staying[:leaving])
+        return [(replica, _stop_reason(target, replica, placement)) for replica in stopping]
     # What may be away is spare already.
     most = spare + max(0, target.pace.preempted_max - target.pace.unavailable_max) - len(due)
     preempted = placement.replicas_to_preempt(rest, most, shortage.unschedulable)

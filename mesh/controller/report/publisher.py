@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -118,6 +119,8 @@ class Publisher:
         self._on_node: dict[str, dict[Subscriber, None]] = defaultdict(dict)
         self._flush: tuple[int, asyncio.Task[None]] | None = None
         """The latest flush: the version that it waits for, and its task."""
+        self._return_by_s = -math.inf
+        """Until when, by the event loop, processes of an earlier controller may come back."""
         self.own_process: control_pb2.ProcessHello | None = None
         """The controller's own process, which the gateway of its node scrapes too. Set before the first stream."""
 
@@ -197,6 +200,10 @@ class Publisher:
                         update.snapshots.extend(subscriber.news_of(key, self._snapshots[key]))
         return update
 
+    def expect_returns(self, within_s: float) -> None:
+        """Processes that had streams to an earlier controller come back within this time: flushes wait for them."""
+        self._return_by_s = asyncio.get_running_loop().time() + within_s
+
     async def flush(self) -> None:
         """Wait until everything was written to every stream; but only briefly for those that do not read."""
         if self._flush is None or self._flush[0] != self._version or self._flush[1].done():
@@ -205,6 +212,7 @@ class Publisher:
         await asyncio.shield(self._flush[1])
 
     async def _written(self) -> None:
+        await asyncio.sleep(max(0.0, self._return_by_s - asyncio.get_running_loop().time()))
         behind = [subscriber for subscriber in self._subscribers if not subscriber.is_flushed]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings().controller.flush_timeout_s):

@@ -239,7 +239,7 @@ def scaled(
 ) -> control_pb2.DesiredState:
     """The state with another number of replicas of a deployment that does not follow its load.
 
-    Not 0, `change` counts instead: this many more than there are, or fewer. The version before that is kept gets the
+    Not 0, `change` counts instead: this many more than there are, or fewer. The versions that it may go back to get the
     number too, so that an update that is undone takes none of it away.
     """
     changed = next_version(state)
@@ -249,7 +249,7 @@ def scaled(
     (spec,) = _specs_of(key, changed.applications)
     number = spec.options.num_replicas + change if change else num_replicas
     spec.options.num_replicas = _scaled_number(key, spec.options, number)
-    for before in _specs_of(key, changed.predecessors):
+    for before in _specs_of(key, (*changed.predecessors, *changed.proven_before)):
         if not before.options.HasField("autoscaling"):
             before.options.num_replicas = spec.options.num_replicas
     _forget_rollback(changed, key.app)
