@@ -20,7 +20,7 @@ from mesh.http2.stream import Stream
 from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.callee_link import CalleeLink, CallService
-from mesh.link.link_stream import LINK_METHOD, LinkStream
+from mesh.link.link_stream import HELLO_MAX_BYTES, LINK_METHOD, LinkStream
 from mesh.link.replica_facts import ReplicaFacts
 from mesh.link.writer import LinkWriter
 from mesh.rpc.answers import answer_status
@@ -109,7 +109,7 @@ class _CallerStream:
     def __init__(self, servicer: LinkServicer, stream: Stream) -> None:
         self._servicer = servicer
         self._stream = stream
-        self.receiver = LinkStream(self._on_hello, self._on_end)
+        self.receiver = LinkStream(self._on_hello, self._on_end, HELLO_MAX_BYTES)
         timeout_s = settings().link.connect_timeout_s
         self._timer = asyncio.get_running_loop().call_later(timeout_s, self._refuse, _UNAUTHENTICATED, _PRIVATE)
 

@@ -26,7 +26,10 @@ logger = logging.getLogger("mesh")
 LINK_METHOD = "/mesh.v1.Replica/Link"
 
 MESSAGE_MAX_BYTES = 64 * 1024 * 1024
-"""Messages of links are batches and parts of bounded size. What a stranger sends before Hello is refused beyond it."""
+"""Messages of links are batches and parts of bounded size."""
+
+HELLO_MAX_BYTES = 16 * 1024
+"""What a stranger may send of a Hello before it is refused."""
 
 _UNKNOWN = 2
 
@@ -46,12 +49,19 @@ LINK_UPKEEP = UpkeepPolicy(keepalive_after_s=3.0, keepalive_timeout_s=3.0)
 class LinkStream:
     """Receives the messages of a link, as the receiver of its stream."""
 
-    def __init__(self, on_message: Callable[[bytes], None], on_end: Callable[[str, ErrorCode | int], None]) -> None:
+    def __init__(
+        self,
+        on_message: Callable[[bytes], None],
+        on_end: Callable[[str, ErrorCode | int], None],
+        first_max_bytes: int = MESSAGE_MAX_BYTES,
+    ) -> None:
         """`on_message` may raise MalformedFrameError or DecodeError, for which the peer is at fault.
 
         `on_end(reason, code)` is called once, when nothing more comes. The stream may have ended or not.
+        `first_max_bytes`: how much is kept of a message that comes in pieces before the link has been accepted.
         """
         self.on_message = on_message
+        self._first_max_bytes = first_max_bytes
         self._on_part: Callable[[PartView], None] | None = None
         """Gets large parts piece by piece as they come, each piece as a part of its own."""
         self._part_call_id = 0
@@ -104,6 +114,8 @@ class LinkStream:
                 self._reader = self._reader or MessageReader(MESSAGE_MAX_BYTES)
             for each in self._reader.feed(memoryview(data)[start:stop]):
                 self.on_message(each)
+            if self._on_part is None and self._reader.begun_bytes > self._first_max_bytes:
+                raise MalformedFrameError("the first message is too long")
             self._give_room(stream, stop - start)
         except (DecodeError, MalformedFrameError, MessageError) as error:
             self._end(f"malformed frames: {error}", ErrorCode.PROTOCOL_ERROR)
@@ -151,6 +163,7 @@ class LinkStream:
     def _end(self, reason: str, code: ErrorCode | int) -> None:
         if not self._has_ended:
             self._has_ended = True
+            self._reader = None
             self._on_end(reason, code)
 
 

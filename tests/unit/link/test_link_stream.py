@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mesh.http2.write_turn import ENOUGH, write_turn
-from mesh.link.link_stream import LinkStream
+from mesh.link.link_stream import HELLO_MAX_BYTES, LinkStream
 
 STREAM: Any = SimpleNamespace(connection=SimpleNamespace(give_room=lambda stream, size: None), has_ended=False)
 
@@ -38,3 +38,45 @@ def test_what_one_message_brings_about_leaves_before_the_next_one_is_read() -> N
 
     asyncio.run(read_two())
     assert events == ["first", "written after first", "second", "written after second", "read"]
+
+
+def pieces(body: bytes, size: int = 1_000) -> list[bytes]:
+    data = message(body)
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def test_a_stranger_cannot_make_a_replica_keep_more_than_a_hello() -> None:
+    """Sixteen streams of each connection could bring 64 MiB each before their time for a Hello was over."""
+    got: list[bytes] = []
+    ends: list[str] = []
+
+    async def read() -> int:
+        receiver = LinkStream(got.append, lambda reason, code: ends.append(reason), HELLO_MAX_BYTES)
+        taken_bytes = 0
+        for piece in pieces(bytes(10 * HELLO_MAX_BYTES)):
+            receiver.on_data(STREAM, piece, 0, len(piece))
+            taken_bytes += len(piece)
+            if ends:
+                break
+        assert receiver._reader is None, "nothing is kept of it"
+        return taken_bytes
+
+    assert asyncio.run(read()) <= HELLO_MAX_BYTES + 1_000
+    assert ends == ["malformed frames: the first message is too long"]
+    assert not got
+
+
+def test_a_hello_may_come_in_pieces_and_what_follows_it_may_be_long() -> None:
+    got: list[bytes] = []
+
+    async def read() -> None:
+        def accept(data: bytes) -> None:
+            got.append(data)
+            receiver.become(got.append, lambda part: None, lambda reason, code: None)
+
+        receiver = LinkStream(accept, lambda reason, code: got.append(reason.encode()), HELLO_MAX_BYTES)
+        for piece in (*pieces(b"hello", 3), *pieces(bytes(10 * HELLO_MAX_BYTES))):
+            receiver.on_data(STREAM, piece, 0, len(piece))
+
+    asyncio.run(read())
+    assert got == [b"hello", bytes(10 * HELLO_MAX_BYTES)]
