@@ -94,7 +94,7 @@ def drain(mesh: SmallMesh, response: Any, request: Request) -> None:
 def test_user_code_learns_why_it_is_cancelled(cancel: Cancel, reason: CancelReason, text: str) -> None:
     service = Service()
     with mesh_of(service) as mesh:
-        response, request = call_from_a_request(mesh, timeout_s=0.2 if cancel is deadline else None)
+        response, request = call_from_a_request(mesh, timeout_s=1.0 if cancel is deadline else None)
         until(lambda: service.started == 1, "the call to run")
         cancel(mesh, response, request)
         until(lambda: service.reasons, "the user code to be cancelled")
