@@ -59,6 +59,7 @@ def pace_of(options: control_pb2.DeploymentOptions, num_replicas: int) -> Update
     has_surge, has_limit = options.HasField("max_surge_percent"), options.HasField("max_unavailable_percent")
     share = options.max_surge_percent / 100 if has_surge else settings().controller.surge_share
     surge = math.ceil(num_replicas * share - _ROUNDING)
+    preempted = max(1, min(surge, math.floor(num_replicas * share + _ROUNDING)))
     unavailable = math.floor(num_replicas * options.max_unavailable_percent / 100 + _ROUNDING)
     if surge == 0 and unavailable == 0:
         # A share that rounds to no replica: starting one more is what takes nothing away.
@@ -66,7 +67,7 @@ def pace_of(options: control_pb2.DeploymentOptions, num_replicas: int) -> Update
     # Without a limit of its own a full cluster must not stop the rollout.
     # Fewer than one must not be replaced because of their health, or one that hangs would never be.
     unhealthy = max(1, unavailable) if has_limit else third_of(num_replicas)
-    return UpdatePace(surge, unavailable, unavailable if has_limit else max(surge, unavailable), unhealthy)
+    return UpdatePace(surge, unavailable, unavailable if has_limit else preempted, unhealthy)
 
 
 _ROUNDING = 1e-9

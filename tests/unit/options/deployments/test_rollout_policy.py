@@ -16,7 +16,10 @@ PERCENT = st.none() | st.floats(0, 100)
     [
         (None, None, 10, UpdatePace(2, 0, 2, 3)),
         (None, None, 1, UpdatePace(1, 0, 1)),
+        (None, None, 6, UpdatePace(2, 0, 1, 2)),
+        (None, None, 12, UpdatePace(3, 0, 2, 4)),
         (50, None, 10, UpdatePace(5, 0, 5, 3)),
+        (50, None, 5, UpdatePace(3, 0, 2, 1)),
         (0, 25, 10, UpdatePace(0, 2, 2, 2)),
         (0, 20, 1, UpdatePace(1, 0, 0)),
         (100, 0, 3, UpdatePace(3, 0, 0)),
@@ -27,6 +30,7 @@ PERCENT = st.none() | st.floats(0, 100)
 def test_surges_round_up_and_what_may_be_away_rounds_down(
     surge: float | None, unavailable: float | None, replicas: int, pace: UpdatePace
 ) -> None:
+    """Also in a full cluster, where old replicas make room (item 189)."""
     options = control_pb2.DeploymentOptions(max_surge_percent=surge, max_unavailable_percent=unavailable)
     assert pace_of(options, replicas) == pace
 
