@@ -83,7 +83,9 @@ def test_one_decision_writes_a_few_bytes_in_one_request() -> None:
         load = control_pb2.DeploymentLoad(deployment={"app": NAME.app, "name": NAME.name}, queued=1.0)
         mesh.loop.autoscaler.report_load("caller", object(), [load])
         await mesh.until(lambda: mesh.loop.picture().desired.deployments[NAME].num_replicas == 1)
-        assert kv.requests == [("get", CONTROLLER_STARTS_KEY), ("put", NUMBERS_KEY)]
+        look = ("get", CONTROLLER_STARTS_KEY)  # also made once a second, whatever is decided
+        assert kv.requests[-2:] == [look, ("put", NUMBERS_KEY)]
+        assert set(kv.requests[:-2]) <= {look}
         assert kv.written_bytes < 64
         await mesh.crash()
 
