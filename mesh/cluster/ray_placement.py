@@ -56,9 +56,13 @@ def list_node_states() -> list[NodeState]:
 
 def list_pending_actor_names() -> list[str]:
     """Named actors of the mesh that have no process yet: they wait for resources, or their process is being made."""
+    return [name for state in _NOT_THERE_YET for name in list_actor_names(state)]
+
+
+def list_actor_names(state: str) -> list[str]:
+    """Named actors of the mesh in this state of Ray's."""
     accessor = ray._private.state.state._connect_and_get_accessor()
-    rows = [row for state in _NOT_THERE_YET for row in accessor.get_actor_table(None, state)]
-    actors = [gcs_pb2.ActorTableData.FromString(row) for row in rows]
+    actors = [gcs_pb2.ActorTableData.FromString(row) for row in accessor.get_actor_table(None, state)]
     return [actor.name for actor in actors if actor.name and actor.ray_namespace == NAMESPACE]
 
 

@@ -24,7 +24,7 @@ from mesh.cli import main
 from mesh.client import control_client
 from mesh.cluster import ray_core
 from mesh.cluster.keys import CONTROLLER_NAME, STATE_KEY
-from mesh.cluster.ray_placement import list_pending_actor_names
+from mesh.cluster.ray_placement import list_actor_names
 from mesh.controller.loop_watchdog import LoopWatchdog
 from mesh.exceptions import ControllerUnavailableError
 from mesh.settings import settings
@@ -164,7 +164,8 @@ def test_replicas_that_wait_for_room_wait_on_and_get_it() -> None:
     mesh.run(large.bind(), name="there", route_prefix="/there")
     _run(large.bind(), name="waiting", route_prefix="/waiting", _blocking=False)
     before = until(lambda: ids("waiting", "Steady"))
-    until(lambda: before <= {name.rpartition("#")[2] for name in list_pending_actor_names()})
+    # Before that it waits for the process that has asked for it, and ends with that one.
+    until(lambda: before <= {name.rpartition("#")[2] for name in list_actor_names("PENDING_CREATION")})
     kill_controller()
     assert ids("waiting", "Steady") == before
     mesh.delete("there")
