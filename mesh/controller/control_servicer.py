@@ -39,7 +39,7 @@ from mesh.controller.plan.cluster_picture import Node
 from mesh.controller.report.mesh_picture import ControllerIdentity, SharedPicture
 from mesh.controller.report.node_statuses import node_status, replicas_on
 from mesh.controller.report.publisher import Publisher, Subscriber
-from mesh.controller.report.status_report import build_status, controller_status
+from mesh.controller.report.status_report import build_status, controller_status, has_running, healthy_gateways
 from mesh.controller.store.desired_store import StoreError
 from mesh.options.gateway.gateway_options import differing_fields
 from mesh.options.logging_options import logging_of_mesh
@@ -176,6 +176,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
         reply = build_status(self._shown.get(), request.applications)
+        if request.applications and has_running(reply):
+            # Who has waited for these calls them next, perhaps through gateways that come back from another controller.
+            await self._publisher.gateways_know(healthy_gateways(reply))
         reply.controller.CopyFrom(controller_status(self._identity, self._unix_clock()))
         reply.controller.message = self._loop.waits_for
         return reply

@@ -143,7 +143,8 @@ class ControllerSettings:
     flush_timeout_s: float = 0.5
     """How long a draining replica waits for subscribers to learn that it is not listed any more."""
     return_timeout_s: float = 3.0
-    """How long a restarted controller drains nothing, so that processes can come back and learn what is not listed."""
+    """How long a restarted controller drains nothing, so that processes can come back and learn what is not listed; and
+    how long the end of a deploy waits for gateways that have not come back."""
     gateway_check_interval_s: float = 10.0
     """Pause between two health checks of a gateway."""
     gateway_check_timeout_s: float = 10.0

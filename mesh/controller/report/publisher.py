@@ -121,6 +121,8 @@ class Publisher:
         """The latest flush: the version that it waits for, and its task."""
         self._return_by_s = -math.inf
         """Until when, by the event loop, processes of an earlier controller may come back."""
+        self._opened = asyncio.Event()
+        """Set, and replaced, when a stream is opened."""
         self.own_process: control_pb2.ProcessHello | None = None
         """The controller's own process, which the gateway of its node scrapes too. Set before the first stream."""
 
@@ -162,6 +164,8 @@ class Publisher:
             self._add(subscriber, _ROUTES)
             self._add(subscriber, _PEERS)
         self._mark_peers(hello.node_id)
+        self._opened.set()
+        self._opened = asyncio.Event()
         return subscriber
 
     def close(self, subscriber: Subscriber) -> None:
@@ -210,6 +214,15 @@ class Publisher:
             self._flush = self._version, asyncio.create_task(self._written(), name="flush of the snapshots")
         # All that drain in one turn wait together.
         await asyncio.shield(self._flush[1])
+
+    async def gateways_know(self, count: int) -> None:
+        """Wait until `count` gateways have a stream, and what is published was written to them; for some seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings().controller.return_timeout_s):
+                while len(gateways := [each for each in self._subscribers if each.is_gateway]) < count:
+                    await self._opened.wait()
+                for each in gateways:
+                    await each.wait_flushed()
 
     async def _written(self) -> None:
         await asyncio.sleep(max(0.0, self._return_by_s - asyncio.get_running_loop().time()))

@@ -53,6 +53,16 @@ def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> co
     return reply
 
 
+def has_running(reply: control_pb2.StatusReply) -> bool:
+    """Whether one of the applications runs."""
+    return any(each.status == ApplicationStatus.RUNNING for each in reply.applications)
+
+
+def healthy_gateways(reply: control_pb2.StatusReply) -> int:
+    """How many there are."""
+    return sum(each.status == GatewayStatus.HEALTHY for each in reply.gateways)
+
+
 def _canary(
     app: str, groups: Mapping[DeploymentKey, Sequence[Replica]], picture: MeshPicture
 ) -> control_pb2.CanaryStatus:

@@ -11,9 +11,12 @@ import pytest
 
 from mesh.controller.control_servicer import ControlServicer
 from mesh.controller.event_log import EventLog
+from mesh.settings import settings
+from mesh.status import ApplicationStatus
 from mesh.v1 import common_pb2, control_pb2
 from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import run_in_fake_time
+from tests.sim.goals import is_running
 from tests.unit.controller.builders import KEY, application
 from tests.unit.controller.servicer_context import IDENTITY, Aborted, Context
 
@@ -41,6 +44,35 @@ def test_a_file_is_applied_and_told() -> None:
         assert (await servicer.Config(None, Context())).config_file == "the file"
         shown = (await servicer.Status(control_pb2.StatusRequest(), Context())).applications
         assert {each.name: each.deployer for each in shown} == dict.fromkeys("ab", control_pb2.DEPLOYER_FILE)
+
+    with_servicer(scenario)
+
+
+def test_an_application_runs_when_the_gateways_have_read_its_routes() -> None:
+    """Also those that come back from another controller: who has waited for a deploy calls them next."""
+
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        await servicer.Deploy(deploy_request(), Context())
+        await mesh.until(lambda: is_running(mesh, "v1", 2))
+        named = control_pb2.StatusRequest(applications=["app"])
+        asked = asyncio.create_task(servicer.Status(named, Context()))
+        await asyncio.sleep(1.0)
+        assert not asked.done(), "the gateway has no stream"
+        gateway = mesh.publisher.open(control_pb2.ProcessHello(kind=control_pb2.PROCESS_KIND_GATEWAY))
+        update = await mesh.publisher.next_update(gateway)
+        await asyncio.sleep(1.0)
+        assert not asked.done(), "the routes were not written"
+        assert [each.app for each in update.routes.routes] == ["app"]
+        written = asyncio.create_task(mesh.publisher.next_update(gateway))
+        assert (await asked).applications[0].status == ApplicationStatus.RUNNING
+        written.cancel()
+        mesh.publisher.close(gateway)
+
+        began_at_s = asyncio.get_running_loop().time()
+        await servicer.Status(control_pb2.StatusRequest(), Context())
+        assert asyncio.get_running_loop().time() == began_at_s, "a look at all applications waits for none"
+        await servicer.Status(named, Context())
+        assert asyncio.get_running_loop().time() - began_at_s == settings().controller.return_timeout_s
 
     with_servicer(scenario)
 

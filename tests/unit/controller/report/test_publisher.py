@@ -8,6 +8,7 @@ from mesh.controller.desired.desired_state import Desired
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.snapshots import build_routes
 from mesh.routing.snapshot import DeploymentKey
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import KEY, application, desired_of
 
@@ -315,3 +316,27 @@ def test_what_drains_in_one_turn_waits_together() -> None:
         written.cancel()
 
     asyncio.run(scenario())
+
+
+async def _waits_for_gateways() -> None:
+    publisher = Publisher(first_version=7)
+    publisher.open(hello("caller"))
+    first = publisher.open(hello("g1", control_pb2.PROCESS_KIND_GATEWAY))
+    both = asyncio.create_task(publisher.gateways_know(2))
+    await next_update(publisher, first)
+    assert await is_silent(publisher, first)
+    await asyncio.sleep(0)
+    assert not both.done(), "one of two has a stream"
+    second = publisher.open(hello("g2", control_pb2.PROCESS_KIND_GATEWAY, "n2"))
+    await next_update(publisher, second)
+    await asyncio.sleep(0)
+    assert not both.done(), "nothing says yet that it was written"
+    assert await is_silent(publisher, second)
+    await both
+    await publisher.gateways_know(1)
+
+
+def test_a_wait_for_gateways_ends_when_all_have_streams_and_were_written_to() -> None:
+    """A process that is no gateway counts for none."""
+    asyncio.run(asyncio.wait_for(_waits_for_gateways(), 5.0))
+    assert settings().controller.return_timeout_s == 3.0, "it ends by itself"
