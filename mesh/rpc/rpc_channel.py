@@ -32,8 +32,10 @@ _CONNECT_TIMEOUT_S = 10.0
 """How long a connection may take, its TLS handshake included."""
 _CLOSE_TIMEOUT_S = 1.0
 """How long connections may take to close."""
-_REFUSALS_MAX = 3
-"""REFUSED_STREAM answers after which a call fails. A server may count a stream a moment longer than its client does."""
+_REFUSALS_MAX = 16
+"""REFUSED_STREAM answers after which a call fails. A server may count a stream a moment longer than its client does,
+on a busy machine several times in a row; each time the call waits for room again.
+"""
 _CONNECTS_MAX = 3
 """Connections tried for one call when the server accepts them and closes them before they can be used."""
 _KEEPALIVE_AFTER_S = 310.0
