@@ -90,6 +90,7 @@ def test_a_message_that_came_at_once_is_counted_too_as_long_as_its_call_lasts(en
                     client.outbox.end(stream)
                 await until(lambda: len(router.calls) == 4, "the calls")
             await until(lambda: gateway.listener.buffered_bytes >= 4 * PIECE, "all of them are counted")
+            assert len(router.calls) == (4 if ends else 0)
             for stream in streams:
                 client.reset(stream)
             await until(lambda: not gateway.listener.buffered_bytes, "nothing is left of them")
