@@ -38,9 +38,9 @@ every_triple = pytest.mark.parametrize(
 )
 
 
-async def endless() -> AsyncIterator[Any]:
-    """Some requests, and no end. (grpc.aio answers INTERNAL if a call ends while it writes.)"""
-    for number in range(10):
+async def endless(count: int = 10) -> AsyncIterator[Any]:
+    """`count` requests, and no end."""
+    for number in range(count):
         yield Item(amount=number)
     await asyncio.Event().wait()
 
@@ -53,12 +53,14 @@ def test_deadlines(client: str, server: str, servicer: Any) -> None:
     async def talk() -> None:
         shop_servicer = servicer()
         seen = shop_servicer.seen
+        # grpc.aio reports INTERNAL if a call ends while it writes, so its deadline may not come between two requests.
+        count = 10 if client == "ours" else 0
         async with shop_of(client, shop_servicer, server=server) as shop:
             assert (await shop.Price(Item(name="deadline"))).amount == -1
             assert (await shop.Price(Item(name="deadline"), timeout=50)).amount in (49, 50)
-            for call in (shop.Price(Item(name="hang"), timeout=0.1), shop.Total(endless(), timeout=0.1)):
+            for call in (shop.Price(Item(name="hang"), timeout=0.1), shop.Total(endless(count), timeout=0.1)):
                 assert (await failure(call)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            for call in (shop.List(Item(name="hang", amount=2), timeout=0.1), shop.Haggle(endless(), timeout=0.1)):
+            for call in (shop.List(Item(name="hang", amount=2), timeout=0.1), shop.Haggle(endless(count), timeout=0.1)):
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     async for _ in call:
                         pass
