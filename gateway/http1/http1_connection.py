@@ -43,6 +43,9 @@ _STEPS_PER_TURN = 16
 _LARGE_READ_BYTES = 64 * 1024
 """Behind one the loop has its turn: uvloop goes on reading a socket while there is more, and it may be tiny chunks."""
 _AGE_JITTER = 0.1
+_QUIET_S = 0.3
+"""An idle connection that drains is closed after this time: a client that sends one request after the other is then
+asked to leave by an answer, and not by a socket that closes while its next request is on the way."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -151,10 +154,10 @@ class Http1Connection(asyncio.Protocol):
     # ---- Life --------------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Close the connection once nothing is in progress."""
+        """Close the connection behind its next answer, or soon if the client sends no further request."""
         self.is_draining = True
-        if self._socket.is_open and self._doing in (Doing.OPENED, Doing.IDLE):
-            self._socket.close_idle("drained")
+        if self._is_idle:
+            self._turn.loop.call_later(_QUIET_S, self._close_idle)
 
     def refuse(self, status: int, text: str) -> None:
         """Answer what comes with this status, and close."""
@@ -186,6 +189,14 @@ class Http1Connection(asyncio.Protocol):
                 self._socket.abort(action.value)
             case Http1Upkeep.END_DRAIN as action:
                 self.abort(action.value)
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._socket.is_open and self._doing in (Doing.OPENED, Doing.IDLE)
+
+    def _close_idle(self) -> None:
+        if self._is_idle:
+            self._socket.close_idle("drained")
 
     @property
     def _doing(self) -> Doing:
