@@ -200,19 +200,7 @@ class Http1Connection(asyncio.Protocol):
 
     @property
     def _doing(self) -> Doing:
-        exchange = self._exchange
-        if not self._socket.is_open:
-            is_lingering = self._socket.phase is SocketPhase.LINGERING and self._socket.has_flushed
-            return Doing.LINGERING if is_lingering else Doing.FLUSHING
-        if exchange is not None and exchange.is_tunnel:
-            return Doing.ANSWER
-        if not self._reader.body.is_done:
-            return Doing.BODY if self._socket.is_reading else Doing.ANSWER
-        if exchange is not None or self.writer.is_blocked:
-            return Doing.ANSWER
-        if self._reader.unread_bytes:
-            return Doing.HEAD
-        return Doing.IDLE if self.clock.requests else Doing.OPENED
+        return _doing(self._socket, self._exchange, self._reader, self.writer, self.clock)
 
     # ---- Steps -------------------------------------------------------------------------------------------------------
 
@@ -358,6 +346,27 @@ class Http1Connection(asyncio.Protocol):
             self._socket.linger(reason)
         else:
             self._socket.close(reason)
+
+
+def _doing(
+    socket: ClientSocket,
+    exchange: Http1Exchange | None,
+    reader: Http1Reader,
+    writer: AnswerWriter,
+    clock: Http1Clock,
+) -> Doing:
+    if not socket.is_open:
+        is_lingering = socket.phase is SocketPhase.LINGERING and socket.has_flushed
+        return Doing.LINGERING if is_lingering else Doing.FLUSHING
+    if exchange is not None and exchange.is_tunnel:
+        return Doing.ANSWER
+    if not reader.body.is_done:
+        return Doing.BODY if socket.is_reading else Doing.ANSWER
+    if exchange is not None or writer.is_blocked:
+        return Doing.ANSWER
+    if reader.unread_bytes:
+        return Doing.HEAD
+    return Doing.IDLE if clock.requests else Doing.OPENED
 
 
 def _has_left(socket: ClientSocket, exchange: Http1Exchange | None) -> bool:
