@@ -35,7 +35,7 @@ ROOMS: dict[str, str] = {
     "mesh.rpc": "http2 memory phases",
     "mesh.cluster": "settings",
     "mesh.exceptions": "cluster rpc settings",
-    "mesh.wire": "cluster exceptions http2 settings tls v1",
+    "mesh.wire": "cluster exceptions http2 memory settings tls v1",
     "mesh.context": "cluster exceptions wire",
     "mesh.authentication": "tls wire",
     "mesh.logs": "cluster context defaults settings v1 wire",
@@ -57,7 +57,7 @@ ROOMS: dict[str, str] = {
     "mesh.membership": "cluster context exceptions options.deployments routing settings tracing v1 wire",
     "mesh.multiplex": "context options settings tracing usercode wire",
     "mesh.batching": "context exceptions multiplex options tracing usercode wire",
-    "mesh.caller": "cluster context exceptions link membership options options.calls routing settings wire",
+    "mesh.caller": "cluster context exceptions link membership memory options options.calls routing settings wire",
     "mesh.handle": "caller cluster options routing",
     "mesh.replica": (
         "cluster context exceptions handle link logs membership memory multiplex options options.deployments phases"

@@ -18,6 +18,7 @@ from typing import Any
 from mesh.caller.response import DeploymentResponse, DeploymentResponseGenerator
 from mesh.cluster import ray_objects
 from mesh.exceptions import MeshException
+from mesh.memory.sliced_copy import bytes_of
 from mesh.routing.snapshot import DeploymentKey
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
@@ -129,12 +130,12 @@ class _Encoded:
         payload = self.payload
         if payload.stored is not None:
             return _decoded_stored, (
-                payload.data,
+                bytes_of(payload.data),
                 payload.stored.object_id,
                 payload.stored.owner,
                 payload.stored.status,
             )
-        return _decoded, (payload.codec, bytes(payload.data), [pickle.PickleBuffer(b) for b in payload.buffers])
+        return _decoded, (payload.codec, bytes_of(payload.data), [pickle.PickleBuffer(b) for b in payload.buffers])
 
 
 def _begin(argument: object) -> object:

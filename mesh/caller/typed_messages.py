@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from mesh.exceptions import MeshException
+from mesh.memory.sliced_copy import bytes_of
 from mesh.wire.payload import Payload, raw
 
 _METHODS_MAX = 1024
@@ -44,7 +45,7 @@ class TypedMessages:
     def read(self, payload: Payload) -> Any:
         """The response message. Raises MeshException for bytes that are none."""
         try:
-            return self.from_string(bytes(payload.data))
+            return self.from_string(bytes_of(payload.data))
         except Exception as error:  # protobuf's DecodeError
             raise MeshException(f"The response of '{self.full_name}' cannot be parsed: {error}") from error
 

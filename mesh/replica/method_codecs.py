@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from mesh.exceptions import GrpcStatusError
+from mesh.memory.sliced_copy import bytes_of
 from mesh.usercode.served_methods import TypedMethod
 from mesh.wire.payload import STREAM_PLACE, Payload, decode, encode, raw
 
@@ -64,7 +65,7 @@ class ProtobufCodec:
 
     def read_message(self, payload: Payload) -> Any:
         """One message of the request. One that cannot be parsed is the client's fault: raises INVALID_ARGUMENT."""
-        data: Any = payload.data if self._reads_views else bytes(payload.data)
+        data: Any = payload.data if self._reads_views else bytes_of(payload.data)
         deserializer = self._typed.request_deserializer
         try:
             return deserializer(data) if deserializer is not None else data

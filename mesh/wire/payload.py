@@ -3,7 +3,8 @@
 Values are pickled with protocol 5 by C `pickle`; what it cannot do, or would do wrongly (`__main__` by name),
 goes to cloudpickle. Large buffers (numpy arrays) stay out of the pickle: through the node's object store where that
 pays, else behind the pickle in the message. They are copied exactly once on the caller's side, because the caller may
-change an array after the call was made, and arrive as read-only views.
+change an array after the call was made, and arrive as read-only views. Whatever is large is copied in slices, between
+which other threads run.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any
 from mesh.cluster import ray_core
 from mesh.cluster.ray_objects import StoredObject, load_buffers, store_buffers
 from mesh.exceptions import PayloadTooLargeError, UnserializableError
+from mesh.memory.sliced_copy import SLICE_BYTES, bytes_of, view_of_copy
 from mesh.settings import settings
 from mesh.v1 import common_pb2
+from mesh.wire import large_pickles
 
 RAW = common_pb2.CODEC_RAW
 PICKLE = common_pb2.CODEC_PICKLE
@@ -84,11 +87,15 @@ def encode(value: object, what: str = "value", *, store: bool = True) -> Payload
         out_of_band.append(buffer)
         return False
 
+    data: Buffer | None
     try:
-        data = pickle.dumps(value, 5, buffer_callback=keep_in_band)
+        if large_pickles.holds_large(value):
+            data = large_pickles.dumps(value, keep_in_band)
+        else:
+            data = pickle.dumps(value, 5, buffer_callback=keep_in_band)
     except Exception:  # objects may raise anything from __reduce__; cloudpickle has the last word
         data = None
-    if data is None or b"__main__" in data:
+    if data is None or (type(data) is bytes and b"__main__" in data):
         out_of_band.clear()
         try:
             data = ray_core.cloudpickle.dumps(value, 5, buffer_callback=keep_in_band)
@@ -104,13 +111,14 @@ def encode(value: object, what: str = "value", *, store: bool = True) -> Payload
 
 def decode(payload: Payload) -> Any:
     """The value of a payload. Blocks while buffers are fetched when `payload.stored` is set."""
+    data = payload.data
     if payload.codec == PICKLE:
-        return pickle.loads(payload.data)
+        return pickle.loads(data) if type(data) is bytes else large_pickles.loads(data)
     if payload.codec == RAW:
-        return bytes(payload.data)
+        return bytes_of(data)
     if payload.stored is not None:
-        return pickle.loads(payload.data, buffers=load_buffers(payload.stored))
-    return pickle.loads(payload.data, buffers=[memoryview(buffer).toreadonly() for buffer in payload.buffers])
+        return large_pickles.loads(data, load_buffers(payload.stored))
+    return large_pickles.loads(data, [memoryview(buffer).toreadonly() for buffer in payload.buffers])
 
 
 def _advice_on(value: object) -> str:
@@ -129,12 +137,16 @@ def _check_size(what: str, size_bytes: int) -> None:
         raise PayloadTooLargeError(what, size_bytes, limit_bytes)
 
 
-def _with_buffers(data: bytes, out_of_band: list[pickle.PickleBuffer], *, may_store: bool) -> Payload:
+def _with_buffers(data: Buffer, out_of_band: list[pickle.PickleBuffer], *, may_store: bool) -> Payload:
     total = sum(memoryview(buffer).nbytes for buffer in out_of_band)
     store_min = settings().payload.object_store_min_bytes
     if may_store and store_min and total >= store_min and ray_core.is_connected():
         return Payload(PICKLE_BUFFERS, data, stored=store_buffers(out_of_band))
-    return Payload(PICKLE_BUFFERS, data, [bytes(buffer.raw()) for buffer in out_of_band])
+    return Payload(PICKLE_BUFFERS, data, [_copied(buffer.raw()) for buffer in out_of_band])
+
+
+def _copied(buffer: memoryview) -> Buffer:
+    return bytes(buffer) if len(buffer) <= SLICE_BYTES else view_of_copy([buffer])
 
 
 def write(payload: Payload, message: common_pb2.Payload) -> None:
@@ -159,12 +171,7 @@ def read(message: common_pb2.Payload) -> Payload:
     if codec != PICKLE_BUFFERS:
         return Payload(codec, message.data)
     if message.HasField("stored"):
-        stored = message.stored
-        return Payload(
-            codec,
-            message.data,
-            stored=StoredObject(stored.object_id, stored.owner, stored.object_status),
-        )
+        return Payload(codec, message.data, stored=_read_stored(message))
     return Payload(codec, message.data, message.buffers)
 
 
@@ -177,7 +184,13 @@ def read_sections(message: common_pb2.Payload, body: memoryview) -> Payload:
         start += length
     if start != len(body) or not sections:
         raise ValueError(f"sections of {start} bytes in a body of {len(body)}")
-    return Payload(message.codec, sections[0], sections[1:])
+    stored = _read_stored(message) if message.HasField("stored") else None
+    return Payload(message.codec, sections[0], sections[1:], stored)
+
+
+def _read_stored(message: common_pb2.Payload) -> StoredObject:
+    stored = message.stored
+    return StoredObject(stored.object_id, stored.owner, stored.object_status)
 
 
 def _write_head(payload: Payload, message: common_pb2.Payload) -> None:

@@ -10,9 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.cluster.ray_objects import StoredObject
 from mesh.exceptions import UnserializableError
 from mesh.v1 import common_pb2
-from mesh.wire.payload import PICKLE, RAW, Payload, decode, encode, raw, read, read_sections, write, write_sections
+from mesh.wire.payload import (
+    PICKLE,
+    PICKLE_BUFFERS,
+    RAW,
+    Payload,
+    decode,
+    encode,
+    raw,
+    read,
+    read_sections,
+    write,
+    write_sections,
+)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
@@ -55,6 +68,13 @@ def test_arrays_go_there_and_back(shape: tuple[int, ...], through: Any) -> None:
     arrived = decode(through(payload))
     assert numpy.array_equal(arrived["first"], array)
     assert numpy.array_equal(arrived["second"], array.T)
+
+
+def test_stored_arrays_are_found_beside_a_pickle_that_comes_in_parts() -> None:
+    stored = StoredObject(b"id", b"owner", b"status")
+    arrived = through_parts(Payload(PICKLE_BUFFERS, b"pickle", stored=stored))
+    assert arrived.stored == stored
+    assert bytes(arrived.data) == b"pickle"
 
 
 def test_an_array_may_be_changed_after_the_call_was_made() -> None:
