@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WARM_UP_SHARE = 0.2
 
@@ -13,12 +13,14 @@ Call = Callable[[], Awaitable[int]]
 
 @dataclass(frozen=True)
 class Lap:
-    """An exact number of calls."""
+    """An exact number of calls, or of streams."""
 
     calls: int
+    """Of streams: their items."""
     rate: float
-    """Calls per second."""
+    """Calls or items per second."""
     p50_us: float
+    """Of a call, or of a whole stream."""
     p99_us: float
 
 
@@ -47,6 +49,19 @@ async def closed_loop(call: Call, in_flight: int, seconds: float) -> float:
     is_over = True
     await asyncio.gather(*callers)
     return rate
+
+
+async def timed_loop(call: Call, seconds: float) -> Lap:
+    """One round after the other for a time, at least one. Latencies are of rounds, calls and rate of their items."""
+    latencies_us: list[float] = []
+    done = 0
+    started_at_s = now_s = time.perf_counter()
+    while not latencies_us or now_s - started_at_s < seconds:
+        began_at_s = now_s
+        done += await call()
+        now_s = time.perf_counter()
+        latencies_us.append((now_s - began_at_s) * 1e6)
+    return replace(lap_of(latencies_us, done / (now_s - started_at_s)), calls=done)
 
 
 async def counted_loop(call: Call, in_flight: int, calls: int) -> Lap:

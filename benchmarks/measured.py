@@ -7,7 +7,7 @@ from benchmarks.closed_loop import Lap
 from benchmarks.echo_pb2 import StreamRequest
 from benchmarks.h2load import GrpcPort, Load, Port, run_h2load, warm_up
 from benchmarks.processes import CpuMeter, Roles, listening
-from benchmarks.raw_peer import STREAM_ITEMS
+from benchmarks.raw_peer import OWN_PID, STREAM_ITEMS
 from benchmarks.raw_process import RawServer, raw_client
 from benchmarks.rows import AT_GATEWAY, AT_HANDLE, AT_TWO_HOPS, GATEWAY_STREAMS, HANDLE_IN_FLIGHT, Figure, figures
 from benchmarks.scenario import ARRAY_BYTES, PAYLOAD
@@ -49,8 +49,16 @@ def measure_handles(system: Deployed, roles: Roles, seconds: float) -> Iterator[
         meter = CpuMeter({name: roles[name] for name in AT_HANDLE})
         lap: Lap = system.call("unary", count, calls_for(rate, seconds, count))
         yield from figures(f"handle_unary_{count}", lap, meter.us_per_call(lap.calls))
-    yield "handle_stream", system.call("stream", seconds)
-    yield "array_10mb", system.call("array", seconds)
+    yield from measure_rounds("handle_stream", system, "stream", roles, seconds)
+    yield from measure_rounds("array_10mb", system, "array", roles, seconds)
+
+
+def measure_rounds(key: str, system: Deployed, method: str, roles: Roles, seconds: float) -> Iterator[Figure]:
+    """Of a method of the caller that does one round after the other for a time."""
+    system.call(method, WARM_UP_S)
+    meter = CpuMeter({name: roles[name] for name in AT_HANDLE})
+    lap: Lap = system.call(method, seconds)
+    yield from figures(key, lap, meter.us_per_call(lap.calls))
 
 
 def measure_gateway(system: Deployed, roles: Roles, python: str, seconds: float) -> Iterator[Figure]:
@@ -58,8 +66,8 @@ def measure_gateway(system: Deployed, roles: Roles, python: str, seconds: float)
     yield from measure_port(echo, seconds)
     yield from measure_load("gateway_two_hops", port_of(system, "caller", roles, AT_TWO_HOPS), TWO_HOPS, seconds)
     request = StreamRequest(items=STREAM_ITEMS, body=PAYLOAD).SerializeToString().hex()
-    options = ["--request-hex", request, "--metadata", "application=echo"]
-    yield "gateway_stream", raw_client(python, "stream", echo.address, *options, seconds=seconds)["rate"]
+    options = ["--request-hex", request, "--metadata", "application=echo", *metered(echo.roles)]
+    yield from keyed("gateway_stream", raw_client(python, "stream", echo.address, *options, seconds=seconds))
 
 
 def measure_port(port: GrpcPort, seconds: float) -> Iterator[Figure]:
@@ -84,15 +92,29 @@ def calls_for(rate: float, seconds: float, in_flight: int) -> int:
 
 def measure_raw(python: str, server: RawServer, seconds: float) -> Iterator[Figure]:
     """The rows that plain grpc.aio has: unary calls and streams, called directly, without any hop."""
+
+    def measure(kind: str, *options: object, processes: Roles) -> dict[str, float]:
+        return raw_client(python, kind, server.address, *options, *metered(processes), seconds=seconds)
+
+    both: Roles = {"caller": (OWN_PID,), "replica": (server.pid,)}
     for count in HANDLE_IN_FLIGHT:
-        options = "--in-flight", count, "--server-pid", server.pid
-        for name, value in raw_client(python, "unary", server.address, *options, seconds=seconds).items():
-            yield f"handle_unary_{count}" if name == "rate" else f"handle_unary_{count}_{name}", value
-    stream = raw_client(python, "stream", server.address, seconds=seconds)["rate"]
-    yield "handle_stream", stream
-    yield "array_10mb", raw_client(python, "unary", server.address, "--bytes", ARRAY_BYTES, seconds=seconds)["rate"]
+        yield from keyed(f"handle_unary_{count}", measure("unary", "--in-flight", count, processes=both))
+    yield from keyed("handle_stream", measure("stream", processes=both))
+    yield from keyed("array_10mb", measure("unary", "--bytes", ARRAY_BYTES, processes=both))
     for key, value in measure_port(GrpcPort(server.address, roles={"front": (server.pid,)}), seconds):
         yield key, value
         if key.startswith("gateway_unary_100"):
             yield key.replace("gateway_unary_100", "gateway_two_hops"), value
-    yield "gateway_stream", stream
+    yield from keyed("gateway_stream", measure("stream", processes={"front": (server.pid,)}))
+
+
+def metered(processes: Roles) -> Iterator[str]:
+    """The options of a raw client that has to measure the CPU time of these processes."""
+    for role, pids in processes.items():
+        yield f"--process={role}={','.join(map(str, pids))}"
+
+
+def keyed(key: str, measured: dict[str, float]) -> Iterator[Figure]:
+    """The figures of a row from those of a raw client."""
+    for name, value in measured.items():
+        yield key if name == "rate" else f"{key}_{name}", value

@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import random
-import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -22,13 +21,15 @@ import grpc
 import grpc.aio
 import uvloop
 
-from benchmarks.closed_loop import closed_loop, counted_loop
+from benchmarks.closed_loop import Lap, closed_loop, counted_loop, timed_loop
 from benchmarks.processes import CpuMeter, Roles
 
 SERVICE = "/bench.v1.Bench/"
 OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0))
 ID_BYTES = 8
 STREAM_ITEMS = 1_000
+OWN_PID = 0
+"""Stands for this client among the processes whose CPU time it measures."""
 WARM_UP_SHARE = 0.2
 CANCEL_AFTER_S = (0.3, 0.4)
 """Long enough for a server to tell it from a rapid reset attack, also when this client sends late."""
@@ -127,7 +128,7 @@ class Multiplexer:
 
 
 async def measure_unary(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> Figures:
-    """As many calls as fit into the time after a warm-up, with the CPU time of this process and of the server."""
+    """As many calls as fit into the time after a warm-up."""
     method = channel.unary_unary(SERVICE + "Echo")
     body = bytes(arguments.bytes)
 
@@ -136,18 +137,27 @@ async def measure_unary(channel: grpc.aio.Channel, arguments: argparse.Namespace
         return 1
 
     rate = await closed_loop(call, arguments.in_flight, arguments.seconds * WARM_UP_SHARE)
-    roles: Roles = {"caller": (os.getpid(),)}
-    if arguments.server_pid:
-        roles["replica"] = (arguments.server_pid,)
-    meter = CpuMeter(roles)
+    meter = CpuMeter(roles_of(arguments.process))
     lap = await counted_loop(call, arguments.in_flight, max(round(rate * arguments.seconds), arguments.in_flight))
+    return figures_of(lap, meter)
+
+
+def roles_of(processes: list[str]) -> Roles:
+    """The processes of which the CPU time is measured, from ROLE=PID,PID."""
+    named = (text.split("=") for text in processes)
+    return {role: tuple(int(pid) or os.getpid() for pid in pids.split(",")) for role, pids in named}
+
+
+def figures_of(lap: Lap, meter: CpuMeter) -> Figures:
+    """The CPU time is that of the processes that are named."""
     cpu_us = meter.us_per_call(lap.calls)
+    all_us = {"cpu": sum(cpu_us.values())} if cpu_us else {}
     return {
         "rate": lap.rate,
         "p50": lap.p50_us,
         "p99": lap.p99_us,
         **{f"cpu_{role}": value for role, value in cpu_us.items()},
-        "cpu": sum(cpu_us.values()),
+        **all_us,
     }
 
 
@@ -168,7 +178,7 @@ async def measure_chat(channel: grpc.aio.Channel, arguments: argparse.Namespace)
 
 
 async def measure_stream(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> Figures:
-    """Items per second of sequential server streams; the rate covers complete streams only."""
+    """Server streams that are read one after the other, whole. The rate and the CPU time are of their items."""
     method = channel.unary_stream(SERVICE + "Stream")
     request = bytes.fromhex(arguments.request_hex) if arguments.request_hex else bytes(arguments.bytes)
     metadata = metadata_of(arguments)
@@ -180,11 +190,9 @@ async def measure_stream(channel: grpc.aio.Channel, arguments: argparse.Namespac
             items += 1
         return items
 
-    await one_stream()
-    items, started = 0, time.perf_counter()
-    while time.perf_counter() - started < arguments.seconds:
-        items += await one_stream()
-    return {"rate": items / (time.perf_counter() - started)}
+    await timed_loop(one_stream, arguments.seconds * WARM_UP_SHARE)
+    meter = CpuMeter(roles_of(arguments.process))
+    return figures_of(await timed_loop(one_stream, arguments.seconds), meter)
 
 
 async def measure_cancelled(channel: grpc.aio.Channel, arguments: argparse.Namespace) -> Figures:
@@ -232,7 +240,13 @@ def parse_arguments() -> argparse.Namespace:
     caller.add_argument("--in-flight", type=int, default=1)
     caller.add_argument("--seconds", type=float, default=2.0)
     caller.add_argument("--calls", type=int, default=1_000, help="to cancel")
-    caller.add_argument("--server-pid", type=int, help="of which the CPU time per call is measured too")
+    caller.add_argument(
+        "--process",
+        action="append",
+        default=[],
+        metavar="ROLE=PID,PID",
+        help=f"whose CPU time per call or item is measured; {OWN_PID}: this client",
+    )
     caller.add_argument("--bytes", type=int, default=100)
     caller.add_argument("--request-hex", default="", help="the request message of a stream, instead of zero bytes")
     caller.add_argument("--metadata", action="append", default=[], metavar="KEY=VALUE")

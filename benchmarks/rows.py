@@ -1,12 +1,14 @@
 """The rows of the table: their titles in its order, and the figures of one row.
 
 A row of calls has a rate, latencies, and the CPU time per call of each process that works on it, whose keys begin with
-the key of the row. `measured` says what is measured on which system.
+the key of the row. A row of streams has the same: its rate and CPU time are of items, its latencies of whole streams.
+`measured` says what is measured on which system.
 """
 
 from collections.abc import Iterator, Sequence
 
 from benchmarks.closed_loop import Lap
+from benchmarks.raw_peer import STREAM_ITEMS
 
 Figure = tuple[str, float]
 """The key of a row and its value."""
@@ -37,8 +39,19 @@ def titles(key: str, title: str, unit: str, roles: Sequence[str]) -> dict[str, s
     }
 
 
+def stream_titles(key: str, title: str, roles: Sequence[str]) -> dict[str, str]:
+    """Of a row whose rate and CPU time are of items, and whose times are of whole streams."""
+    return {
+        key: f"{title}, items/s",
+        f"{key}_p50": f"{title}, median time of a stream of {STREAM_ITEMS:,} items, µs",
+        f"{key}_p99": f"{title}, 99th percentile of that, µs",
+        **{f"{key}_cpu_{role}": f"{title}, CPU of the {ROLES[role]}, µs per item" for role in roles},
+        f"{key}_cpu": f"{title}, CPU of all, µs per item",
+    }
+
+
 def figures(key: str, lap: Lap, cpu_us: dict[str, float]) -> Iterator[Figure]:
-    """The figures of one row of calls, in the order of its titles."""
+    """The figures of one row of calls or streams, in the order of its titles."""
     yield key, lap.rate
     yield f"{key}_p50", lap.p50_us
     yield f"{key}_p99", lap.p99_us
@@ -59,11 +72,11 @@ def _gateway_titles() -> Iterator[tuple[str, str]]:
 
 ROWS = {
     **dict(_handle_titles()),
-    "handle_stream": "handle stream, items/s",
+    **stream_titles("handle_stream", "handle stream", AT_HANDLE),
     **dict(_gateway_titles()),
     **titles("gateway_connections_64", "gateway unary, m=100 on each of 64 connections", "req/s", AT_GATEWAY),
     **titles("gateway_two_hops", "gateway → A → B, m=100", "req/s", AT_TWO_HOPS),
-    "gateway_stream": "gateway stream, items/s",
+    **stream_titles("gateway_stream", "gateway stream", AT_GATEWAY),
     **titles("gateway_1mib", "gateway, 1 MiB there and back, m=1", "req/s", AT_GATEWAY),
     **titles("gateway_3mb", "gateway, 3 MB there and back, m=1", "req/s", AT_GATEWAY),
     **titles("http_noop_1", "HTTP no-op, 1 connection", "req/s", AT_GATEWAY),
@@ -75,7 +88,7 @@ ROWS = {
     **titles("http_stream_16", "HTTP, answers of 50 chunks, 16 connections", "req/s", AT_GATEWAY),
     **titles("http_websocket_64", "WebSocket messages there and back, 64 sockets", "messages/s", AT_GATEWAY),
     **titles("gateway_tls_100", "gateway unary, m=100, TLS, without Ray", "req/s", AT_GATEWAY),
-    "array_10mb": "numpy 10 MB there and back, calls/s",
+    **titles("array_10mb", "numpy 10 MB there and back", "calls/s", AT_HANDLE),
     "rss_over_bare": "replica RSS over a bare actor with grpc, MB",
     "rss_after_calls": "replica RSS growth over 200,000 calls (quick: 40,000), MB",
     "rss_after_cancels": "same over 20,000 cancelled calls (quick: 4,000), MB",

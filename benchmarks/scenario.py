@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import echo_pb2_grpc
-from benchmarks.closed_loop import Lap, closed_loop, counted_loop
+from benchmarks.closed_loop import Lap, closed_loop, counted_loop, timed_loop
 from benchmarks.echo_pb2 import EchoMessage, StreamRequest
 from benchmarks.raw_peer import STREAM_ITEMS
 
@@ -92,11 +92,19 @@ class Caller(echo_pb2_grpc.BenchServicer):
         await self._relay.remote(PAYLOAD)
         return 1
 
-    async def stream(self, seconds: float) -> float:
+    async def stream(self, seconds: float) -> Lap:
+        """Streams that are read one after the other."""
         method = self._echo.options(method_name="items", stream=True)
-        return await item_rate(lambda: method.remote(STREAM_ITEMS), seconds)
 
-    async def array(self, seconds: float, array_bytes: int = ARRAY_BYTES) -> float:
+        async def one_stream() -> int:
+            items = 0
+            async for _ in method.remote(STREAM_ITEMS):
+                items += 1
+            return items
+
+        return await timed_loop(one_stream, seconds)
+
+    async def array(self, seconds: float, array_bytes: int = ARRAY_BYTES) -> Lap:
         method = self._echo.options(method_name="echo")
         array = np.arange(array_bytes // 8)
 
@@ -105,7 +113,7 @@ class Caller(echo_pb2_grpc.BenchServicer):
             assert answer.nbytes == array_bytes
             return 1
 
-        return await closed_loop(call, 1, seconds)
+        return await timed_loop(call, seconds)
 
     async def many_cancelled(self, calls: int, in_flight: int) -> None:
         method = self._echo.options(method_name="wait_forever")
@@ -120,15 +128,3 @@ class Caller(echo_pb2_grpc.BenchServicer):
                     await response
 
         await asyncio.gather(*(cancel_in_turn() for _ in range(in_flight)))
-
-
-async def item_rate(open_stream: Any, seconds: float) -> float:
-    """Items per second of streams that are read sequentially."""
-    loop = asyncio.get_running_loop()
-    async for _ in open_stream():
-        pass
-    items, started = 0, loop.time()
-    while loop.time() - started < seconds:
-        async for _ in open_stream():
-            items += 1
-    return items / (loop.time() - started)

@@ -12,10 +12,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
+from benchmarks.closed_loop import Lap
 from benchmarks.host import FIGURE_MARK, LOGICAL_CPUS, free_port_pair
+from benchmarks.measured import WARM_UP_S
 from benchmarks.mesh_system import MeshSystem
 from benchmarks.rows import Figure
 from benchmarks.systems import ROOT
@@ -42,13 +45,20 @@ QUESTIONS = (
 def measure(rows: str, system: MeshSystem, seconds: float) -> Iterator[Figure]:
     match rows:
         case "stream":
-            yield "stream, items/s", system.call("stream", seconds)
+            yield "stream, items/s", lap(system, "stream", seconds).rate
         case "arrays":
             for size in (MIB // 4, MIB // 2, MIB, 4 * MIB, 10 * MIB, 100 * MIB):
-                yield f"{size / MIB:g} MiB both ways, calls/s", system.call("array", seconds, size)
+                yield f"{size / MIB:g} MiB both ways, calls/s", lap(system, "array", seconds, size).rate
         case "handles":
             for in_flight in (1, 16, 64):
                 yield f"unary, {in_flight} in flight, calls/s", system.call("warm_up", in_flight, seconds)
+
+
+def lap(system: MeshSystem, method: str, seconds: float, *args: Any) -> Lap:
+    """Of rounds, after some to warm up."""
+    system.call(method, WARM_UP_S, *args)
+    measured: Lap = system.call(method, seconds, *args)
+    return measured
 
 
 def host(rows: str, seconds: float) -> None:

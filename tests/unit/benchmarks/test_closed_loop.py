@@ -2,7 +2,7 @@
 
 import asyncio
 
-from benchmarks.closed_loop import counted_loop, lap_of
+from benchmarks.closed_loop import counted_loop, lap_of, timed_loop
 
 
 def test_percentiles_are_latencies_that_occurred() -> None:
@@ -29,4 +29,14 @@ def test_every_caller_makes_the_same_number_of_calls() -> None:
     lap = asyncio.run(counted_loop(call, in_flight=4, calls=10))
     assert lap.calls == 12
     assert most == 4
+    assert lap.rate > 0
+
+
+def test_a_timed_loop_counts_items_and_times_whole_streams() -> None:
+    async def stream() -> int:
+        return 1_000
+
+    lap = asyncio.run(timed_loop(stream, seconds=0))
+    assert lap.calls == 1_000
+    assert lap.p50_us == lap.p99_us
     assert lap.rate > 0

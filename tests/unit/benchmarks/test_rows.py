@@ -1,5 +1,7 @@
 """benchmarks.rows: every figure that is measured has a title, and every title is one row."""
 
+import pytest
+
 from benchmarks.closed_loop import Lap
 from benchmarks.rows import AT_TWO_HOPS, ROWS, figures
 from benchmarks.targets import TARGETS
@@ -32,3 +34,16 @@ def test_titles_are_unique_but_for_failed_calls() -> None:
 
 def test_targets_name_rows_that_exist() -> None:
     assert {target.row for target in TARGETS} <= ROWS.keys()
+
+
+@pytest.mark.parametrize("row", ["handle_stream", "gateway_stream"])
+def test_of_a_stream_items_cost_and_whole_streams_take_time(row: str) -> None:
+    assert ROWS[row].endswith("items/s")
+    assert ROWS[f"{row}_p50"].endswith("median time of a stream of 1,000 items, µs")
+    assert ROWS[f"{row}_cpu_replica"].endswith("CPU of the replica, µs per item")
+
+
+def test_every_row_of_calls_or_streams_has_latencies_and_cpu_time() -> None:
+    rates = [key for key, title in ROWS.items() if title.endswith(("calls/s", "req/s", "items/s", "messages/s"))]
+    assert len(rates) > 20
+    assert {f"{key}{suffix}" for key in rates for suffix in ("_p50", "_p99", "_cpu")} <= ROWS.keys()
