@@ -33,6 +33,8 @@ _TAG_KEY = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _OWN_PREFIXES = ("mesh_", "grpc_")
 _REPLICA_KEYS = ("application", "deployment", "replica")
 _ROUTE = "route"
+_SUFFIXES = {COUNTER: ("_total",), GAUGE: ("",), HISTOGRAM: ("_bucket", "_count", "_sum")}
+"""What scrapes add to the name of a metric for its series, by its kind."""
 
 
 class _Metric:
@@ -230,10 +232,12 @@ _metrics: dict[str, _Series] = {}
 def _declare(family: Family) -> _Series:
     limit = settings().process.user_metric_series_max
     with _lock:
-        if family.name not in _metrics and len(_metrics) >= limit:
-            raise ValueError(
-                f"This process has {limit} metrics already (MESH_USER_METRIC_SERIES_MAX). Use tags instead."
-            )
+        if family.name not in _metrics:
+            if len(_metrics) >= limit:
+                raise ValueError(
+                    f"This process has {limit} metrics already (MESH_USER_METRIC_SERIES_MAX). Use tags instead."
+                )
+            _refuse_shared_names(family)
         series = _metrics.setdefault(family.name, _Series(family))
     known = series.family
     if (known.kind, known.label_names, known.bounds) != (family.kind, family.label_names, family.bounds):
@@ -244,6 +248,22 @@ def _declare(family: Family) -> _Series:
     if family.kind == COUNTER and not family.label_names:
         series.change((), lambda before: before or 0.0)
     return series
+
+
+def _refuse_shared_names(family: Family) -> None:
+    """Prometheus would take the series of two metrics for one, as of a counter `sold` and a gauge `sold_total`."""
+    names = _names_of_series(family)
+    for other in _metrics.values():
+        shared = names & _names_of_series(other.family)
+        if shared:
+            raise ValueError(
+                f"The series of {family.name!r} and of the metric {other.family.name!r} would both be called "
+                f"{min(shared)!r}. Use another name."
+            )
+
+
+def _names_of_series(family: Family) -> set[str]:
+    return {family.name + suffix for suffix in _SUFFIXES[family.kind]}
 
 
 def _made_again(cls: type[_Metric], family: Family, default_tags: dict[str, str]) -> _Metric:

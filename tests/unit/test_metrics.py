@@ -159,6 +159,9 @@ NO_TEXT: Any = 5
         (lambda: Histogram("weight", boundaries=[0]), ValueError, "more than 0"),
         (lambda: Histogram("weight").observe(NO_NUMBER), TypeError, "value must be a number"),
         (lambda: [Counter("sold"), Gauge("sold")], ValueError, "another kind, other tag keys or other boundaries"),
+        (lambda: [Counter("sold"), Gauge("sold_total")], ValueError, "both be called 'sold_total'. Use another name"),
+        (lambda: [Gauge("sold_total"), Counter("sold")], ValueError, "both be called 'sold_total'"),
+        (lambda: [Histogram("sold"), Gauge("sold_sum")], ValueError, "both be called 'sold_sum'"),
     ],
 )
 def test_wrong_uses_say_what_is_right(use: Callable[[], Any], error: type[Exception], message: str) -> None:
@@ -166,6 +169,17 @@ def test_wrong_uses_say_what_is_right(use: Callable[[], Any], error: type[Except
     with pytest.raises(error, match=message):
         use()
     scraped()
+
+
+def test_names_may_resemble_each_other_where_series_differ() -> None:
+    """A counter `weight_count` counts as `weight_count_total` (item 252)."""
+    Histogram("weight", boundaries=[1]).observe(2)
+    for number, name in enumerate(("weight_count", "weights", "weight_sum"), 1):
+        Counter(name).inc(number)
+    found = scraped()
+    assert (found["weight_count", tags()], found["weight_sum", tags()]) == (1, 2)
+    assert (found["weight_count_total", tags()], found["weights_total", tags()]) == (1, 2)
+    assert found["weight_sum_total", tags()] == 3
 
 
 def test_odd_numbers_do_not_spoil_a_scrape() -> None:
