@@ -15,8 +15,9 @@ from typing import Any
 import grpc
 
 from gateway.dialects.call_guard import CallGuard
-from gateway.dialects.grpc_call import GrpcCall, UnaryUnaryCall, refuse
+from gateway.dialects.grpc_call import GrpcCall, UnaryUnaryCall
 from gateway.dialects.grpc_metadata import ClientHead
+from gateway.dialects.grpc_status import refuse
 from gateway.dialects.grpc_streams import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
 from gateway.dialects.method_lookup import NOT_SERVED, ServedMethods
 from gateway.dialects.served_method import CallRouter, ServedMethod

@@ -7,18 +7,16 @@ call needs no task, future or timer; the router keeps the deadline.
 from __future__ import annotations
 
 import logging
-from math import ceil
+from functools import partial
 from time import monotonic
 from typing import Any, ClassVar
 
 import grpc
 
-from gateway.dialects.grpc_compression import ResponseCompression
+from gateway.dialects.grpc_compression import ResponseCompression, decompression_turns
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, ClientHead
 from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
 from gateway.dialects.served_method import NO_ROOM, ServedMethod, reason_of_leaving
-from gateway.ops.grpc_metrics import MethodStats
-from gateway.requests.routes import Refusal
 from mesh.exceptions import CancelReason
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_encoder import encode_string
@@ -31,6 +29,7 @@ from mesh.rpc.message_reader import (
     RESOURCE_EXHAUSTED,
     UNIMPLEMENTED,
     BegunMessage,
+    CompressedMessage,
     MessageError,
     MessageReader,
     whole_message,
@@ -38,16 +37,13 @@ from mesh.rpc.message_reader import (
 from mesh.rpc.request_head import check_trailers
 from mesh.wire.outcome import Outcome, Trailers, status_code
 from mesh.wire.payload import RAW, Payload, raw
-from mesh.wire.request_context import RequestContext, new_request_id
+from mesh.wire.request_context import RequestContext
 
 logger = logging.getLogger("mesh.gateway")
 
 _CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
 _DEADLINE_EXCEEDED: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
-
-_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Tells clients that retry when to do so (gRPC docs, retry design)."""
 
 _OK_WITH_REQUEST_ID = OK_BLOCK + b"\0" + encode_string(REQUEST_ID_KEY.encode())
 """The trailers of most calls, up to the value of the request id."""
@@ -184,7 +180,7 @@ class GrpcCall:
 
     def _send_last(self, payload: Payload, code: int, trailers: bytes) -> None:
         """Send the only response message, and end the call with the status in `trailers`."""
-        stream, message = self._stream, message_bytes(payload)
+        stream, message = self._stream, payload.data
         if self._compression is None and not stream.has_sent_headers:
             is_sent = stream.connection.send_unary(stream, RESPONSE_BLOCK, message, trailers)
         else:
@@ -277,17 +273,21 @@ class GrpcCall:
         """The messages that are complete with these bytes; none, and the call is over, if they are wrong."""
         if self._reader is None:
             method = self._method
-            self._reader = MessageReader(
-                method.message_max_bytes,
-                self._head.encoding,
-                method.decompressed_max_bytes,
-                keeps_compressed=self.streams_request,
-            )
+            self._reader = MessageReader(method.message_max_bytes, self._head.encoding, keeps_compressed=True)
         try:
             return self._reader.feed(data)
         except MessageError as error:
             self._refuse(error.code, error.text)
             return []
+
+    def _decompressed(self, message: CompressedMessage) -> bytes | None:
+        """The message; None, and the call is over, if it is wrong."""
+        turns, max_bytes = decompression_turns(), self._method.decompressed_max_bytes
+        try:
+            return turns.decompressed(self._stream.connection, message, self._head.encoding, max_bytes)
+        except MessageError as error:
+            self._refuse(error.code, error.text)
+            return None
 
     def _cancel_reason(self) -> CancelReason:
         deadline_at_s = self._call.request.deadline_at_s if self._call is not None else None
@@ -359,8 +359,21 @@ class UnaryRequestCall(GrpcCall):
             self._refuse(UNIMPLEMENTED, f"{self._method.full_name} takes one request message; none came.")
             return
         self._request = None
-        self._method.stats.received += 1
-        self._submit(request)
+        if type(request) is not CompressedMessage:
+            self._method.stats.received += 1
+            self._submit(request)
+        elif decompression_turns().has_room:
+            self._submit_compressed(request)
+        else:
+            decompression_turns().wait(stream.connection, partial(self._submit_compressed, request))
+
+    def _submit_compressed(self, request: CompressedMessage) -> None:
+        if self._stream.has_ended or self._refused_with:
+            return
+        plain = self._decompressed(request)
+        if plain is not None and self._hold(len(plain)):
+            self._method.stats.received += 1
+            self._submit(plain)
 
     def _on_more(self, begun: BegunMessage, data: bytes, start: int, stop: int) -> None:
         if not begun.add(data, start, stop):
@@ -378,21 +391,6 @@ class UnaryUnaryCall(UnaryRequestCall):
     __slots__ = ()
 
 
-def refuse(stream: Stream, refusal: Refusal, stats: MethodStats, request_id: str) -> None:
-    """Answer a call that no method serves."""
-    stats.started += 1
-    stats.end(refusal.code, 0.0)
-    entries = trailing_metadata(request_id or new_request_id(), Outcome())
-    if refusal.retry_after_s is not None:
-        entries = (*entries, (_PUSHBACK_KEY, str(ceil(refusal.retry_after_s * 1000))))
-    answer_status(stream, refusal.code, fit_details(refusal.message), entries)
-
-
 def is_message(payload: Payload | None) -> bool:
     """Whether a payload is raw bytes, as gRPC messages are. Others may be pickles, which the gateway never opens."""
     return payload is not None and payload.codec == RAW
-
-
-def message_bytes(payload: Payload) -> bytes | memoryview:
-    """The serialised message of a payload that is_message."""
-    return payload.data

@@ -1,14 +1,31 @@
-"""The compression of one response: what its method asks for, as far as its client accepts it."""
+"""Compression in gRPC calls: of a response, as its method asks and its client accepts, and the pace of requests.
+
+A request of some kilobytes may hold many messages that become large. So they are decompressed as much in each turn of
+the loop as delays other calls little, and the connections take turns.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from typing import Any
 
+from mesh.http2.connection import Connection
 from mesh.http2.hpack_encoder import encode_field
-from mesh.rpc.message_reader import ENCODINGS, PREFIX_BYTES, compressed
+from mesh.http2.limits import BufferBudget
+from mesh.rpc.message_reader import ENCODINGS, PREFIX_BYTES, compressed, decompressed
 
 _MESSAGE_MAX_BYTES = 1024 * 1024
 """A longer message is sent as it is: to compress it would hold up all calls of the gateway for tens of milliseconds."""
+TURN_BYTES = 4 * 1024 * 1024
+"""Decompressed bytes after which, some milliseconds, the other messages wait for the next turn."""
+_MESSAGE_BYTES_MIN = 4 * 1024
+"""What a small message counts as, which is about its work."""
+_PRESSED_BYTES = 32 * 1024 * 1024
+_PRESSED_BYTES_PER_S = 128 * 1024 * 1024
+"""The pace while the gateway buffers more than the former: what has been decompressed leaves first."""
 
 
 class ResponseCompression:
@@ -48,3 +65,79 @@ class ResponseCompression:
         """The same with the prefix of gRPC."""
         data = self.compress(message)
         return None if data is None else b"\1" + len(data).to_bytes(PREFIX_BYTES - 1, "big") + data
+
+
+class DecompressionTurns:
+    """How much is decompressed in a turn of one event loop. On it only."""
+
+    __slots__ = ("_done_bytes", "_is_due", "_is_resuming", "_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._done_bytes = 0
+        self._is_due = False
+        self._is_resuming = False
+        self._waiting: OrderedDict[Connection[Any], deque[Callable[[], None]]] = OrderedDict()
+
+    def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return self._loop is loop
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a message may be decompressed now; if not, `wait`."""
+        return self._done_bytes < TURN_BYTES and (self._is_resuming or not self._waiting)
+
+    def decompressed(self, connection: Connection[Any], message: bytes, encoding: str, max_bytes: int) -> bytes:
+        """A message of this connection, now; it counts for this turn. Raises MessageError."""
+        done_bytes = max_bytes
+        try:
+            plain = decompressed(message, encoding, max_bytes)
+            done_bytes = len(plain)
+            return plain
+        finally:
+            self._done_bytes += max(done_bytes, _MESSAGE_BYTES_MIN)
+            self._end_soon(connection)
+
+    def wait(self, connection: Connection[Any], resume: Callable[[], None]) -> None:
+        """Call `resume` once there is room, and after the other connections have had their turns."""
+        self._waiting.setdefault(connection, deque()).append(resume)
+        self._end_soon(connection)
+
+    def _end_soon(self, connection: Connection[Any]) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._end, connection.outbox.share.budget)
+
+    def _end(self, budget: BufferBudget) -> None:
+        if budget.used_bytes > _PRESSED_BYTES:
+            self._loop.call_later(self._done_bytes / _PRESSED_BYTES_PER_S, self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._is_due = False
+        self._done_bytes = 0
+        self._is_resuming = True
+        try:
+            while self._waiting and self.has_room:
+                connection, waiting = self._waiting.popitem(last=False)
+                resume = waiting.popleft()
+                if waiting:
+                    self._waiting[connection] = waiting
+                resume()
+        finally:
+            self._is_resuming = False
+            if self._waiting:
+                self._end_soon(next(iter(self._waiting)))
+
+
+_local = threading.local()
+
+
+def decompression_turns() -> DecompressionTurns:
+    """Those of the loop that runs in this thread."""
+    loop = asyncio.get_running_loop()
+    turns: DecompressionTurns | None = getattr(_local, "turns", None)
+    if turns is None or not turns.belongs_to(loop):
+        turns = _local.turns = DecompressionTurns(loop)
+    return turns

@@ -7,15 +7,24 @@ see the status. Both are checked here, where the answer can still be a status th
 from __future__ import annotations
 
 import re
+from math import ceil
 
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY
+from gateway.ops.grpc_metrics import MethodStats
+from gateway.requests.routes import Refusal
+from mesh.http2.stream import Stream
+from mesh.rpc.answers import answer_status
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.status_details import DETAILS_KEY
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome, Trailers
+from mesh.wire.request_context import new_request_id
 
 _DETAILS_MAX_WIRE_BYTES = 5 * 1024
 """Details are percent-encoded, up to 12 bytes per character; clients refuse trailers above 8 KiB in total."""
+
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Tells clients that retry when to do so (gRPC docs, retry design)."""
 
 _KEY = re.compile(r"[0-9a-z_.-]+")
 _OF_HTTP = re.compile(r"connection|content-(length|type)|host|keep-alive|proxy-connection|te|transfer-encoding|upgrade")
@@ -48,6 +57,16 @@ def fit_details(message: str) -> str:
         if wire_bytes > _DETAILS_MAX_WIRE_BYTES:
             return message[:position]
     return message
+
+
+def refuse(stream: Stream, refusal: Refusal, stats: MethodStats, request_id: str) -> None:
+    """Answer a call that no method serves."""
+    stats.started += 1
+    stats.end(refusal.code, 0.0)
+    entries = trailing_metadata(request_id or new_request_id(), Outcome())
+    if refusal.retry_after_s is not None:
+        entries = (*entries, (_PUSHBACK_KEY, str(ceil(refusal.retry_after_s * 1000))))
+    answer_status(stream, refusal.code, fit_details(refusal.message), entries)
 
 
 def _entry(kind: str, key: str, value: bytes) -> Entry:

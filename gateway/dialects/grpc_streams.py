@@ -8,10 +8,10 @@ the loop, so a read full of them neither takes much memory nor keeps other calls
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 
-from gateway.dialects.grpc_call import GrpcCall, UnaryRequestCall, is_message, message_bytes
+from gateway.dialects.grpc_call import GrpcCall, UnaryRequestCall, is_message
+from gateway.dialects.grpc_compression import decompression_turns
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.served_method import NO_ROOM, ServedMethod
 from mesh.http2.frame_format import ErrorCode
@@ -20,8 +20,6 @@ from mesh.rpc.message_reader import (
     INTERNAL,
     RESOURCE_EXHAUSTED,
     CompressedMessage,
-    MessageError,
-    decompressed,
     whole_message,
 )
 from mesh.settings import settings
@@ -44,9 +42,9 @@ class _StreamedResponse(GrpcCall):
             self._refuse(outcome.code, outcome.message)
             return
         if self._compression is None and stream.has_sent_headers:
-            is_sent = stream.connection.outbox.send_message(stream, message_bytes(payload))
+            is_sent = stream.connection.outbox.send_message(stream, payload.data)
         else:
-            is_sent = self._send_message(message_bytes(payload))
+            is_sent = self._send_message(payload.data)
         if not is_sent:
             self._refuse(RESOURCE_EXHAUSTED, NO_ROOM)
             return
@@ -129,7 +127,11 @@ class _StreamedRequest(GrpcCall):
         while waiting and call.request_credit > 0:
             received = message = waiting[0]
             if type(received) is CompressedMessage:
-                if upload.decompressed_bytes >= self._method.decompressed_max_bytes:
+                turns = decompression_turns()
+                if not turns.has_room:
+                    if not upload.awaits_turn:
+                        upload.awaits_turn = True
+                        turns.wait(stream.connection, self._on_turn)
                     break
                 plain = self._decompressed(received)
                 if plain is None:
@@ -151,30 +153,16 @@ class _StreamedRequest(GrpcCall):
             upload.is_half_closed = True
             call.half_close()
 
-    def _decompressed(self, message: CompressedMessage) -> bytes | None:
-        """The message; None, and the call is over, if it is wrong."""
-        upload = self._upload
-        try:
-            plain = decompressed(message, self._head.encoding, self._method.decompressed_max_bytes)
-        except MessageError as error:
-            self._refuse(error.code, error.text)
-            return None
-        if not upload.decompressed_bytes:
-            asyncio.get_running_loop().call_soon(self._begin_turn)
-        upload.decompressed_bytes += max(1, len(plain))
-        return plain
-
-    def _begin_turn(self) -> None:
-        self._upload.decompressed_bytes = 0
-        if self._upload.waiting:
-            self._forward()
+    def _on_turn(self) -> None:
+        self._upload.awaits_turn = False
+        self._forward()
 
 
 class _Upload:
     """Request messages on their way."""
 
     __slots__ = (
-        "decompressed_bytes",
+        "awaits_turn",
         "held_bytes",
         "is_complete",
         "is_half_closed",
@@ -184,8 +172,8 @@ class _Upload:
     )
 
     def __init__(self) -> None:
-        self.decompressed_bytes = 0
-        """In this turn of the loop."""
+        self.awaits_turn = False
+        """The first message that waits is compressed, and enough was decompressed in this turn of the loop."""
         self.waiting: deque[bytes] = deque()
         """Without credit; as many as fit into the stream's window."""
         self.waiting_bytes = 0

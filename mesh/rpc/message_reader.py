@@ -89,23 +89,13 @@ class CompressedMessage(bytes):
 class MessageReader:
     """Cuts the messages of one direction of one stream out of its bytes."""
 
-    __slots__ = ("_begun", "_decompressed_max_bytes", "_encoding", "_keeps_compressed", "_max_bytes", "_wanted")
+    __slots__ = ("_begun", "_encoding", "_keeps_compressed", "_max_bytes", "_wanted")
 
-    def __init__(
-        self,
-        max_bytes: int,
-        encoding: str = "",
-        decompressed_max_bytes: int | None = None,
-        *,
-        keeps_compressed: bool = False,
-    ) -> None:
-        """`max_bytes`: of one message.
-
-        `decompressed_max_bytes`: of those together that one `feed` decompresses, if that is less; a read of some
-        kilobytes may hold many bombs. `keeps_compressed`: none is decompressed, but returned as a CompressedMessage.
+    def __init__(self, max_bytes: int, encoding: str = "", *, keeps_compressed: bool = False) -> None:
+        """`max_bytes`: of one message, and of those together that one `feed` decompresses: a read of some kilobytes may
+        hold many bombs. `keeps_compressed`: none is decompressed, but returned as a CompressedMessage.
         """
         self._max_bytes = max_bytes
-        self._decompressed_max_bytes = max_bytes if decompressed_max_bytes is None else decompressed_max_bytes
         self._encoding = encoding
         self._keeps_compressed = keeps_compressed
         self._begun = bytearray()
@@ -133,7 +123,7 @@ class MessageReader:
             joined = memoryview(self._begun)
         messages: list[bytes] = []
         position = 0
-        room_bytes = self._decompressed_max_bytes
+        room_bytes = self._max_bytes
         self._wanted = 0
         while len(joined) - position >= PREFIX_BYTES:
             length = int.from_bytes(joined[position + 1 : position + PREFIX_BYTES], "big")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import grpc
 import pytest
 
+from gateway.dialects.grpc_compression import TURN_BYTES, DecompressionTurns
 from gateway.web_rpc.envelope_reader import envelope
+from mesh.http2.frame_format import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame_header, settings_frame
+from mesh.http2.hpack_encoder import encode_fields
+from mesh.link.outgoing_call import OutgoingCall
 from mesh.rpc.message_reader import compressed
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.fakes.memory_peak import memory_peak
-from tests.unit.fakes.rpc_ends import raw_call
+from tests.unit.fakes.rpc_ends import RAW_REQUEST, RawCall, raw_call, raw_connection
 from tests.unit.fakes.shop_routes import PRICE, TOTAL, every_dialect
 from tests.unit.gateway.fakes import FakeRouter, allow, finish, on_io_loop, until
 from tests.unit.gateway.raw_requests import CONNECT, CONNECT_STREAM, GRPC_WEB, JSON, LINES, answer_to, post
@@ -137,6 +142,60 @@ def test_each_message_of_a_grpc_stream_may_be_as_large_as_one_alone(monkeypatch:
 def test_a_bomb_in_a_grpc_stream_is_refused_behind_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
     set_small_limits(monkeypatch)
     assert streamed(LARGE_BYTES, LIMIT_BYTES + 1, 1) == (b"8", [LARGE_BYTES])
+
+
+def test_calls_that_come_together_are_decompressed_in_turns_of_the_loop() -> None:
+    """Other calls go on meanwhile, and so does the rest of what the bombs have been made into."""
+    bytes_of_turns, calls = [0], 40
+    body = envelope(bomb(31, MIB), 1)
+
+    def answer(call: OutgoingCall) -> None:
+        assert call.request.payload is not None
+        bytes_of_turns[-1] += len(call.request.payload.data)
+        finish(call, Outcome(payload=raw(b"")))
+
+    async def scenario() -> None:
+        fields = {**dict(RAW_REQUEST), b":path": PRICE.encode(), b"grpc-encoding": b"gzip"}
+        head = encode_fields(list(fields.items()))
+        frames = [
+            frame_header(len(head), HEADERS, END_HEADERS, number) + head + data
+            for number in range(1, 2 * calls, 2)
+            for data in [frame_header(len(body), DATA, END_STREAM, number) + body]
+        ]
+        async with every_dialect(FakeRouter(answer)) as gateway:
+            _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(b"".join([PREFACE, settings_frame({}), *frames]))
+            while sum(bytes_of_turns) < calls * MIB:
+                await asyncio.sleep(0)
+                bytes_of_turns.append(0)
+            writer.close()
+
+    on_io_loop(scenario())
+    # A turn of the test may lie between two of the loop, and the last message of each may exceed what it has.
+    assert 0 < max(bytes_of_turns) <= 2 * (TURN_BYTES + MIB)
+
+
+def test_a_call_that_waits_to_be_decompressed_ends_with_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    router = FakeRouter()
+    waiting: list[Callable[[], None]] = []
+    monkeypatch.setattr(DecompressionTurns, "has_room", False)
+    monkeypatch.setattr(DecompressionTurns, "wait", lambda turns, connection, resume: waiting.append(resume))
+
+    async def scenario() -> None:
+        async with every_dialect(router) as gateway, raw_connection(f"127.0.0.1:{gateway.port}") as connection:
+            fields = {**dict(RAW_REQUEST), b":path": PRICE.encode(), b"grpc-encoding": b"gzip"}
+            stream = connection.open(encode_fields(list(fields.items())), RawCall())
+            connection.outbox.send_data(stream, envelope(compressed(bytes(MIB), "gzip"), 1))
+            connection.outbox.end(stream)
+            await until(lambda: waiting, "the request is here")
+            connection.reset(stream)
+            await gateway.listener.idle()
+            waiting[0]()
+            assert gateway.listener.buffered_bytes == 0
+
+    on_io_loop(scenario())
+    assert len(waiting) == 1
+    assert router.calls == []
 
 
 def test_bombs_are_decompressed_only_as_the_replica_takes_them(alone: ProcessPoolExecutor) -> None:

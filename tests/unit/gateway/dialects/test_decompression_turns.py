@@ -1,0 +1,149 @@
+"""Compressed requests are decompressed in turns of the I/O loop, and connections take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from gateway.dialects.grpc_compression import DecompressionTurns
+from mesh.http2.limits import BufferBudget, Limits
+from mesh.http2.server_connection import ServerConnection
+from mesh.rpc.message_reader import MessageError, compressed
+
+MIB = 1024 * 1024
+MESSAGE = compressed(bytes(MIB), "gzip")
+TURN = 4
+"""Such messages fill a turn."""
+
+
+class FakeLoop:
+    """Runs what was asked of it when the test says so."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.delays_s: list[float] = []
+
+    def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+        self._due.append((callback, arguments))
+
+    def call_later(self, delay_s: float, callback: Callable[..., None]) -> None:
+        self.delays_s.append(delay_s)
+        self._due.append((callback, ()))
+
+    def turn(self) -> None:
+        due, self._due = self._due, []
+        for callback, arguments in due:
+            callback(*arguments)
+
+
+class Client:
+    """A connection that sends compressed messages."""
+
+    def __init__(self, name: str, turns: DecompressionTurns, done: list[str], budget: BufferBudget) -> None:
+        self.name = name
+        self._turns = turns
+        self._done = done
+        self.connection: ServerConnection[Any] = ServerConnection(
+            lambda fields: fields, lambda stream, head: None, Limits(), lambda: 0.0, lambda: None, budget
+        )
+
+    def send(self, count: int = 1) -> None:
+        for _ in range(count):
+            if self._turns.has_room:
+                self._decompress()
+            else:
+                self._turns.wait(self.connection, self._decompress)
+
+    def _decompress(self) -> None:
+        assert self._turns.decompressed(self.connection, MESSAGE, "gzip", MIB) == bytes(MIB)
+        self._done.append(self.name)
+
+
+class Bench:
+    """Clients of one loop."""
+
+    def __init__(self) -> None:
+        self.loop = FakeLoop()
+        self.turns = DecompressionTurns(cast("asyncio.AbstractEventLoop", self.loop))
+        self.done: list[str] = []
+        self.budget = BufferBudget(1024 * MIB)
+
+    def client(self, name: str) -> Client:
+        return Client(name, self.turns, self.done, self.budget)
+
+
+def test_what_fits_into_a_turn_does_not_wait() -> None:
+    bench = Bench()
+    bench.client("a").send(TURN)
+    assert bench.done == ["a"] * TURN
+
+
+def test_the_rest_of_a_burst_follows_turn_by_turn() -> None:
+    bench = Bench()
+    bench.client("a").send(2 * TURN + 1)
+    counts = [len(bench.done)]
+    for _ in range(3):
+        bench.loop.turn()
+        counts.append(len(bench.done))
+    assert counts == [TURN, 2 * TURN, 2 * TURN + 1, 2 * TURN + 1]
+
+
+def test_a_client_waits_for_one_message_of_each_other_one_and_not_for_all() -> None:
+    bench = Bench()
+    greedy = [bench.client("x"), bench.client("y")]
+    for each in greedy:
+        each.send(100)
+    bench.client("honest").send()
+    bench.loop.turn()
+    assert "honest" in bench.done
+    assert len(bench.done) == 2 * TURN
+
+
+def test_what_comes_later_does_not_overtake_what_waits() -> None:
+    bench = Bench()
+    bench.client("x").send(TURN + 1)
+    bench.loop.turn()
+    bench.client("y").send(TURN)
+    assert bench.done == ["x"] * (TURN + 1) + ["y"] * (TURN - 1)
+
+
+def test_a_message_that_is_refused_counts_as_the_work_that_it_took() -> None:
+    bench = Bench()
+    connection = bench.client("x").connection
+    with pytest.raises(MessageError):
+        bench.turns.decompressed(connection, compressed(bytes(8 * MIB), "gzip"), "gzip", TURN * MIB)
+    assert not bench.turns.has_room
+
+
+def test_small_messages_count_too() -> None:
+    bench = Bench()
+    connection, empty = bench.client("x").connection, compressed(b"", "gzip")
+    for _ in range(1024):
+        bench.turns.decompressed(connection, empty, "gzip", MIB)
+    assert not bench.turns.has_room
+
+
+def test_a_gateway_that_buffers_much_decompresses_at_a_pace() -> None:
+    bench = Bench()
+    bench.budget.used_bytes = 100 * MIB
+    bench.client("x").send(TURN + 1)
+    bench.loop.turn()
+    assert bench.loop.delays_s == [TURN / 128]
+    assert bench.done == ["x"] * TURN
+    bench.loop.turn()
+    assert bench.done == ["x"] * (TURN + 1)
+
+
+def test_one_that_fails_holds_no_other_up() -> None:
+    bench = Bench()
+    bench.client("x").send(TURN)
+    bench.turns.wait(bench.client("y").connection, partial(bench.done.remove, "unknown"))
+    bench.client("z").send()
+    with pytest.raises(ValueError, match="not in list"):
+        bench.loop.turn()
+    bench.loop.turn()
+    assert bench.done[-1] == "z"
