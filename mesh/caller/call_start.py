@@ -193,7 +193,9 @@ def _submit(router: Router, future: CallFuture, call: OutgoingCall, pending: Pen
 
 def _context(parent: Request | None, model_id: str, tenant: str) -> RequestContext:
     if parent is not None:
-        return parent.context.for_child(model_id, tenant)
+        # A web application chooses the route of its request after that has begun.
+        route = parent.route if parent.is_http_request else ""
+        return parent.context.for_child(model_id, tenant, route)
     return request_context.new_root(model_id, tenant)
 
 

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from mesh.context import current_request
+from mesh.context import Request, current_request
 from mesh.logs.log_files import LogName
 from mesh.v1 import control_pb2
 from mesh.wire.outcome import users_traceback
-from mesh.wire.request_context import RequestContext
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -37,17 +36,17 @@ class RequestFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets every record pass."""
         request = current_request()
-        served = _NO_REQUEST if request is None else _named(request.context)
+        served = _NO_REQUEST if request is None else _named(request)
         for attribute, value in {**self._process, **served}.items():
             vars(record).setdefault(attribute, value)
         return True
 
 
-def _named(context: RequestContext) -> dict[str, str]:
-    trace_id = context.traceparent[3:35]
+def _named(request: Request) -> dict[str, str]:
+    trace_id = request.context.traceparent[3:35]
     return {
-        "request_id": context.request_id,
-        "route": context.route,
+        "request_id": request.request_id,
+        "route": request.route,
         # Clients may send anything.
         "trace_id": trace_id if trace_id.isascii() and trace_id.isalnum() else "",
     }

@@ -11,17 +11,16 @@ from mesh.wire.outcome import Outcome, status_code
 logger = logging.getLogger("mesh.access")
 
 
-def log_access(call: IncomingCall, title: str, outcome: Outcome) -> None:
+def log_access(call: IncomingCall, title: str, route: str, outcome: Outcome) -> None:
     """Log title, status and time since the call was admitted; the record names the request.
 
-    `title`: the method, or the HTTP method and route of a web request.
+    `title`: the method, or the HTTP method and route of a web request. `route`: how the client request came in.
     """
     duration_ms = (time.monotonic() - call.started_at_s) * 1000
-    context = call.request.context
     logger.info(
         "%s %s %.1f ms",
         title,
         status_code(outcome.code).name,
         duration_ms,
-        extra={"request_id": context.request_id, "route": context.route},
+        extra={"request_id": call.request.context.request_id, "route": route},
     )

@@ -98,9 +98,11 @@ class Executor:
 
     def _end_and_log(self, call: IncomingCall, outcome: Outcome) -> None:
         running = call.running
-        title = running.request.title if isinstance(running, WebExecution) else call.request.method
+        title, route = call.request.method, call.request.context.route
+        if isinstance(running, WebExecution):
+            title, route = running.request.title, running.request.route
         self._end(call, outcome)
-        log_access(call, title, outcome)
+        log_access(call, title, route, outcome)
 
     def _end(self, call: IncomingCall, outcome: Outcome) -> None:
         self._counts.methods[call.request.method].count(outcome.code, time.monotonic() - call.started_at_s)

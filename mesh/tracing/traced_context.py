@@ -30,12 +30,12 @@ class TracedContext(RequestContext):
     span: Span | None = None
     spans: CurrentSpans | None = None
 
-    def for_child(self, multiplexed_model_id: str, tenant: str = "") -> RequestContext:
+    def for_child(self, multiplexed_model_id: str, tenant: str = "", route: str = "") -> RequestContext:
         current = self.spans.current() if self.spans is not None else None
         traceparent, tracestate = current or (self.traceparent, self.tracestate)
         return RequestContext(
             self.request_id or new_request_id(),
-            self.route,
+            route or self.route,
             self.app,
             multiplexed_model_id,
             traceparent,

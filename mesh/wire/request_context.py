@@ -36,17 +36,23 @@ class RequestContext:
     origin: RequestContext | None = field(default=None, repr=False, compare=False)
     """The context that this one was copied from. All its copies follow what a router decides for the first of them."""
 
-    def for_child(self, multiplexed_model_id: str, tenant: str = "") -> RequestContext:
+    def for_child(self, multiplexed_model_id: str, tenant: str = "", route: str = "") -> RequestContext:
         """The context of a call made while serving this one. It is the same object where nothing differs.
 
-        `tenant`: empty for that of this one.
+        `tenant`, `route`: empty for those of this one.
         """
         tenant = tenant or self.tenant
-        if self.multiplexed_model_id == multiplexed_model_id and self.tenant == tenant and self.request_id:
+        route = route or self.route
+        if (
+            self.multiplexed_model_id == multiplexed_model_id
+            and self.tenant == tenant
+            and self.route == route
+            and self.request_id
+        ):
             return self
         return RequestContext(
             self.request_id or new_request_id(),
-            self.route,
+            route,
             self.app,
             multiplexed_model_id,
             self.traceparent,

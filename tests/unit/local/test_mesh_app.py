@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 import socket
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from fastapi import FastAPI
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import mesh
@@ -312,6 +314,38 @@ def test_clients_reach_it_by_grpc_and_http(mesh_app: RunMeshApp) -> None:
     app.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=DEADLINE_S)
+
+
+web = FastAPI()
+
+
+@mesh.deployment
+class Clerk:
+    def route(self) -> tuple[str, str]:
+        request = current_request()
+        assert request is not None
+        return request.route, request.multiplexed_model_id
+
+
+@mesh.deployment
+@mesh.ingress(web)
+class Desk:
+    def __init__(self, clerk: Handle) -> None:
+        self._clerk = clerk
+
+    @web.get("/items/{name}")
+    async def item(self, name: str) -> list[Any]:
+        request = current_request()
+        assert request is not None
+        own = request.route, request.multiplexed_model_id
+        return [own, await self._clerk.route.remote(), await self._clerk.route.options(tenant=name).remote()]
+
+
+def test_calls_of_a_web_application_have_the_route_that_it_has_chosen(mesh_app: RunMeshApp) -> None:
+    """The pattern, and not only the prefix (items 13, 131)."""
+    app = mesh_app(Desk.bind(Clerk.bind()), route_prefix="/desk")
+    with urllib.request.urlopen(f"{app.http_url}/desk/items/pear", timeout=DEADLINE_S) as response:
+        assert json.loads(response.read()) == [["/desk/items/{name}", ""]] * 3
 
 
 def test_a_setting_makes_every_run_a_local_test(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from mesh.context import REQUEST, Request
 from mesh.logs.log_files import LogName
 from mesh.logs.log_form import RequestFilter, TextFormatter, formatter_of
 from mesh.v1 import control_pb2
+from mesh.web.asgi_scope import ServedWebRequest
 from mesh.wire.request_context import RequestContext
 
 Written = list[str]
@@ -55,6 +57,22 @@ def test_a_record_names_the_request_that_is_being_served(written: tuple[logging.
     finally:
         REQUEST.reset(token)
     assert texts[0].endswith("WARNING replica shop/Shop#a1 [r1] tests.log_form: sold")
+
+
+def test_a_record_of_a_web_request_has_the_route_that_the_application_has_chosen(
+    written: tuple[logging.Logger, Written],
+) -> None:
+    """Not only the prefix (item 236)."""
+    logger, texts = written
+    logger.handlers[0].setFormatter(formatter_of(control_pb2.LoggingOptions(is_json=True)))
+    request = ServedWebRequest(RequestContext("r1", "/shop"), None)
+    request.scope = {"type": "http", "route": SimpleNamespace(path="/items/{name}")}
+    token = REQUEST.set(request)
+    try:
+        logger.warning("sold")
+    finally:
+        REQUEST.reset(token)
+    assert json.loads(texts[0])["route"] == "/shop/items/{name}"
 
 
 def test_a_record_that_names_its_own_request_keeps_it(written: tuple[logging.Logger, Written]) -> None:

@@ -217,6 +217,7 @@ def test_the_access_log_names_method_and_route(mesh: SmallMesh, caplog: pytest.L
     do_on_io(executor.log_accesses, False)
     logged = [record.getMessage().rsplit(" ", 2)[0] for record in caplog.records]
     assert logged == ["POST /shop OK", "POST /shop DEADLINE_EXCEEDED"]
+    assert {vars(record)["route"] for record in caplog.records} == {"/shop"}
 
 
 def test_a_deployment_without_web_service_says_so() -> None:

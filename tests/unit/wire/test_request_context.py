@@ -42,6 +42,7 @@ def test_children_inherit_all_but_the_model() -> None:
     child = RequestContext("id", "/route", "app", "theirs", "trace", "state", ALICE, "acme")
     assert request.for_child("theirs") == child
     assert request.for_child("theirs", "globex") == replace(child, tenant="globex")
+    assert request.for_child("theirs", route="/items/{id}") == replace(child, route="/items/{id}")
     assert request.for_child("").multiplexed_model_id == ""
 
 
