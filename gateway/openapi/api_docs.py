@@ -74,10 +74,15 @@ class ApiDocsDialect:
         """Names of applications with methods that have descriptors."""
         return sorted(each.name for each in self._routes.applications.values() if each.methods and each.descriptors)
 
+    @property
+    def _first(self) -> str:
+        """The application that was deployed first with a method of those; empty where routes do not say which."""
+        found = sorted((self._routes.applications[name].order, name) for name in self._names)
+        return found[0][1] if len(found) == 1 or (found and found[0][0]) else ""
+
     def _open_document(self, exchange: Exchange, name: str) -> ExchangeReceiver | None:
         names = self._names
-        if not name and len(names) == 1:
-            name = names[0]
+        name = name or self._first
         if name not in names:
             error = f"Say which application: {_DOCUMENTS}NAME.json or {_DOCUMENT}?application=NAME."
             body = {"error": error, "applications": names[:_NAMES_LISTED_MAX]}

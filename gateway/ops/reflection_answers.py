@@ -1,9 +1,9 @@
 """What server reflection answers: the files, services and extensions of all applications and of the gateway. Pure.
 
 Files of two applications may have the same name, and a client that reflects expects one set of files. So each answer is
-about one application: the one that metadata `application` names, else the one that calls reach which name none. A
-stream stays with the application that answered last as long as that knows the answer, and a file comes with what it
-imports.
+about one application: the one that metadata `application` names, else the one that calls reach which name none, and for
+files and messages the one that was deployed first. A stream stays with the application that answered last as long as
+that knows the answer, and a file comes with what it imports.
 """
 
 from __future__ import annotations
@@ -110,9 +110,15 @@ class ReflectionAnswers:
     def _sources(self, symbol: str = "") -> Iterator[tuple[str, Descriptors]]:
         """Where to look, in this order; the gateway's own services come last. Its name is empty."""
         applications = [each for each in self._applications() if each.descriptors]
-        reached = self._routes().reached.get(symbol, ())[:1]
+        known = self._routes().reached
+        reached = (known.get(symbol) or known.get(symbol.rpartition(".")[0], ()))[:1]  # a service, or its method
         applications.sort(
-            key=lambda each: (each.name != self._last, each.name not in reached, symbol not in each.services)
+            key=lambda each: (
+                each.name != self._last,
+                each.name not in reached,
+                symbol not in each.services,
+                each.order,
+            )
         )
         yield from ((each.name, each.descriptors) for each in applications)
         yield "", PUBLIC_DESCRIPTORS

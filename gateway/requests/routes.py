@@ -69,6 +69,11 @@ class RoutedApplication:
     traffic: TrafficRule | None = None
     """Which requests its canary gets; None: it has no canary."""
 
+    @property
+    def order(self) -> int:
+        """That of its method that was deployed first; 0 if it has none, or the controller does not say."""
+        return min((each.order for each in self.methods.values()), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

@@ -63,9 +63,21 @@ def test_of_several_applications_one_is_named() -> None:
     assert json_of(ask(docs, "/-/openapi/papers.json"))["info"]["title"] == "papers"
     assert json_of(ask(docs, "/-/openapi.json?application=books"))["info"]["title"] == "books"
     assert json_of(ask(docs, "/-/openapi/")) == {"applications": ["books", "papers"]}
+    answer = ask(docs, "/-/openapi/nothing.json")
+    assert (answer.status, json_of(answer)["applications"]) == (404, ["books", "papers"])
+
+
+@pytest.mark.parametrize("names", [("books", "papers"), ("papers", "books")])
+def test_another_application_does_not_take_the_document_without_a_name(names: tuple[str, str]) -> None:
+    docs = dialect(**{names[0]: "/first", names[1]: "/second"})
+    assert json_of(ask(docs, "/-/openapi.json"))["info"]["title"] == names[0]
+
+
+def test_routes_that_do_not_say_which_came_first_need_a_name() -> None:
+    docs = ApiDocsDialect()
+    docs.set_routes(read_routes(library_table(has_order=False, books="/books", papers="/papers")))
     answer = ask(docs, "/-/openapi.json")
     assert (answer.status, json_of(answer)["applications"]) == (404, ["books", "papers"])
-    assert ask(docs, "/-/openapi/nothing.json").status == 404
 
 
 def test_applications_without_descriptors_have_no_document() -> None:

@@ -167,12 +167,17 @@ def test_without_a_name_the_first_application_that_serves_it_answers() -> None:
     assert field_in(answers(symbol("pkg.Store"), tables=(ONE, TWO))[0]) == "title"
 
 
-def test_a_service_of_several_applications_is_described_as_the_one_serves_it_that_its_calls_reach() -> None:
+@pytest.mark.parametrize(
+    "request_", [symbol("pkg.Store"), symbol("pkg.Store.Get"), symbol("pkg.Item"), file("messages.proto")]
+)
+def test_what_several_applications_have_is_described_by_the_one_that_calls_reach(
+    request_: ServerReflectionRequest,
+) -> None:
     """A client that reflects names no application when it calls either."""
     tables = [control_pb2.RouteTable.FromString(each.SerializeToString()) for each in (ONE, TWO)]
     for order, table in zip((2, 1), tables, strict=True):
         table.routes[0].grpc_methods[0].serving_order = order
-    assert field_in(answers(symbol("pkg.Store"), tables=tables)[0]) == "label"
+    assert field_in(answers(request_, tables=tables)[0]) == "label"
 
 
 def test_an_application_that_only_has_the_file_comes_after_one_that_serves_it() -> None:
