@@ -21,7 +21,9 @@ _KEY_BYTES = 32
 
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--host", "hosts", multiple=True, metavar="NAME", help="DNS name or IP address of the gateways.")
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="DNS name or IP address of the gateways, besides localhost."
+)
 @click.option("--client", "clients", multiple=True, metavar="NAME", help="Make a certificate for this client too.")
 @click.option("--links", is_flag=True, help="Make one for the links between processes of different nodes too.")
 @click.option("--days", type=click.IntRange(1, 825), default=90, show_default=True, help="How long they are valid.")
@@ -34,14 +36,15 @@ def certs(
 
     \b
     mesh certs certs                              an authority, and a server certificate for localhost
-    mesh certs certs --host shop.example          for another name; may be repeated
+    mesh certs certs --host shop.example          for this name too; may be repeated
     mesh certs certs --client alice               also a client certificate, for mTLS
     mesh certs certs --links                      also one for links between nodes
     mesh certs certs --host localhost --force     a new one before the old one ends; gateways take it over by themselves
 
     The authority (ca.crt, ca.key) is made once per directory and signs all certificates in it. A server certificate is
-    made if --host is given or there is none. Only you can read the keys. Never copy ca.key: anyone who has it can make
-    certificates that your gateways and clients trust. In production take certificates of your own authority.
+    made if --host is given or there is none; it names localhost, 127.0.0.1, ::1 and each --host. Only you can read the
+    keys. Never copy ca.key: anyone who has it can make certificates that your gateways and clients trust. In production
+    take certificates of your own authority.
     """
     for name in clients:
         if not _NAME(name) or name in ("ca", _SERVER, _LINKS):
@@ -57,7 +60,9 @@ def certs(
     if ca.is_new:
         click.echo(f"Made the authority   {ca.paths.certfile}")
     for name in names:
-        click.echo(f"Made a certificate   {_issue(ca, name, hosts or _LOCAL_HOSTS, days).certfile}")
+        click.echo(
+            f"Made a certificate   {_issue(ca, name, list(dict.fromkeys((*_LOCAL_HOSTS, *hosts))), days).certfile}"
+        )
     for line in _next_steps(directory.absolute(), clients, links=links):
         click.echo(line)
 

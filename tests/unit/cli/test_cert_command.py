@@ -84,13 +84,15 @@ def test_a_client_is_added_without_touching_the_server(tmp_path: Path) -> None:
     assert (directory / "bob.crt").exists()
 
 
-def test_hosts_are_names_and_addresses(tmp_path: Path) -> None:
+def test_hosts_are_names_and_addresses_besides_localhost(tmp_path: Path) -> None:
     directory = tmp_path / "certs"
-    run("certs", directory, "--host", "mesh.example", "--host", "10.0.0.7")
+    run("certs", directory, "--host", "mesh.example", "--host", "10.0.0.7", "--host", "localhost")
     client = ssl.create_default_context(cafile=directory / "ca.crt")
     client.check_hostname = False
     asking, _ = handshake(context_of(directory), client)
-    assert set((asking.getpeercert() or {})["subjectAltName"]) == {("DNS", "mesh.example"), ("IP Address", "10.0.0.7")}
+    names = (asking.getpeercert() or {})["subjectAltName"]
+    assert [each for kind, each in names if kind == "DNS"] == ["localhost", "mesh.example"]
+    assert [each for kind, each in names if kind == "IP Address"] == ["127.0.0.1", "0:0:0:0:0:0:0:1", "10.0.0.7"]
 
 
 @pytest.mark.parametrize("name", ["ca", "server", "../alice", "a b", ""])
