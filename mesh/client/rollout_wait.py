@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mesh.client.control_client import ControlClient
 from mesh.client.polling import poll
@@ -35,7 +35,8 @@ Show = Callable[[control_pb2.ApplicationStatus], None]
 def until_gateways_healthy(client: ControlClient) -> None:
     """Returns immediately if gateways are disabled. Raises TimeoutError naming the gateways that are not healthy.
 
-    A gateway may wait long for a process; one that reports an error is given much less time.
+    A gateway may wait long for a process; one that reports an error is given much less time. A warning says every ten
+    seconds what is waited for.
     """
     started_at_s = time.monotonic()
     wait = _GatewayWait(time.monotonic)
@@ -43,19 +44,17 @@ def until_gateways_healthy(client: ControlClient) -> None:
     reply = wait.status
     if _are_healthy(reply):
         return
-    states = "; ".join(
-        f"node {each.node_id[:8]}: {each.status} {_headline(each.message)}".rstrip() for each in reply.gateways
-    )
     waited_s = time.monotonic() - started_at_s
     raise TimeoutError(
-        f"The gateways were not healthy within {waited_s:.0f} s ({states or 'none was started'}). {_advice(reply)}"
+        f"The gateways were not healthy within {waited_s:.0f} s ({_states(reply.gateways)}). {_advice(reply)}"
     )
 
 
 def until_gateways_changed(client: ControlClient) -> None:
     """Until a gateway with the wanted options serves in the place of each one. There is no timeout while some start.
 
-    Raises TimeoutError with the reason where they fail; those with the former options that serve go on then.
+    Raises TimeoutError with the reason where they fail; those with the former options that serve go on then. A warning
+    says every ten seconds what is waited for.
     """
     wait = _GatewayWait(time.monotonic, _have_changed)
     poll(lambda: wait.is_over(client.status()), timeout_s=None)
@@ -70,6 +69,11 @@ def until_gateways_changed(client: ControlClient) -> None:
             f"{'Those with the former ones serve on' if others else 'None serves'}. Correct the options and call "
             "again, or call with the former ones to give the change up; `mesh status` shows both."
         )
+
+
+def _states(gateways: Iterable[control_pb2.GatewayStatus]) -> str:
+    states = (f"node {each.node_id[:8]}: {each.status} {_headline(each.message)}".rstrip() for each in gateways)
+    return "; ".join(states) or "none was started"
 
 
 def _advice(reply: control_pb2.StatusReply) -> str:
@@ -149,6 +153,7 @@ class _GatewayWait:
     ) -> None:
         self._clock = clock
         self._is_done = is_done or _are_healthy
+        self._show = GatewayProgressLogger(clock)
         self._errors: set[str] = set()
         self._since_at_s = clock()
         self.status = control_pb2.StatusReply()
@@ -161,7 +166,10 @@ class _GatewayWait:
         if errors != self._errors:
             self._errors, self._since_at_s = errors, self._clock()
         is_stuck = bool(errors) and self._clock() - self._since_at_s >= settings().client.gateways_failing_timeout_s
-        return is_stuck or self._is_done(reply)
+        if is_stuck or self._is_done(reply):
+            return True
+        self._show(reply)
+        return False
 
 
 _ENDED = (ApplicationStatus.RUNNING, ApplicationStatus.DEPLOY_FAILED)
@@ -172,22 +180,46 @@ class ProgressLogger:
     """Logs what a rollout waits for, every ten seconds by default."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        self._interval = _Interval(clock)
+
+    def __call__(self, application: control_pb2.ApplicationStatus) -> None:
+        if application.status in _ENDED or (waited_s := self._interval.elapsed()) is None:
+            return
+        # Lines of tracebacks are indented.
+        lines = [line for line in application.message.splitlines() if not line.startswith(" ")]
+        message = "; ".join(lines) or "its replicas are starting"
+        logger.warning(
+            "application %r has been %s for %.0f s: %s", application.name, application.status, waited_s, message
+        )
+
+
+class GatewayProgressLogger:
+    """Logs which gateways are waited for, every ten seconds by default."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._interval = _Interval(clock)
+
+    def __call__(self, reply: control_pb2.StatusReply) -> None:
+        waiting = [each for each in reply.gateways if each.status != GatewayStatus.HEALTHY]
+        if (waiting or not reply.gateways) and (waited_s := self._interval.elapsed()) is not None:
+            logger.warning("still waiting for gateways after %.0f s: %s", waited_s, _states(waiting))
+
+
+class _Interval:
+    """Says when the next line about a wait is due."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._started_at_s = clock()
         self._next_at_s = self._started_at_s + settings().client.progress_interval_s
 
-    def __call__(self, application: control_pb2.ApplicationStatus) -> None:
+    def elapsed(self) -> float | None:
+        """How long the wait has taken; None while the last line is recent."""
         now_s = self._clock()
-        if now_s < self._next_at_s or application.status in _ENDED:
-            return
+        if now_s < self._next_at_s:
+            return None
         self._next_at_s = now_s + settings().client.progress_interval_s
-        # Lines of tracebacks are indented.
-        lines = [line for line in application.message.splitlines() if not line.startswith(" ")]
-        message = "; ".join(lines) or "its replicas are starting"
-        waited_s = now_s - self._started_at_s
-        logger.warning(
-            "application %r has been %s for %.0f s: %s", application.name, application.status, waited_s, message
-        )
+        return now_s - self._started_at_s
 
 
 def _are_healthy(reply: control_pb2.StatusReply) -> bool:

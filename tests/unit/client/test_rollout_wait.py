@@ -1,6 +1,7 @@
 """mesh.client.rollout_wait: what API calls wait for, and what they make of failures (items 57, 66, 76)."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -66,6 +67,47 @@ def test_a_slow_rollout_says_why_every_ten_seconds(caplog: pytest.LogCaptureFixt
     ]
 
 
+def test_a_slow_start_of_gateways_says_which_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    now_s = 0.0
+    progress = rollout_wait.GatewayProgressLogger(lambda: now_s)
+    reply = control_pb2.StatusReply()
+    with caplog.at_level(logging.WARNING, "mesh"):
+        for second in range(25):
+            now_s = float(second)
+            progress(reply)
+            if second == 10:
+                reply.gateways.add(node_id="n1", status="HEALTHY")
+                reply.gateways.add(node_id="n2", status="STARTING", message="OSError: no room\n  File")
+        now_s = 40.0
+        reply.gateways[1].status = "HEALTHY"
+        progress(reply)
+    assert [record.getMessage() for record in caplog.records] == [
+        "still waiting for gateways after 10 s: none was started",
+        "still waiting for gateways after 20 s: node n2: STARTING OSError: no room",
+    ]
+
+
+@pytest.mark.parametrize("wait", [rollout_wait.until_gateways_healthy, rollout_wait.until_gateways_changed])
+def test_waits_for_gateways_say_what_they_wait_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wait: Callable[[FakeController], None]
+) -> None:
+    monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(progress_interval_s=0.0))
+    controller = FakeController()
+    controller.reply.gateways.add(node_id="n1", status="STARTING")
+    asked = iter(range(2))
+
+    def start(reply: control_pb2.StatusReply) -> None:
+        if next(asked, None) is None:
+            reply.gateways[0].status = "HEALTHY"
+
+    controller.on_status = start
+    with caplog.at_level(logging.WARNING, "mesh"):
+        wait(controller)
+    assert [record.getMessage() for record in caplog.records] == [
+        "still waiting for gateways after 0 s: node n1: STARTING"
+    ] * 2
+
+
 def test_gateways_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has node, status and message of each gateway (item 57)."""
     monkeypatch.setattr(rollout_wait, "settings", lambda: client_settings(gateways_timeout_s=0.0))
@@ -116,16 +158,15 @@ def test_a_gateway_that_crashes_again_and_again_fails_in_the_same_way(monkeypatc
     """Although each time it is another process (item 57)."""
     limits = client_settings(gateways_failing_timeout_s=10.0, gateways_timeout_s=100.0)
     monkeypatch.setattr(rollout_wait, "settings", lambda: limits)
-    now_s = iter(range(100))
-    wait = rollout_wait._GatewayWait(lambda: float(next(now_s)))
-    looks = 0
+    now_s = 0.0
+    wait = rollout_wait._GatewayWait(lambda: now_s)
     for pid in range(1000, 4000, 100):
-        looks += 1
+        now_s += 1.0
         crashed = f"Its process exited, crashed or was killed (pid {pid} on 192.0.2.2)."
         failing = control_pb2.GatewayStatus(node_id="n1", status="STARTING", message=crashed)
         if wait.is_over(control_pb2.StatusReply(gateways=[failing])):
             break
-    assert looks == 10
+    assert now_s == 11.0
 
 
 def test_a_correction_does_not_fail_for_what_it_corrects(monkeypatch: pytest.MonkeyPatch) -> None:
