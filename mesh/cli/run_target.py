@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -22,7 +23,7 @@ from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.yaml_positions import Source
 from mesh.deployment import Application
-from mesh.options import option_checks, runtime_env
+from mesh.options import runtime_env
 from mesh.options.deployments.rollout_policy import traffic_rule
 from mesh.v1 import control_pb2
 
@@ -176,8 +177,9 @@ def _similar_file(path: str) -> str:
     directory = os.path.dirname(path) or "."
     if not os.path.isdir(directory):
         return ""
-    names = (name for name in os.listdir(directory) if name.endswith(_FILE_SUFFIXES))
-    return option_checks.did_you_mean(os.path.basename(path), names)
+    names = [name for name in os.listdir(directory) if name.endswith(_FILE_SUFFIXES)]
+    close = difflib.get_close_matches(os.path.basename(path), names, n=1)
+    return f" Did you mean {os.path.join(os.path.dirname(path), close[0])!r}?" if close else ""
 
 
 def _text_of(path: str) -> str:

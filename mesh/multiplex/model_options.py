@@ -92,7 +92,7 @@ def _preload(model_ids: Any, limits: ModelLimits, aliases: Mapping[str, str]) ->
         raise TypeError(f"preload must be a list of model ids, not {model_ids!r}.")
     for model_id in model_ids:
         if not isinstance(model_id, str):
-            raise TypeError(f"preload must be a list of model ids, {model_id!r} is none.")
+            raise TypeError(f"preload must be a list of model ids, which are strings, got {model_id!r} in it.")
         if not model_id:
             raise ValueError("A model id to preload is empty.")
     distinct = {aliases.get(model_id, model_id) for model_id in model_ids}

@@ -16,6 +16,7 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "app.py").write_text("")
+    (tmp_path / "shop" / "mesh.yaml").write_text("applications: []\n")
     (tmp_path / "bound_shop.py").write_text("import mesh\n@mesh.deployment\nclass Shop: ...\napp = Shop.bind()\n")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "latin1.yaml").write_bytes("applications: # größer\n".encode("latin-1"))
@@ -59,6 +60,17 @@ def test_a_mistake_on_the_command_line(
 ) -> None:
     result = CliRunner().invoke(main.main, words)
     assert (result.exit_code, result.output) == (1, f"Error: {message}\n")
+
+
+@pytest.mark.parametrize(("name", "near"), [("shop/mash.yaml", "shop/mesh.yaml"), ("tib.yaml", "tab.yaml")])
+def test_a_missing_file_names_a_similar_one_with_its_directory(
+    cluster: FakeCluster, in_directory: Path, name: str, near: str
+) -> None:
+    result = CliRunner().invoke(main.main, ("deploy", name))
+    assert (result.exit_code, result.output) == (
+        1,
+        f"Error: There is no file {in_directory / name}. Did you mean '{near}'?\n",
+    )
 
 
 @pytest.mark.parametrize(

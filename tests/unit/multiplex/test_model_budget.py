@@ -195,7 +195,7 @@ def test_never_more_bytes_than_allowed_and_everyone_gets_its_own(
         ({"min_copies": 0}, ValueError, "min_copies"),
         ({"min_copies": "2"}, TypeError, "min_copies"),
         ({"preload": "a"}, TypeError, "list of model ids"),
-        ({"preload": ["a", 7]}, TypeError, "7 is none"),
+        ({"preload": ["a", 7]}, TypeError, "which are strings, got 7 in it"),
         ({"preload": [""]}, ValueError, "empty"),
         ({"preload": list("abcd")}, ValueError, "preload names 4 models"),
         ({"aliases": ["a"]}, TypeError, "mapping"),
