@@ -129,6 +129,8 @@ class _Serving:
     looked_at_s: float = 0.0
     deployed: set[str] = field(default_factory=set)
     """The names of all applications that were deployed."""
+    serves_others: bool = False
+    """None of them is left, and it has said that it serves those of other clients."""
 
     def run(self, given: dict[str, Any], guard: RayGuard, read_again: Callable[[], Target]) -> None:
         """Serve until Ctrl-C, then clean up. Raises KeyboardInterrupt if another Ctrl-C interrupts that."""
@@ -231,19 +233,32 @@ class _Serving:
             reply = client.status()
         except ControllerUnavailableError:  # replicas and gateways keep serving
             return True
-        staying = (each for each in reply.applications if each.status != ApplicationStatus.DELETING)
-        return reply.is_shutting_down or any(self.starts_ray or self._is_own(each) for each in staying)
+        staying = [each for each in reply.applications if each.status != ApplicationStatus.DELETING]
+        if reply.is_shutting_down:
+            return True
+        if any(map(self._is_own, staying)):
+            self.serves_others = False
+            return True
+        if self.starts_ray and staying and not self.serves_others:
+            self.serves_others = True
+            others = ", ".join(each.name for each in staying)
+            click.echo(f"{self._taken_text} Ray, which this command started, runs on for {others} until Ctrl-C.")
+        return self.serves_others and bool(staying)
 
     def _report_end(self) -> None:
-        names = ", ".join(self.asked.names)
         if mesh_lifecycle.find() is not None:
-            click.echo(f"Deleted or replaced by another client: {names}.")
+            click.echo(self._taken_text)
             return
+        names = ", ".join(self.asked.names)
         self.deployed.clear()  # they have ended with the mesh
         click.echo(
             f"The mesh was shut down, and {names} with it: by another client, or with the Ray that another `mesh run` "
             "had started."
         )
+
+    @property
+    def _taken_text(self) -> str:
+        return f"Deleted or replaced by another client: {', '.join(self.asked.names)}."
 
     def _has_started(self) -> bool:
         """Whether there is something to stop. There is nothing where all that was asked for has been refused."""

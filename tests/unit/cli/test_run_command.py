@@ -191,7 +191,8 @@ def test_a_run_that_started_ray_serves_on_what_another_client_deployed_again(
     monkeypatch.setattr(run_command, "_pause", pause)
     result = invoke("run", "shop_for_cli:app", "--app-dir", str(shop))
     assert next(looks, None) is None
-    assert "replaced by another client" not in result.output
+    replaced = "Deleted or replaced by another client: default."
+    assert result.output.count(f"{replaced} Ray, which this command started, runs on for default until Ctrl-C.") == 1
     assert result.output.splitlines()[-1] == "This also ends default, because this command started Ray."
 
 
