@@ -131,7 +131,7 @@ def test_threads_lose_no_count() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert scraped() == {("sold_total", tags(kind="pear")): 4000}
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mesh.batching.batch_decorator import batch
 from mesh.exceptions import MeshException
 
-BOUND_S = 5.0
+BOUND_S = 30.0
 
 
 class BoomError(BaseException):

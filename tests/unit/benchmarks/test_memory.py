@@ -41,7 +41,7 @@ class Http2Server:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(30)
         for kept in self._kept:
             if isinstance(kept, socket.socket):
                 kept.close()

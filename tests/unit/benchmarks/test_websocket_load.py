@@ -28,12 +28,12 @@ def server(handler: Callable[[ServerConnection], Awaitable[None]]) -> Iterator[s
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
     thread.start()
-    assert is_open.wait(10)
+    assert is_open.wait(30)
     try:
         yield addresses[0]
     finally:
         loop.call_soon_threadsafe(stop.set_result, None)
-        thread.join(10)
+        thread.join(30)
         loop.close()
 
 

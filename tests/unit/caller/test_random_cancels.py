@@ -11,7 +11,7 @@ import pytest
 from mesh.exceptions import RequestCancelledError
 from tests.unit.fakes.small_mesh import mesh_of
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 CALLS = 2000
 pytestmark = pytest.mark.timeout(60)
 

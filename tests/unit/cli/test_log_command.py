@@ -104,7 +104,7 @@ def test_logs_are_shown_during_a_block_and_to_its_end(
     monkeypatch.setattr(log_command, "_FOLLOW_POLL_S", 0.001)
     fakes.pages[:] = [["before"], ["one"]]
     with shown_logs(["shop"]):
-        assert fakes.is_read.wait(10)
+        assert fakes.is_read.wait(30)
         fakes.pages.append(["two"])
     assert capsys.readouterr().out == "one\ntwo\n"
     assert fakes.queries == [LogQuery(apps=("shop",), is_console=True)]
@@ -120,5 +120,5 @@ def test_a_cluster_that_is_gone_ends_the_logs_only(
     monkeypatch.setattr(log_command, "_FOLLOW_POLL_S", 0.001)
     monkeypatch.setattr(fakes, "read", gone)
     with shown_logs(["shop"]):
-        assert fakes.is_read.wait(10)
+        assert fakes.is_read.wait(30)
     assert capsys.readouterr().out == ""

@@ -14,7 +14,7 @@ import pytest
 from mesh.client.early_end import ending_at_once
 from tests.unit.fakes.waiting import until
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 STARTING = """
 import signal, subprocess, time

@@ -8,7 +8,7 @@ import pytest
 from mesh.client import ray_guard
 from mesh.client.ray_guard import RAY_ENDED_FIRST, RAY_HAS_ENDED, RayGuard
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class FakeWatch:

@@ -42,7 +42,7 @@ def cluster_that_answers(method: str, status: grpc.StatusCode) -> Iterator[Clust
             cluster.address = f"127.0.0.1:{port}"
             yield cluster
         finally:
-            server.stop(None).wait(10)
+            server.stop(None).wait(30)
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])

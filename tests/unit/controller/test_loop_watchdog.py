@@ -114,7 +114,7 @@ def test_the_stacks_of_a_hung_process_name_the_functions_of_its_threads() -> Non
     thread = threading.Thread(target=blocks_here)
     thread.start()
     try:
-        assert has_begun.wait(10)
+        assert has_begun.wait(30)
         assert "blocks_here" in thread_stacks()
     finally:
         is_released.set()

@@ -21,7 +21,7 @@ from mesh.wire.payload import encode
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import TOKEN, SmallReplica, on_io
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 class Service:

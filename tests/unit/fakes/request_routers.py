@@ -80,7 +80,7 @@ class Stuck(RequestRouter):
     gate = threading.Event()
 
     async def choose_replicas(self, candidate_replicas: Any, pending_request: Any) -> Any:
-        self.gate.wait(20)
+        self.gate.wait(30)
         return [candidate_replicas]
 
 

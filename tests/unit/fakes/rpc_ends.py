@@ -38,7 +38,7 @@ from tests.unit.fakes.waiting import until_async as until
 from tests.unit.protos import shop_pb2 as shop
 from tests.unit.protos import shop_pb2_grpc
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 Item = shop.Item
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 _PAUSE_S = 0.002
 
 

@@ -22,6 +22,7 @@ from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import Payload, raw
+from tests.unit.fakes.small_mesh import SCENARIO_MAX_S
 from tests.unit.fakes.waiting import until_async as until  # noqa: F401  For tests that import both from here.
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ IDEMPOTENT = "/shop.Store/Read"
 
 def on_io_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run on the I/O loop: grpc.aio needs one loop per process."""
-    return io_thread().run(coroutine, 30)
+    return io_thread().run(coroutine, SCENARIO_MAX_S)
 
 
 async def failure_of(call: grpc.aio.Call) -> grpc.aio.AioRpcError:
@@ -152,7 +153,7 @@ class Gateway:
 
     async def idle(self) -> None:
         """Wait for the handlers: a client gets its answer shortly before its call is counted."""
-        await asyncio.wait_for(self.metrics.in_flight.idle(), 10)
+        await asyncio.wait_for(self.metrics.in_flight.idle(), 30)
 
     def sample(self, family: str, *labels: str) -> float:
         """A counter's or gauge's value; a histogram's number of observations."""

@@ -52,7 +52,7 @@ async def talk(port: int, data: bytes, tls: ssl.SSLContext | None = None) -> byt
     """What the server sends until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     writer.write(data)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         answer = await reader.read()
     writer.close()
     return answer
@@ -86,7 +86,7 @@ class Http2Client:
         return stream
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 data = await self.reader.read(2**16)
                 assert data, "the server has closed the connection"

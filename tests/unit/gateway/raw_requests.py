@@ -30,7 +30,7 @@ async def answer_to(gateway: EveryDialect, data: bytes) -> tuple[int, bytes]:
     """Status and body of the answer to what is sent, as far as the gateway takes it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(data)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         answer = await reader.read()
     writer.transport.abort()
     status, _, body = answers(answer)[-1]

@@ -39,7 +39,7 @@ async def start_successor(former: Node, **changed: Any) -> Node:
     await until(lambda: successor.process.publish.__name__ == "take", "it waits for routes")
     assert not starting.done()
     successor.process.publish(route_table("shop"))
-    successor.ready = await asyncio.wait_for(starting, 10)
+    successor.ready = await asyncio.wait_for(starting, 30)
     return successor
 
 

@@ -85,7 +85,7 @@ async def by_header(request: ClientRequest) -> Identity | Refused:
             await asyncio.to_thread(door.is_open.wait, 20)
             return Identity("patient")
         case "block":
-            door.is_open.wait(20)
+            door.is_open.wait(30)
             return Identity("late")
         case "hang":
             await asyncio.Event().wait()

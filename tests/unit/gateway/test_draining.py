@@ -104,7 +104,7 @@ def test_a_drain_loses_nothing_that_is_in_flight_in_any_dialect() -> None:
                 await socket.recv()
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
-            assert await asyncio.wait_for(idle.read(), 10) == b""
+            assert await asyncio.wait_for(idle.read(), 30) == b""
             assert not draining.done()
             for call in node.router.calls:
                 if call not in node.router.cancelled:
@@ -119,7 +119,7 @@ def test_a_drain_loses_nothing_that_is_in_flight_in_any_dialect() -> None:
             assert b"grpc-status:0" in bodies[1].replace(b" ", b"").lower()
             last_envelope = json.loads(bodies[2][bodies[2].rindex(b'{"metadata') :])
             assert "error" not in last_envelope
-            await asyncio.wait_for(draining, 10)
+            await asyncio.wait_for(draining, 30)
             assert node.gateway.metrics.in_flight.count == node.gateway.listener.exchanges == 0
 
     on_io_loop(scenario())
@@ -141,7 +141,7 @@ def test_a_drain_ends_in_time_whatever_clients_do(accept: str, monkeypatch: pyte
             stream = await stack.enter_async_context(streaming(client, LIST, b"{}", **headers))
             bidi = node.channel.stream_stream(CHAT)(timeout=20)
             assert await bidi.read() == FIRST
-            await asyncio.wait_for(node.gateway.drain(), 10)
+            await asyncio.wait_for(node.gateway.drain(), 30)
             with pytest.raises(httpx.RemoteProtocolError):
                 await stream.read_all()
             assert (await failure_of(bidi.read())).code() is grpc.StatusCode.UNAVAILABLE

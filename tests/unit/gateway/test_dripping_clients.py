@@ -217,7 +217,7 @@ async def upload_in_pieces(gateway: EveryDialect, head: bytes, pieces: list[byte
         looks.look(pause_s)
     answer = b""
     if not connection._socket.is_open:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             answer = await reader.read()
     writer.transport.abort()
     return answer

@@ -151,7 +151,7 @@ def test_a_drain_answers_calls_on_their_way_and_finishes_those_in_progress():
                 finish(call, Outcome(payload=raw(b"done")))
             assert await running == b"done"
             assert await on_its_way == b"done"
-            await asyncio.wait_for(idle, 10)
+            await asyncio.wait_for(idle, 30)
 
     on_io_loop(scenario())
 

@@ -74,7 +74,7 @@ def client_sockets(monkeypatch: pytest.MonkeyPatch) -> list[ClientSocket]:
 async def until_unread(socket: ClientSocket) -> None:
     """For longer than the turns of the loop in which the gateway deals with what it has read."""
     turns = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while turns < 20:
             await asyncio.sleep(0)
             turns = 0 if socket.is_reading else turns + 1

@@ -104,7 +104,7 @@ def besieged(name: str) -> tuple[int, list[int], int]:
     async def read_close(reader: asyncio.StreamReader) -> bytes:
         """The code of the last frame; pongs come before it."""
         data = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while piece := await reader.read(MIB):
                 data = (data + piece)[-1_000:]
         return data[data.rindex(bytes((0x80 | CLOSE,))) :][2:4]
@@ -197,7 +197,7 @@ def test_a_socket_keeps_its_place_only_as_long_as_its_stream() -> None:
             writer.write(post(HAGGLE, envelope(bytes(100))[:50], CONNECT_STREAM, length=105))
             await until(lambda: router.calls, "the call")
             writer.write_eof()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await reader.read()
             writer.transport.abort()
             assert len(router.cancelled) == 1

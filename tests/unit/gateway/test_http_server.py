@@ -150,7 +150,7 @@ def test_a_request_that_comes_at_the_moment_of_the_drain_is_answered() -> None:
             loop = asyncio.get_running_loop()
             with socket.create_connection(("127.0.0.1", gateway.port)) as client:
                 client.setblocking(False)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     client.send(request())
                     assert answers(await loop.sock_recv(client, 10_000))
                     client.send(request())
@@ -175,12 +175,12 @@ def test_a_drain_ends_idle_connections_and_waits_for_exchanges() -> None:
             gateway.listener.announce_drain()
             gateway.listener.drain()
             ended = asyncio.ensure_future(gateway.listener.idle())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await idle.read() == b""
             assert not ended.done()
             for each in pages.keepers:
                 each.exchange.send_whole(200, [], b"done")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 ((_, answer, body),) = answers(await busy.read())
                 await ended
             assert (answer["connection"], body) == ("close", b"done")

@@ -75,8 +75,8 @@ def test_an_early_answer_to_a_large_upload_reaches_its_client(pki: Pki) -> None:
             writer.write(request("POST / HTTP/1.1", "content-length: 100000000"))
             for _ in range(20):
                 writer.write(bytes(100_000))
-                await asyncio.wait_for(writer.drain(), 10)
-            head = await asyncio.wait_for(reader.readuntil(b"too large"), 10)
+                await asyncio.wait_for(writer.drain(), 30)
+            head = await asyncio.wait_for(reader.readuntil(b"too large"), 30)
             assert answers(head)[0][0] == 413
             writer.close()
 

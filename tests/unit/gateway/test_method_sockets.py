@@ -63,7 +63,7 @@ def run(play: Callable[[Scene], Awaitable[None]], answer: Callable[[OutgoingCall
         scene.port = await listener.start("127.0.0.1", 0)
         try:
             await asyncio.wait_for(play(scene), 30)
-            await asyncio.wait_for(scene.metrics.in_flight.idle(), 10)
+            await asyncio.wait_for(scene.metrics.in_flight.idle(), 30)
         finally:
             health.close()
             await listener.stop(0)
@@ -248,7 +248,7 @@ def test_messages_wait_for_the_replica() -> None:
             for pages in range(3):
                 await client.send(book(pages))
             await until(lambda: scene.router.link.items, "the first message")
-            await asyncio.wait_for(await client.ping(), 10)  # the gateway has read all that was sent before
+            await asyncio.wait_for(await client.ping(), 30)  # the gateway has read all that was sent before
             assert scene.router.link.items == [book(0)]
             allow(scene.router.calls[0], 5)
             await until(lambda: len(scene.router.link.items) == 3, "the others")

@@ -139,7 +139,7 @@ def test_a_drain_changes_health_finishes_calls_and_closes_both_ports():
                 finish(each, Outcome(payload=raw(b"done")))
             assert await call == b"done"
             assert await late == b"done"
-            await asyncio.wait_for(draining, 10)
+            await asyncio.wait_for(draining, 30)
             for address in (node.ready.grpc_address, node.ready.http_address):
                 host, _, port = address.partition(":")
                 with pytest.raises(ConnectionRefusedError):

@@ -104,15 +104,15 @@ def test_a_websocket_echoes_and_closes_with_1012_when_the_gateway_drains() -> No
                 assert socket.subprotocol == "chat"
                 for message in ("a", "x" * 5_000, ""):
                     await socket.send(message)
-                    assert await asyncio.wait_for(socket.recv(), 10) == message
+                    assert await asyncio.wait_for(socket.recv(), 30) == message
                 draining = asyncio.create_task(node.gateway.drain())
                 with pytest.raises(ConnectionClosed) as closed:
-                    await asyncio.wait_for(socket.recv(), 10)
+                    await asyncio.wait_for(socket.recv(), 30)
                 assert closed.value.rcvd is not None
                 assert closed.value.rcvd.code == 1012
                 await until(lambda: router.link.half_closed, "the end of the requests")
                 finish(router.calls[0], Outcome())
-                await asyncio.wait_for(draining, 20)
+                await asyncio.wait_for(draining, 30)
 
     on_io_loop(scenario())
 

@@ -34,7 +34,7 @@ def test_a_client_that_does_not_read_stops_the_replica(name: str) -> None:
             await until(lambda: producer.is_out_of_credit, "the replica is out of credit")
             assert producer.sent < COUNT
             assert gateway.listener.buffered_bytes <= settings().payload.stream_credits * 65_536
-            answer = await asyncio.wait_for(reader.read(), 20)
+            answer = await asyncio.wait_for(reader.read(), 30)
             assert answer.count(envelope(MESSAGE)) == producer.sent == COUNT
             writer.close()
 
@@ -59,7 +59,7 @@ def test_a_replica_that_takes_nothing_stops_the_client() -> None:
             router.link.on_item = lambda call, _: allow(call, 1)
             router.link.on_half_close = lambda call: finish(call, Outcome(payload=raw(b"")))
             allow(call, 2)
-            answer = await asyncio.wait_for(reader.read(), 20)
+            answer = await asyncio.wait_for(reader.read(), 30)
             assert len(router.link.items) == COUNT
             assert answer.startswith(b"HTTP/1.1 200")
             writer.close()

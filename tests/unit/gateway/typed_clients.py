@@ -26,7 +26,7 @@ from gateway.web_rpc.envelope_reader import envelope
 from tests.unit.protos.shop_pb2 import Item
 
 Metadata = tuple[tuple[str, str | bytes], ...]
-_LIMIT_S = 20.0
+_LIMIT_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)

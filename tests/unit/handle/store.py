@@ -11,7 +11,7 @@ import pytest
 
 from mesh.handle import DeploymentHandle
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 class OddError(Exception):

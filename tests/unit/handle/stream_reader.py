@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.unit.fakes.small_mesh import until
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 
 class Reader:

@@ -20,7 +20,7 @@ from mesh.routing.snapshot import Snapshot
 from tests.unit.fakes.small_mesh import KEY, do_on_io
 
 pytestmark = pytest.mark.timeout(60)
-WAIT_S = 20.0
+WAIT_S = 30.0
 
 
 @pytest.fixture

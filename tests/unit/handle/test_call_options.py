@@ -201,7 +201,7 @@ def test_one_value_serves_many_threads_loops_and_handles(mesh: SmallMesh) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(30)
     assert sorted(found) == list(range(120))
 
 

@@ -21,7 +21,7 @@ from mesh.handle import DeploymentHandle
 from mesh.routing.snapshot import Snapshot
 from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, until, until_async
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 pytestmark = pytest.mark.timeout(60)
 
 

@@ -12,7 +12,7 @@ from mesh.exceptions import GrpcStatusError, MeshException
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 pytestmark = pytest.mark.timeout(60)
 
 

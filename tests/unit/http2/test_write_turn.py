@@ -176,5 +176,5 @@ def test_each_loop_has_one_turn() -> None:
     of_threads: list[WriteTurn] = []
     thread = threading.Thread(target=lambda: of_threads.append(asyncio.run(mine())[0]))
     thread.start()
-    thread.join(10)
+    thread.join(30)
     assert of_threads[0].loop is not other.loop

@@ -237,7 +237,7 @@ def test_idle_comes_with_the_last_call() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         admission.leave()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await waiting
 
     asyncio.run(scenario())
@@ -250,7 +250,7 @@ def test_all_who_wait_for_idle_hear_of_it() -> None:
         waiting = [asyncio.create_task(admission.idle()) for _ in range(2)]
         await asyncio.sleep(0)
         admission.leave()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await asyncio.gather(*waiting)
 
     asyncio.run(scenario())

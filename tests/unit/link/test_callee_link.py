@@ -113,7 +113,7 @@ async def test_a_drain_is_over_when_the_caller_has_acknowledged_it() -> None:
     await asyncio.sleep(0)
     assert not acknowledged.done()
     script.caller_says(frames.pack_drain())
-    await asyncio.wait_for(acknowledged, 5)
+    await asyncio.wait_for(acknowledged, 30)
     assert script.link.phase is CalleePhase.LEFT
 
 
@@ -171,7 +171,7 @@ async def test_a_stored_result_is_flushed_when_the_caller_has_fetched_it() -> No
     await asyncio.sleep(0)
     assert not flushed.done()
     script.caller_says(frames.pack_release(b"object"))
-    await asyncio.wait_for(flushed, 5)
+    await asyncio.wait_for(flushed, 30)
     assert not script.ends
 
 

@@ -14,7 +14,7 @@ from mesh.link import frames
 from mesh.v1 import replica_pb2
 from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, on_io, until
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 Cancel = Callable[[SmallMesh, Any, Request], None]
 pytestmark = pytest.mark.timeout(60)
 

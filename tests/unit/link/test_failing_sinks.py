@@ -17,7 +17,7 @@ from mesh.wire.payload import Payload, encode
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 INTERNAL = grpc.StatusCode.INTERNAL.value[0]
 pytestmark = pytest.mark.timeout(60)
 

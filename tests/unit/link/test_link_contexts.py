@@ -9,7 +9,7 @@ import pytest
 from tests.unit.fakes.raw_peer import Service, replica_of
 from tests.unit.fakes.small_mesh import SmallMesh, SmallReplica, on_io
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 pytestmark = pytest.mark.timeout(60)
 
 

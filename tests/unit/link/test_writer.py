@@ -96,7 +96,7 @@ async def written(sent: list[tuple[int, int, bool]], window: int = 10**9) -> tup
         await asyncio.sleep(0)
         assert not flushing.done()
         wire.open_window(window)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await flushing
     assert not link._lanes
     assert not link._starts
@@ -141,7 +141,7 @@ def test_what_a_call_gave_up_is_not_sent() -> None:
         assert link.holds(1)
         assert link.discard(1)
         assert not link.discard(1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await link.flushed()
         return wire
 
@@ -159,7 +159,7 @@ def test_the_end_of_the_stream_lets_those_go_who_wait_for_it() -> None:
         assert not flushing.done()
         wire.stream.has_ended = True
         link.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await flushing
 
     asyncio.run(scenario())

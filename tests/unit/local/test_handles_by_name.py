@@ -15,7 +15,7 @@ from mesh.testing import RunMeshApp
 from tests.unit.local.conftest import user_threads
 
 Handle = mesh.DeploymentHandle[Any]
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 @pytest.fixture(autouse=True)

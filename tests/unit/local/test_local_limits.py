@@ -19,7 +19,7 @@ from tests.e2e.test_backpressure import LIMIT, QUEUE, Caller, Strict
 from tests.unit.fakes.small_mesh import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 
 def counted(app: MeshApp, name: str, **labels: str) -> float:

@@ -12,7 +12,7 @@ from mesh.exceptions import MeshException
 from mesh.testing import RunMeshApp
 
 Handle = mesh.DeploymentHandle[Any]
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 @pytest.fixture(autouse=True)

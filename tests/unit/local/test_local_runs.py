@@ -16,7 +16,7 @@ from mesh.local.local_run import delete_all_local, local_application
 from mesh.settings import settings
 from tests.unit.local.conftest import user_threads
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 @pytest.fixture(autouse=True)

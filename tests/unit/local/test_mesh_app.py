@@ -30,7 +30,7 @@ from tests.unit.local.conftest import user_threads
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 Handle = mesh.DeploymentHandle[Any]
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 events: list[str] = []
 """What the deployments below have done. They are not copied, so it is the same list for all."""

@@ -97,7 +97,7 @@ class Gate:
 
     def __call__(self) -> str:
         self.waiting += 1
-        assert self._is_open.wait(10)
+        assert self._is_open.wait(30)
         return "through"
 
     def echo(self, value: str) -> str:

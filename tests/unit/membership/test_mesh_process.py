@@ -169,7 +169,7 @@ def test_news_do_not_keep_the_stream_from_ending(process: MeshProcess, controlle
         process._sync.wake()
         for _ in range(turns):
             await asyncio.sleep(0)
-        await asyncio.wait_for(process._sync.stop(), 5)
+        await asyncio.wait_for(process._sync.stop(), 30)
 
     on_io(scenario())
     assert controller.subscriptions == [KEY]

@@ -166,6 +166,6 @@ def test_never_more_models_than_allowed_and_everyone_gets_its_own(
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  # any step of the cache may be the one
             await asyncio.sleep(0)

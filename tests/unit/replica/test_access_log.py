@@ -11,7 +11,7 @@ import pytest
 from mesh.exceptions import MeshException
 from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of, until
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 class Shop:

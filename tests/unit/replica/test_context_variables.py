@@ -10,7 +10,7 @@ from mesh.context import current_request
 from tests.unit.fakes.small_mesh import mesh_of
 
 TENANT: ContextVar[str | None] = ContextVar("tenant", default=None)
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 class Service:

@@ -25,7 +25,7 @@ from mesh.wire.payload import PICKLE_BUFFERS, Payload, encode
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, SmallReplica, do_on_io, mesh_of, on_io, until
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 STORED = StoredObject(b"id", b"owner", b"status")
 
 

@@ -27,7 +27,7 @@ from mesh.settings import settings
 from mesh.wire.outcome import failed_in_user_code, to_exception
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 class MuteError(Exception):

@@ -19,7 +19,7 @@ from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 pytestmark = pytest.mark.timeout(60)
 
 HEADERS = ("headers", (("first", b"1"), ("blob-bin", b"\xff")))

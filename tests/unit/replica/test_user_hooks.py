@@ -15,7 +15,7 @@ from mesh.replica.recorded_stats import numbers
 from mesh.replica.user_object import UserObject
 from mesh.usercode.user_code import UserCode
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def logged(function: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:

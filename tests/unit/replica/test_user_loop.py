@@ -5,7 +5,7 @@ import threading
 
 from mesh.replica.user_loop import UserLoop
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 async def answer() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from mesh.routing.snapshot import RouterSpec
 from tests.unit.fakes.small_mesh import SmallMesh, do_on_io, mesh_of
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from mesh.wire.outcome import BackpressureAnswer, to_exception
 from tests.unit.fakes.small_mesh import KEY, do_on_io, mesh_of, on_io, until, until_async
 from tests.unit.routing.router_calls import Models, Sink, call_of
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 CANCELLED = grpc.StatusCode.CANCELLED.value[0]
 NEWER = 10**9
 """A snapshot version above those that a small mesh publishes."""

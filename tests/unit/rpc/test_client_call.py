@@ -51,7 +51,7 @@ class Conversation:
         return read_frames(b"".join(self.connection.take_output()))
 
     async def status(self) -> tuple[grpc.StatusCode, str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.call.code(), await self.call.details()
 
 

@@ -34,7 +34,8 @@ def test_a_server_that_is_not_there_fails_all_waiting_calls_at_once() -> None:
 
 @pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["silent", "http/1"])
 def test_a_server_that_is_no_http2_server(greeting: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc_channel, "_CONNECT_TIMEOUT_S", 0.1)
+    if not greeting:
+        monkeypatch.setattr(rpc_channel, "_CONNECT_TIMEOUT_S", 0.1)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)

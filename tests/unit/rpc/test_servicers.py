@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -317,17 +317,18 @@ def test_servicers_that_write_through_their_context() -> None:
 
 
 def test_threads_do_not_stop_the_loop() -> None:
+    gate = threading.Event()
+
     def slow(request: bytes, context: Any) -> bytes:
-        time.sleep(0.2)
-        return b""
+        return b"%d" % gate.wait(30)
 
     async def talk() -> None:
         async with serving(unary(slow)) as channel:
             call = channel.call(PATH, [b""])
-            turns = 0
-            while not call.done():
-                turns += 1
+            for _ in range(10):
                 await asyncio.sleep(0.005)
-            assert turns > 10
+                assert not call.done()
+            gate.set()
+            assert await call == b"1"
 
     scenario(talk())

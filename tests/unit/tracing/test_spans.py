@@ -50,7 +50,7 @@ class Store:
 
     def block(self) -> None:
         self.entered.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
 
     async def letters(self) -> Any:
         for letter in "ab":
@@ -104,7 +104,7 @@ def test_a_cancelled_call_is_no_error_of_its_replica() -> None:
     store = Store()
     with traced_mesh_of(store) as traced:
         response = traced.handle("sleep").remote()
-        assert store.entered.wait(10)
+        assert store.entered.wait(30)
         response.cancel()
         with pytest.raises(RequestCancelledError):
             response.result(timeout_s=10)
@@ -117,7 +117,7 @@ def test_the_wait_for_a_place_is_a_span_and_a_call_that_is_sent_at_once_has_none
     store = Store()
     with traced_mesh_of(store, limit=1) as traced:
         first = traced.handle("block").remote()
-        assert store.entered.wait(10)
+        assert store.entered.wait(30)
         second = traced.handle("inner").remote()
         store.gate.set()
         first.result(timeout_s=10)

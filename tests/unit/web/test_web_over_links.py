@@ -212,7 +212,7 @@ def test_the_access_log_names_method_and_route(mesh: SmallMesh, caplog: pytest.L
     do_on_io(executor.log_accesses, True)
     with caplog.at_level(logging.INFO, "mesh.access"):
         assert ended(submitted(mesh, "/", Sink())).is_ok
-        ended(submitted(mesh, "/hang", Sink(), timeout_s=0.05))
+        ended(submitted(mesh, "/hang", Sink(), timeout_s=1.0))
         until(lambda: len(caplog.records) == 2, "the records")
     do_on_io(executor.log_accesses, False)
     logged = [record.getMessage().rsplit(" ", 2)[0] for record in caplog.records]

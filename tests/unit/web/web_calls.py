@@ -29,7 +29,7 @@ from mesh.wire.web_messages import WEB_METHOD, decode_response, decode_websocket
 from tests.unit.fakes.small_mesh import do_on_io, until
 
 CREDIT = 1000
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def web_request(path: str = "/", method: str = "GET", body: bytes = b"", **fields: Any) -> web_pb2.WebRequest:

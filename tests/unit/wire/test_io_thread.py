@@ -12,7 +12,7 @@ from mesh.replica.user_loop import UserLoop
 from mesh.wire.io_thread import Mailbox, io_thread, mailbox_of
 from tests.unit.fakes.small_mesh import do_on_io, on_io, until
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 TENANT: ContextVar[str | None] = ContextVar("tenant", default=None)
 
 

@@ -45,7 +45,7 @@ class Service(grpc.GenericRpcHandler):
 async def call(service: Service, method: str, metadata: tuple[tuple[str, bytes], ...]) -> bytes:
     server, port = await start_server([TokenGuard(service)], "127.0.0.1", options=SERVER_OPTIONS)
     try:
-        async with asyncio.timeout(10), open_channel(f"127.0.0.1:{port}") as channel:
+        async with asyncio.timeout(30), open_channel(f"127.0.0.1:{port}") as channel:
             if method == UNARY:
                 return bytes(await channel.unary_unary(method)(b"x" * 100_000, metadata=metadata))
             stream = channel.stream_stream(method)(metadata=metadata)

@@ -13,7 +13,7 @@ from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
 from tests.unit.controller.dict_kv import DictKeyValue
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class SlowKeyValue(DictKeyValue):
