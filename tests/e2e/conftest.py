@@ -1,12 +1,10 @@
 """The end-to-end environment: one Ray and one mesh for the whole run, and the proof that nothing of them is left."""
 
-import random
 import shutil
-import socket
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,12 @@ import mesh
 from tests.e2e import leftovers
 from tests.e2e.ray_docs import URL, Run
 from tests.e2e.waiting import until
+from tests.free_ports import free_ports
 from tests.unit.protos import shop_pb2_grpc
 
 MESSAGE_MAX_BYTES = 64 * 1024 * 1024
 OBJECT_STORE_BYTES = 300_000_000
 CPUS = 16
-PORT_MIN, PORT_MAX = 20_000, 65_535
-"""Of gateways; Ray's own workers listen below."""
 
 Deploy = Callable[..., mesh.DeploymentHandle[Any]]
 
@@ -147,22 +144,6 @@ def channel(gateway: Gateway) -> Iterator[grpc.Channel]:
     options = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(gateway.grpc_address, options=options) as channel:
         yield channel
-
-
-def free_ports(count: int) -> list[int]:
-    """Of those that the kernel gives to no connection: they stay free while a gateway ends and another one starts."""
-    given_low, given_high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    candidates = [each for each in range(PORT_MIN, PORT_MAX + 1) if not given_low <= each <= given_high] or [0] * 100
-    with ExitStack() as stack:
-        found: list[int] = []
-        for port in random.sample(candidates, len(candidates)):
-            probe = stack.enter_context(socket.socket())
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                found.append(probe.getsockname()[1])
-            if len(found) == count:
-                return found
-    pytest.fail(f"of all ports from {PORT_MIN} to {PORT_MAX} only {found} are free")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import small
 from tests.e2e.load import Load
 from tests.e2e.waiting import until
-from tests.unit.gateway.gateway_node import free_port
+from tests.free_ports import free_port
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 PAGE = "https://page.example"

@@ -15,10 +15,11 @@ import yaml
 import mesh
 from mesh.exceptions import BackPressureError, RequestCancelledError
 from tests import monitoring
-from tests.e2e.conftest import Deploy, Gateway, free_ports
+from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small
 from tests.e2e.metrics import families, in_flight, scrape, value
 from tests.e2e.waiting import until
+from tests.free_ports import free_ports
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 Handle = mesh.DeploymentHandle[Any]

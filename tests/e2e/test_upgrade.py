@@ -18,9 +18,9 @@ import grpc
 import pytest
 
 from tests.e2e import leftovers, upgraded_mesh
-from tests.e2e.conftest import free_ports
 from tests.e2e.load import Load
 from tests.e2e.waiting import until
+from tests.free_ports import free_ports
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 ROOT = Path(__file__).parents[2]

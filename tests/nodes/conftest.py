@@ -19,8 +19,9 @@ from ray.core.generated import autoscaler_pb2
 
 import mesh
 from tests.e2e import leftovers
-from tests.e2e.conftest import Deploy, free_ports
+from tests.e2e.conftest import Deploy
 from tests.e2e.waiting import until
+from tests.free_ports import free_ports
 from tests.unit.protos import shop_pb2_grpc
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024

@@ -1,8 +1,7 @@
-"""A socket that is not there, as asyncio's transports are; and a port on which no one listens."""
+"""A socket that is not there, as asyncio's transports are."""
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from tests.unit.fakes.http2_ends import Frame, read_frames
@@ -41,10 +40,3 @@ class FakeSocket:
         """What was written since the last time."""
         written, self.written = bytes(self.written), bytearray()
         return read_frames(written)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gateway.node_gateway import NodeGateway
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
+from tests.free_ports import free_ports
 from tests.unit.gateway.fakes import FakeRouter, echo
 
 
@@ -45,10 +45,11 @@ class Node:
     def __init__(self, router: FakeRouter, **options: Any) -> None:
         self.router = router
         self.process = FakeProcess(router)
+        grpc_port, http_port = free_ports(2)
         asked = control_pb2.GatewayOptions(
             grpc_host="127.0.0.1",
-            grpc_port=free_port(),
-            http_port=free_port(),
+            grpc_port=grpc_port,
+            http_port=http_port,
             **{"http_host": "127.0.0.1", **options},
         )
         self.spec = control_pb2.GatewaySpec(gateway_id="g", node_id="n", options=asked)
@@ -78,13 +79,6 @@ def fetch(url: str, method: str) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -10,8 +10,9 @@ from gateway import gateway_actor as actor_module
 from gateway.gateway_actor import GatewayActor
 from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
+from tests.free_ports import free_port
 from tests.unit.gateway.fakes import FakeRouter, route_table
-from tests.unit.gateway.gateway_node import FakeProcess, fetch, free_port
+from tests.unit.gateway.gateway_node import FakeProcess, fetch
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from gateway.gateway_ports import AskedPort, asked_ports
 from gateway.port_handover import PortOffer, take_ports
 from mesh.settings import settings
 from mesh.v1 import control_pb2
+from tests.free_ports import free_port
 from tests.unit.fakes.certificates import Pki
 from tests.unit.gateway.fakes import UNARY, FakeRouter, echo, on_io_loop, route_table, until
-from tests.unit.gateway.gateway_node import Node, free_port, running
+from tests.unit.gateway.gateway_node import Node, running
 from tests.unit.gateway.successors import Clients, start_successor, two
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

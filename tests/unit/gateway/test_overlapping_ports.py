@@ -15,9 +15,10 @@ import pytest
 from gateway.overlapping_ports import divided, listen_beside
 from mesh.settings import settings
 from mesh.v1 import control_pb2
+from tests.free_ports import free_port
 from tests.unit.fakes.certificates import Pki
 from tests.unit.gateway.fakes import UNARY, on_io_loop, route_table, until
-from tests.unit.gateway.gateway_node import Node, free_port, running
+from tests.unit.gateway.gateway_node import Node, running
 from tests.unit.gateway.successors import Clients, start_successor
 
 ONE, OTHER, ALL = "127.0.0.1", "127.0.0.2", "0.0.0.0"

@@ -14,7 +14,7 @@ import pytest
 from mesh.http2.limits import Limits
 from mesh.rpc import rpc_channel
 from mesh.rpc.rpc_channel import RpcChannel
-from tests.unit.fakes.fake_socket import free_port
+from tests.free_ports import free_port
 from tests.unit.fakes.rpc_ends import AsyncShop, OurServer, certificate_files, failure, our_server, scenario, until
 
 

@@ -15,7 +15,8 @@ from mesh.http2.frame_format import ErrorCode
 from mesh.http2.limits import Limits
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.rpc.rpc_channel import RpcChannel
-from tests.unit.fakes.fake_socket import FakeSocket, free_port
+from tests.free_ports import free_port
+from tests.unit.fakes.fake_socket import FakeSocket
 from tests.unit.fakes.http2_ends import read_frames
 from tests.unit.fakes.rpc_ends import (
     AsyncShop,
