@@ -3,9 +3,11 @@
 import asyncio
 import functools
 import itertools
+import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mesh.controller.actors import check_times
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.desired.autoscaled_numbers import read_record, with_numbers
@@ -53,6 +55,8 @@ class Mesh:
         gateways: control_pb2.GatewayOptions | None = None,
     ) -> None:
         self.cluster = cluster or FakeCluster(seed, cpus=cpus)
+        # Health checks are spread by Python's own dice, which other tests and threads of this process throw too.
+        check_times.random = random.Random(seed)  # type: ignore[assignment]
         self._make_publisher = make_publisher
         self._gateway_options = gateways or control_pb2.GatewayOptions(grpc_port=9000, processes=gateway_processes)
         self.kv = DictKeyValue()

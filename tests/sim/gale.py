@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import random
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,7 +61,6 @@ def history(seed: int) -> list[str]:
 
 class Gale:
     def __init__(self, seed: int, events: int, pause_s: float) -> None:
-        random.seed(seed)
         self.cluster = WatchedCluster(seed, cpus={"n1": 200.0, "n2": 40.0, "n3": 40.0, "n4": 40.0})
         self.cluster.refused_configs = {REFUSED}
         self.mesh = Mesh(seed, cluster=self.cluster, make_publisher=lambda first: WatchedPublisher(first, self.mesh))

@@ -6,7 +6,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -116,8 +115,6 @@ class Wish:
 
 class Storm:
     def __init__(self, seed: int) -> None:
-        # Health checks are spread by Python's own dice.
-        random.seed(seed)
         self.cluster = WatchedCluster(seed)
         self.mesh = Mesh(seed, cluster=self.cluster, make_publisher=self._publisher)
         self.cluster.mesh = self.mesh

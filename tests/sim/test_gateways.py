@@ -232,7 +232,6 @@ async def test_a_change_of_options_goes_on_when_the_controller_dies_in_it() -> N
 @pytest.mark.parametrize("seed", range(30))
 async def test_any_storm_ends_with_the_options_that_were_asked_for_last(seed: int) -> None:
     """Messages are lost, gateways and controllers die, some options work nowhere, and the last ones do."""
-    random.seed(seed)  # health checks are spread by Python's own dice
     mesh, dice = await _three_nodes(), random.Random(seed)
     mesh.cluster.taken_ports = {8001}
     mesh.cluster.faults = Faults(spawn=0.1, lost=0.05, late=0.05, twice=0.05, sick=0.2, hang_in_drain=0.2, kv=0.05)
