@@ -305,7 +305,8 @@ def _make(
     func_or_class: Callable[..., Any], given: Mapping[str, Any], base: Deployment[..., Any] | None = None
 ) -> Deployment[..., Any]:
     if not callable(func_or_class) or isinstance(func_or_class, Deployment):
-        raise TypeError(f"@mesh.deployment takes a class or a function, got {func_or_class!r}.")
+        advice = "" if callable(func_or_class) else " Options have names, as in @mesh.deployment(num_replicas=2)."
+        raise TypeError(f"@mesh.deployment takes a class or a function, got {func_or_class!r}.{advice}")
     func_or_class = typing.get_origin(func_or_class) or func_or_class  # Box of Box[int]
     refuse_stub(func_or_class)
     options = dict(given)

@@ -287,6 +287,11 @@ def multiplexed() -> object:
             "@mesh.deployment takes a class or a function, got Deployment(name=Shop).",
         ),
         (
+            lambda: mesh.deployment({"num_replicas": 2}),  # type: ignore[call-overload]
+            "@mesh.deployment takes a class or a function, got {'num_replicas': 2}. Options have names, as in "
+            "@mesh.deployment(num_replicas=2).",
+        ),
+        (
             lambda: Shop(1),
             "A Deployment cannot be called. Write Shop.bind(...) and hand the result to mesh.run(). A test may call "
             "the code itself: Shop.func_or_class(...).",
