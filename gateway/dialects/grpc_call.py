@@ -16,7 +16,7 @@ import grpc
 from gateway.dialects.grpc_compression import ResponseCompression, decompression_turns
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, ClientHead
 from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
-from gateway.dialects.served_method import NO_ROOM, ServedMethod, reason_of_leaving
+from gateway.dialects.served_method import COUNTED_MIN_BYTES, NO_ROOM, ServedMethod, reason_of_leaving
 from mesh.exceptions import CancelReason
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_encoder import encode_string
@@ -47,9 +47,6 @@ _INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
 _OK_WITH_REQUEST_ID = OK_BLOCK + b"\0" + encode_string(REQUEST_ID_KEY.encode())
 """The trailers of most calls, up to the value of the request id."""
-
-_COUNTED_MIN_BYTES = 4_096
-"""Smaller requests that come at once are not counted in what the gateway buffers: open streams count for themselves."""
 
 
 class GrpcCall:
@@ -329,7 +326,7 @@ class UnaryRequestCall(GrpcCall):
             max_bytes = self._method.message_max_bytes
             self._request = whole_message(data, start, stop, max_bytes)
             if self._request is not None:
-                if stop - start > _COUNTED_MIN_BYTES and not self._hold(stop - start):
+                if stop - start > COUNTED_MIN_BYTES and not self._hold(stop - start):
                     self._request = None
                 return
             self._begun = BegunMessage.begin(data, start, stop, max_bytes)

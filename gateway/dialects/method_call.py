@@ -24,7 +24,7 @@ import grpc
 from gateway.dialects.grpc_compression import ResponseCompression
 from gateway.dialects.grpc_metadata import Invocation
 from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
-from gateway.dialects.served_method import NO_ROOM, ROUNDED_S, ServedMethod, reason_of_leaving
+from gateway.dialects.served_method import COUNTED_MIN_BYTES, NO_ROOM, ROUNDED_S, ServedMethod, reason_of_leaving
 from gateway.requests.exchange import Exchange
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
@@ -172,11 +172,12 @@ class MethodCall:
         if self.is_over:
             return
         if message is not None:
+            if not self.hold(len(message) if len(message) > COUNTED_MIN_BYTES else 0):
+                return
             self._request.payload = raw(message)
             if self.method.model_id_fields:
                 self.method.name_model(self._request.context, message)
             self.method.stats.received += 1
-            self.hold(0)
         self._call = call = OutgoingCall(self._request, self)
         try:
             self.method.router.submit(call)

@@ -18,6 +18,8 @@ from mesh.wire.identity import Identity
 from mesh.wire.outcome import Outcome
 from mesh.wire.request_context import RequestContext
 
+COUNTED_MIN_BYTES = 4_096
+"""Smaller requests that come at once are not counted in what the gateway buffers: open streams count for themselves."""
 _DEADLINE_EXCEEDED = 4
 
 NO_ROOM = (

@@ -127,6 +127,25 @@ def test_the_replica_sends_as_much_as_the_exchange_takes() -> None:
     scene.assert_counted_once(0)
 
 
+@pytest.mark.parametrize(("size", "counted_bytes"), [(10_000, 10_000), (100, 0)])
+def test_a_large_request_counts_as_buffered_until_its_call_ends(size: int, counted_bytes: int) -> None:
+    """As in gRPC: it waits here while the replicas are busy."""
+    scene = Scene(UNARY, FakeRouter())
+    send_body(scene.exchange, scene.dialect, b"x" * size + b"\n")
+    assert scene.mesh_call.request.payload is not None
+    assert scene.exchange.share.used_bytes == counted_bytes
+    finish(scene.mesh_call, Outcome(payload=raw(b"ok")))
+    scene.assert_counted_once(0)
+
+
+def test_a_request_that_has_become_too_large_for_the_room_that_is_left_is_refused() -> None:
+    scene = Scene(UNARY, FakeRouter(), budget_bytes=20_000)
+    scene.dialect.call.start(bytes(15_000))
+    assert scene.router.calls == []
+    assert scene.end.code == RESOURCE_EXHAUSTED
+    scene.assert_counted_once(RESOURCE_EXHAUSTED)
+
+
 def test_the_client_sends_as_much_as_the_replica_takes() -> None:
     scene = Scene(CLIENT_STREAM, FakeRouter())
     scene.dialect.on_body(b"one\ntwo\nthr")
