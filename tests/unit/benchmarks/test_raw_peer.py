@@ -1,7 +1,14 @@
 """benchmarks.raw_peer: what its client reports of the processes that its options name."""
 
+import argparse
+import asyncio
+import json
 import os
+from typing import NoReturn
 
+import pytest
+
+from benchmarks import raw_peer
 from benchmarks.closed_loop import Lap
 from benchmarks.processes import CpuMeter
 from benchmarks.raw_peer import OWN_PID, figures_of, roles_of
@@ -21,3 +28,20 @@ def test_a_client_reports_latencies_and_the_cost_of_each_process() -> None:
 
 def test_without_processes_there_is_no_cpu_time() -> None:
     assert figures_of(LAP, CpuMeter({})) == {"rate": 500, "p50": 80, "p99": 200}
+
+
+def test_a_client_ends_without_waiting_for_the_threads_of_grpc(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def measure(*_: object) -> dict[str, float]:
+        return {"rate": 500.0}
+
+    def end(code: int) -> NoReturn:
+        raise SystemExit(code)
+
+    monkeypatch.setitem(raw_peer.MEASUREMENTS, "cancelled", measure)
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(SystemExit) as ended:
+        asyncio.run(raw_peer.client(argparse.Namespace(kind="cancelled", address="127.0.0.1:1")))
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out) == {"rate": 500}
