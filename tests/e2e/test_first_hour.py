@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from examples.weather import weather_pb2, weather_pb2_grpc
@@ -187,6 +188,14 @@ class Shop:
         metadata = (("request_id", request_id),) if request_id else None
         return self.stub.Forecast(weather_pb2.ForecastRequest(city=city), metadata=metadata, timeout=timeout_s)
 
+    def forecast_over_http(self, timeout_ms: int) -> tuple[int, Any]:
+        """By Connect: the client waits for the gateway to keep the deadline. One of gRPC has a timer of its own, which
+        comes first on a busy machine."""
+        headers = {"connect-protocol-version": "1", "connect-timeout-ms": str(timeout_ms)}
+        url = f"{self.gateway.http_url}/weather.Weather/Forecast"
+        answer = httpx.post(url, json={"city": "midtown"}, headers=headers, timeout=20)
+        return answer.status_code, answer.json()
+
     def fails(self, call: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.RpcError) as caught:
             call()
@@ -307,9 +316,11 @@ def test_a_busy_replica_says_what_calls_wait_for(shop: Shop) -> None:
     until(lambda: shop.metric("mesh_handle_queued_requests") == 1)
     assert shop.metric("mesh_deployment_places") == shop.metric("mesh_replica_ongoing_requests") == 5
     until(lambda: "5 of 5 busy, 1 waiting" in shop.project.mesh("status"), timeout_s=30)
-    code, details = shop.fails(lambda: shop.forecast(timeout_s=1))
+    code, _ = shop.fails(lambda: shop.forecast(timeout_s=1))
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert "for a free place of shop/Weather: 5 of 5 calls busy on 1 replica" in details
+    status, answer = shop.forecast_over_http(timeout_ms=1_000)
+    assert (status, answer["code"]) == (504, "deadline_exceeded")
+    assert "for a free place of shop/Weather: 5 of 5 calls busy on 1 replica" in answer["message"]
     for stream in streams:
         stream.cancel()
     assert waiting.result().celsius == 24.5

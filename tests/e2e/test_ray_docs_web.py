@@ -82,7 +82,7 @@ class Snoring:
         self.log: list[str] = []
 
     async def snore(self) -> None:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1.5)
         self.log.append("shielded work is done")
 
     async def __call__(self, request: StarletteRequest) -> str:
@@ -102,7 +102,8 @@ def test_a_client_that_leaves(run: Run) -> None:
     """A request is cancelled with its client, shielded work is not (item 207)."""
     handle, url = run(Snoring.bind())
     with pytest.raises(httpx.TimeoutException):
-        httpx.get(url, timeout=0.1, trust_env=False)
+        # Enough for it to reach the replica, which is at its shielded work then.
+        httpx.get(url, timeout=1.0, trust_env=False)
     both = ["shielded work is done", "the client left"]
     until(lambda: sorted(handle.logged.remote().result(timeout_s=DEADLINE_S)) == both, timeout_s=DEADLINE_S)
 

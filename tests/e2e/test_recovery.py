@@ -239,7 +239,7 @@ def test_a_controller_that_cannot_start_says_why_and_recovers_by_itself(
         ray_core.kv_put(STATE_KEY, b"\xff no protobuf")
         kill_controller()
         with pytest.raises(ControllerUnavailableError, match=r"its start fails: DecodeError"):
-            control_client_with(timeout_s=8.0, monkeypatch=monkeypatch).status()
+            control_client_with(timeout_s=12.0, monkeypatch=monkeypatch).status()
         ray_core.kv_put(STATE_KEY, state)
         until(lambda: mesh.status().applications["unreadable"].status == "RUNNING", timeout_s=30)
         load.until_answered(10)

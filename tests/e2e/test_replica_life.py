@@ -33,7 +33,7 @@ class FallsIll:
             raise RuntimeError("ill")
 
 
-@small(health_check_period_s=0.1, health_check_timeout_s=0.5, graceful_shutdown_timeout_s=0.5)
+@small(health_check_period_s=0.1, health_check_timeout_s=1, graceful_shutdown_timeout_s=0.5)
 class Stuck:
     async def __call__(self) -> str:
         return "well"

@@ -22,7 +22,8 @@ from tests.e2e.conftest import Gateway
 from tests.e2e.gate import Gate, small
 from tests.e2e.waiting import until
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 6.0
+"""No other request takes as long, on a busy machine too: one uploads 64 MiB."""
 MIB = 1024 * 1024
 UPLOAD_BYTES = 64 * MIB
 
@@ -215,7 +216,7 @@ def test_a_request_that_takes_too_long_is_answered_and_cancelled(web: Gateway) -
     assert (answer.status, answer.body) == (408, b"Request slow-1 timed out after 1.5s.")
     until(lambda: is_cancelled("slow"))
     answer = get(web, "/shop/wait/slower", x_request_id="slow-2", x_request_timeout_seconds="60")
-    assert (answer.status, answer.body) == (408, b"Request slow-2 timed out after 3s.")
+    assert (answer.status, answer.body) == (408, f"Request slow-2 timed out after {TIMEOUT_S:g}s.".encode())
 
 
 def test_a_stream_that_takes_too_long_is_broken_off(web: Gateway) -> None:

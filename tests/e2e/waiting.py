@@ -11,7 +11,7 @@ PAUSE_SHARE = 0.05
 """Of the time that was waited: to ask more often would take the processor from what is waited for."""
 
 
-def until(condition: Callable[[], T], timeout_s: float = 30.0) -> T:
+def until(condition: Callable[[], T], timeout_s: float = 60.0) -> T:
     """What `condition` gives as soon as that is true. Fails the test when time runs out: to wait is to assert."""
     began_at_s = time.monotonic()
     while not (found := condition()):
