@@ -8,23 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import EncodeError
 
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.http_rules import WHOLE_BODY, TranscodingRule, body_field_is_raw, field_at
+from gateway.transcoding.json_parser import parse_json
 from gateway.transcoding.json_reader import JsonReaders, built, has_fields
 from gateway.transcoding.json_scalars import Json, Reader, boolean_text
 from gateway.transcoding.query_parameters import MESH_PARAMETERS, place_parameter, place_variable, split_query
-
-NESTING_MAX = 100
-"""Objects and arrays inside each other; protobuf itself refuses messages that are deeper."""
-OBJECTS_MAX = 200_000
-"""Objects and arrays of one body. Each takes hundreds of bytes, though it may be two characters; protobuf builds all of
-them in one go, in which no other thread runs."""
-VALUES_MAX = 4_000_000
-"""The same for all values."""
 
 
 class RequestBinding:
@@ -112,50 +104,3 @@ class RequestBinding:
             return built(self._message.message_class, values).SerializeToString()
         except (EncodeError, UnicodeEncodeError, ValueError, TypeError) as error:
             raise FieldError(str(error)) from None
-
-
-def parse_json(text: bytes | bytearray | memoryview) -> Json:
-    """Parse JSON. Raises FieldError that says at which byte it is wrong."""
-    data = bytes(text) if isinstance(text, memoryview) else text
-    if len(data) > OBJECTS_MAX:
-        _check_count(data)
-    try:
-        tree = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise FieldError(f"the body is not JSON: {error}") from None
-    except UnicodeDecodeError:
-        raise FieldError("the body is not JSON: a string in it is not UTF-8") from None
-    except RecursionError:
-        raise _too_deep() from None
-    if data.count(b"{") + data.count(b"[") > NESTING_MAX:
-        _check_depth(tree)
-    return tree
-
-
-def _check_count(data: bytes | bytearray) -> None:
-    """Characters in strings count too; very few bodies have as many of them."""
-    objects = data.count(b"{") + data.count(b"[")
-    if objects > OBJECTS_MAX or objects + data.count(b",") > VALUES_MAX:
-        raise FieldError(
-            f"the body has more than {OBJECTS_MAX} objects and arrays, or {VALUES_MAX} values: send several messages,"
-            " or Protobuf"
-        )
-
-
-def _check_depth(tree: Json) -> None:
-    level: list[Json] = [tree]
-    for _ in range(NESTING_MAX):
-        level = [
-            inner
-            for each in level
-            if type(each) in (dict, list)
-            for inner in (each.values() if type(each) is dict else each)
-            if type(inner) in (dict, list)
-        ]
-        if not level:
-            return
-    raise _too_deep()
-
-
-def _too_deep() -> FieldError:
-    return FieldError(f"the body has more than {NESTING_MAX} objects and arrays inside each other")

@@ -9,9 +9,9 @@ import msgspec
 from google.protobuf.message import DecodeError, EncodeError
 
 from gateway.requests.descriptors import Descriptors, MethodMessages
+from gateway.transcoding.json_parser import parse_json
 from gateway.transcoding.json_reader import JsonReaders, built
 from gateway.transcoding.json_writer import JsonWriters
-from gateway.transcoding.request_binding import parse_json
 from mesh.rpc.message_reader import INTERNAL, INVALID_ARGUMENT, MessageError
 
 ON_LOOP_MAX_BYTES = 64 * 1024

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.json_lines import LineReader
+from gateway.transcoding.json_parser import parse_json
 from gateway.transcoding.json_scalars import Json
-from gateway.transcoding.request_binding import parse_json
 
 LINE_MAX_BYTES = 1024 * 1024
 """Size of a line with one message of a streamed request: it is translated on the I/O loop."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.requests.exchange import BrokenBy
 from gateway.transcoding.field_error import FieldError
-from gateway.transcoding.request_binding import parse_json
+from gateway.transcoding.json_parser import parse_json
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw

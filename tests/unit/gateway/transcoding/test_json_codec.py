@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.transcoding.field_error import FieldError
+from gateway.transcoding.json_parser import parse_json
 from gateway.transcoding.json_reader import JsonReaders, built
 from gateway.transcoding.json_writer import JsonWriters
-from gateway.transcoding.request_binding import parse_json
 from tests.unit.gateway.transcoding.kinds_pool import POOL, message_class
 from tests.unit.gateway.transcoding.random_messages import messages
 
@@ -217,6 +218,11 @@ def test_a_float_is_written_with_the_digits_it_needs(number: float) -> None:
         (b"[" * 101 + b"]" * 101, "100 objects and arrays"),
         (b"[" * 100_000, "inside each other|truncated"),
         (b'{"inner":' * 101 + b"1" + b"}" * 101, "100 objects and arrays"),
+        (b'{"a": 1, "a": 1}', "^a: is given twice in one object$"),
+        (b'{"a": 1, "b": "::", "\\u0061": 2}', "a: is given twice"),
+        (b'{"list": [1, {"b": [], "b": {}}]}', "b: is given twice"),
+        (b'{"a": {"deep": [{"c": 1}, {"c": 1, "c": ":"}]}}', "c: is given twice"),
+        (b'{"a": ' + b"9" * 5_000 + b', "a": 1}', "a: is given twice|not JSON"),
     ],
 )
 def test_what_is_no_json_is_refused_with_the_place(text: bytes, problem: str) -> None:
@@ -226,3 +232,41 @@ def test_what_is_no_json_is_refused_with_the_place(text: bytes, problem: str) ->
 
 def test_as_deep_as_protobuf_itself_allows_is_read() -> None:
     assert parse_json(b"[" * 100 + b"]" * 100)
+
+
+@settings(max_examples=300)
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(alphabet=':"a\\', max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.lists(st.tuples(st.sampled_from(["a", "b", "c:"]), inner), max_size=3).map(
+                lambda pairs: Pairs((key, value) for key, value in pairs)
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_a_key_is_refused_twice_where_json_format_refuses_it(tree: Any) -> None:
+    text = write_pairs(tree)
+    assert parsed(parse_json, text.encode()) == parsed(lambda text: json_format.Parse(text, struct_pb2.Value()), text)
+
+
+def parsed(reader: Callable[[Any], Any], text: str | bytes) -> Any:
+    try:
+        reader(text)
+    except (FieldError, json_format.ParseError):
+        return "refused"
+    return json.loads(text)
+
+
+class Pairs(tuple[tuple[str, Any], ...]):
+    """An object of JSON whose keys need not differ."""
+
+
+def write_pairs(tree: Any) -> str:
+    if isinstance(tree, Pairs):
+        return "{" + ", ".join(f"{json.dumps(key)}: {write_pairs(value)}" for key, value in tree) + "}"
+    if isinstance(tree, list):
+        return "[" + ", ".join(map(write_pairs, tree)) + "]"
+    return json.dumps(tree)
