@@ -95,13 +95,13 @@ class ReflectionAnswers:
 
     def _add_numbers(self, response: _Response, extended: str) -> None:
         for application, source in self._sources():
-            if extended in source.extensions or file_defining(source, extended) is not None:
+            if extended in source.extensions or defines_message(source, extended):
                 self._last = application
                 answer = response.all_extension_numbers_response
                 answer.base_type_name = extended
                 answer.extension_number.extend(sorted(source.extensions.get(extended, {})))
                 return
-        raise LookupError(f"No type {echoed(extended)} is known{self._where}.")
+        raise LookupError(f"No message {echoed(extended)} is known{self._where}.")
 
     def _services(self) -> set[str]:
         names = {service.full_name for service in PUBLIC_SERVICES}
@@ -142,6 +142,20 @@ def file_defining(source: Descriptors, symbol: str) -> FileDescriptorProto | Non
         return None
     rest = symbol.removeprefix(f"{file.package}.") if file.package else symbol
     return file if _defines(file, rest.split(".")) else None
+
+
+def defines_message(source: Descriptors, name: str) -> bool:
+    """Whether a symbol is a message: only they have extensions."""
+    file = source.file_of(name)
+    if file is None:
+        return False
+    scope: Iterable[DescriptorProto] = file.message_type
+    for part in name.removeprefix(f"{file.package}.").split("."):
+        message = next((each for each in scope if each.name == part), None)
+        if message is None:
+            return False
+        scope = message.nested_type
+    return True
 
 
 def _defines(scope: FileDescriptorProto, path: list[str]) -> bool:

@@ -200,7 +200,8 @@ def test_a_stream_stays_with_the_application_that_answered_last() -> None:
         (symbol(""), "No symbol '' is known"),
         (symbol("x" * 5000), "x…'"),
         (file("missing.proto"), "No file 'missing.proto' is known"),
-        (ServerReflectionRequest(all_extension_numbers_of_type="no.Type"), "No type 'no.Type' is known"),
+        (ServerReflectionRequest(all_extension_numbers_of_type="no.Type"), "No message 'no.Type' is known"),
+        (ServerReflectionRequest(all_extension_numbers_of_type="mesh.tests.Shop"), "No message 'mesh.tests.Shop' is"),
         (
             ServerReflectionRequest(file_containing_extension={"containing_type": "a.B", "extension_number": 7}),
             "No extension 7 of 'a.B' is known",
