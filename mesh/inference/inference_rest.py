@@ -153,7 +153,10 @@ class InferenceRest:
 
     async def _model_ready(self, request: RestRequest) -> None:
         path = request.path
-        await self._server.ModelReady(ModelReadyRequest(name=path.model, version=path.version))
+        found = await self._server.ModelReady(ModelReadyRequest(name=path.model, version=path.version))
+        if not found.ready:
+            await served_model(self._server, path.model, path.version)  # raises and says what is not there
+            raise RestError(404, f"Model {shown(path.model)} is not ready.")
         await request.answer({"name": path.model, "ready": True})
 
     async def _infer(self, request: RestRequest) -> None:

@@ -98,7 +98,13 @@ class InferenceServer(GRPCInferenceServiceServicer):
         return ServerReadyResponse(ready=True)
 
     async def ModelReady(self, request: ModelReadyRequest) -> ModelReadyResponse:
-        await served_model(self, request.name, request.version)
+        """An unknown model is not ready, and no error: so says Triton, and clients ask for a bool."""
+        try:
+            await served_model(self, request.name, request.version)
+        except GrpcStatusError as error:
+            if error.code is grpc.StatusCode.NOT_FOUND:
+                return ModelReadyResponse(ready=False)
+            raise
         return ModelReadyResponse(ready=True)
 
     async def ServerMetadata(self, request: ServerMetadataRequest) -> ServerMetadataResponse:

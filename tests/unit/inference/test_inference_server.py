@@ -89,9 +89,23 @@ def test_a_model_that_is_not_there_is_not_found() -> None:
         code, details = refusal(Models(), request)
         assert code is grpc.StatusCode.NOT_FOUND
         assert name in details
-    for call in (Models().ModelReady(ModelReadyRequest(name="none")), Models().ModelMetadata(ModelMetadataRequest())):
-        with pytest.raises(GrpcStatusError, match="NOT_FOUND"):
-            run(call)
+    with pytest.raises(GrpcStatusError, match="NOT_FOUND"):
+        run(Models().ModelMetadata(ModelMetadataRequest()))
+
+
+def test_a_model_that_is_not_there_is_not_ready_as_in_triton() -> None:
+    asked = [("double", ""), ("none", ""), ("double", "3")]
+    answers = [run(Models().ModelReady(ModelReadyRequest(name=name, version=version))) for name, version in asked]
+    assert [answer.ready for answer in answers] == [True, False, False]
+
+
+def test_another_failure_to_find_a_model_is_not_taken_for_one_that_is_not_ready() -> None:
+    class Closed(Models):
+        def find_model(self, name: str, version: str) -> ModelInfo:
+            raise GrpcStatusError(grpc.StatusCode.UNAVAILABLE, "the registry is away")
+
+    with pytest.raises(GrpcStatusError, match="UNAVAILABLE"):
+        run(Closed().ModelReady(ModelReadyRequest(name="double")))
 
 
 @pytest.mark.parametrize(
