@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from mesh.exceptions import GrpcStatusError
 from mesh.memory.sliced_copy import bytes_of
-from mesh.usercode.served_methods import TypedMethod
+from mesh.usercode.served_methods import TypedMethod, response_type_of
 from mesh.wire.payload import STREAM_PLACE, Payload, decode, encode, raw
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -50,7 +50,7 @@ class PickleCodec:
 class ProtobufCodec:
     """Messages of one gRPC method, for calls under its full name."""
 
-    __slots__ = ("_reads_views", "_typed")
+    __slots__ = ("_reads_views", "_response_class", "_response_type", "_typed")
 
     may_return_nothing = True
     """A method may set a status, or write its messages, through its gRPC context and return None."""
@@ -58,6 +58,10 @@ class ProtobufCodec:
     def __init__(self, typed: TypedMethod) -> None:
         self._typed = typed
         self._reads_views = getattr(typed.request_deserializer, "reads_views", False)
+        self._response_type = response_type_of(typed)
+        """By the `.proto`; empty: unknown. The generated serialiser takes messages of any type."""
+        self._response_class: type | None = None
+        """The class of the last response that was of it."""
 
     def read_arguments(self, payload: Payload | None, requests: object) -> Arguments:
         """The request message, or `requests` if the request is streamed. Raises like `read_message`."""
@@ -76,6 +80,8 @@ class ProtobufCodec:
     def write_result(self, value: Any) -> Payload:
         """The response message. Raises TypeError for anything else."""
         typed = self._typed
+        if type(value) is not self._response_class:
+            self._check_type(value)
         try:
             data = typed.response_serializer(value) if typed.response_serializer is not None else value
             if not isinstance(data, bytes):
@@ -93,6 +99,16 @@ class ProtobufCodec:
         return raw(data)
 
     write_item = write_result
+
+    def _check_type(self, value: Any) -> None:
+        if not isinstance(value, Message):
+            return  # the serialiser says what is wrong
+        found, wanted = value.DESCRIPTOR.full_name, self._response_type
+        if wanted and found != wanted:
+            raise TypeError(
+                f"'{self._typed.full_name}' answered with a {found}, not with its response message {wanted}."
+            )
+        self._response_class = type(value)
 
 
 Codec = PickleCodec | ProtobufCodec

@@ -166,6 +166,18 @@ def pool_of(request_deserializer: object) -> Any:
     return cast(type[Message], message).DESCRIPTOR.file.pool if is_message else descriptor_pool.Default()
 
 
+def response_type_of(method: TypedMethod) -> str:
+    """The full name of its response message by its `.proto`; empty if that is unknown, or not what it serialises."""
+    if getattr(method.response_serializer, "__name__", "") != "SerializeToString":
+        return ""
+    try:
+        found = pool_of(method.request_deserializer).FindMethodByName(method.full_name[1:].replace("/", "."))
+    except KeyError:
+        return ""
+    name: str = found.output_type.full_name
+    return name
+
+
 def _is_idempotent(full_name: str, request_deserializer: object) -> bool:
     """As its `.proto` says. False for services that were written without one."""
     try:
