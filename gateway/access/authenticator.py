@@ -26,6 +26,11 @@ NO_CREDENTIALS = Refusal(
     "This gateway has found no credentials in the request that it accepts: send 'authorization: Bearer ...' as "
     "metadata or header, or what the operators of the service say.",
 )
+REPEATED_CREDENTIALS = Refusal(
+    UNAUTHENTICATED,
+    "The request has credentials twice: send 'authorization' and 'x-api-key' once each, at most.",
+)
+_CREDENTIAL_NAMES = ("authorization", "x-api-key")
 _CHECK_FAILED = Refusal(UNAUTHENTICATED, "The credentials of this request could not be checked.")
 
 
@@ -34,6 +39,14 @@ class ReadyCheck(Protocol):
 
     def check(self, request: ClientRequest) -> Identity | Refused | None:
         """None: the request has no credentials of this kind."""
+
+
+def repeats_credentials(names: Sequence[str]) -> bool:
+    """Whether one of the names of all metadata entries is a credential that is there twice, even with one value.
+
+    Which of them counts would be a guess, and a proxy in front that checks them may guess otherwise.
+    """
+    return any(names.count(each) > 1 for each in _CREDENTIAL_NAMES)
 
 
 class OpenPaths:
@@ -67,12 +80,17 @@ class Authenticator:
         return f"<Authenticator {', '.join(map(repr, (*self._checks, self._user_check)))}>"
 
     def identify(
-        self, request: ClientRequest, decide: Callable[[Identity | Refusal], None]
+        self, request: ClientRequest, decide: Callable[[Identity | Refusal], None], *, is_ambiguous: bool = False
     ) -> Identity | Refusal | PendingCheck | None:
-        """Who sends the request; None: the path is open. For a PendingCheck `decide` is called later, once."""
+        """Who sends the request; None: the path is open. For a PendingCheck `decide` is called later, once.
+
+        `is_ambiguous`: it `repeats_credentials`, of which its metadata only have the last.
+        """
         if request.path in self._open_paths:
             self.counts["open"] += 1
             return None
+        if is_ambiguous:
+            return self._counted(REPEATED_CREDENTIALS)
         answer = self._ready_answer(request)
         if answer is None and self._user_check is not None:
             pending = self._user_check.ask(request, lambda late: decide(self._counted(late)))

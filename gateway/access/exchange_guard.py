@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from math import ceil
 
-from gateway.access.authenticator import Authenticator
+from gateway.access.authenticator import Authenticator, repeats_credentials
 from gateway.access.call_limits import RESOURCE_EXHAUSTED
 from gateway.access.user_check import PendingCheck
 from gateway.requests.cors import is_preflight
@@ -51,7 +51,9 @@ def open_for_caller(
 ) -> ExchangeReceiver | None:
     """Find out who sends the exchange, and open it with `open_as`; or answer that it may not be sent."""
     waiting = AwaitingCaller(exchange, open_as, refuse_as)
-    found = authenticator.identify(client_request(exchange.head), waiting.decide)
+    fields = exchange.head.fields
+    is_ambiguous = repeats_credentials([name.decode("latin-1") for name, _ in fields])
+    found = authenticator.identify(client_request(exchange.head), waiting.decide, is_ambiguous=is_ambiguous)
     if isinstance(found, PendingCheck):
         waiting.check = found
         return waiting

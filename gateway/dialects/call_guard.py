@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gateway.access.authenticator import Authenticator
+from gateway.access.authenticator import Authenticator, repeats_credentials
 from gateway.access.call_limits import RESOURCE_EXHAUSTED, CallLimits
 from gateway.access.exchange_guard import open_for_caller
 from gateway.access.user_check import PendingCheck
@@ -68,7 +68,8 @@ class CallGuard:
             certificate=stream.connection.client_certificate,
         )
         waiting = AwaitingIdentity(stream, go_on, self._in_flight)
-        answer = self._authenticator.identify(request, waiting.decide)
+        is_ambiguous = repeats_credentials([key for key, _ in head.metadata])
+        answer = self._authenticator.identify(request, waiting.decide, is_ambiguous=is_ambiguous)
         if not isinstance(answer, PendingCheck):
             return go_on(answer)
         waiting.begin(answer)

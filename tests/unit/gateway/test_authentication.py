@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 import httpx
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jwt.algorithms import ECAlgorithm
@@ -98,6 +99,36 @@ def test_unknown_methods_below_an_open_path_are_not_revealed_either(tmp_path: Pa
                     answer = await client.post("/shop.Store/Nope", headers={"content-type": f"application/{kind}"})
                     assert b"No method of this name is served." in answer.content, kind
                     assert b"Store" not in answer.content
+
+    on_io_loop(scenario())
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+@pytest.mark.parametrize("second", ["a-key", "b-key"])
+def test_credentials_that_are_there_twice_are_refused_in_every_dialect(tmp_path: Path, name: str, second: str) -> None:
+    """A proxy in front that has checked one of them may have read the other one; also where both are the same."""
+    scheme = "Bearer " if name == "authorization" else ""
+    twice = [(name, f"{scheme}a-key"), (name, f"{scheme}{second}")]
+
+    async def scenario() -> None:
+        keys = tmp_path / "keys.txt"
+        keys.write_text(key_line("alice", "a-key", {}))
+        router = FakeRouter(echo)
+        async with guarded(router, authentication={"keys_file": str(keys)}) as (gateway, _):
+            entry = TypedEntry(gateway.listener.methods)
+            entry.set_routes(routes_of("a"))
+            gateway.listener.add_dialects(*entry.dialects)
+            error = await failure_of(gateway.channel.unary_unary(UNARY)(b"", metadata=twice, timeout=10))
+            assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert "twice" in (error.details() or "")
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", timeout=10) as client:
+                for kind in ("grpc-web+proto", "proto", "connect+proto", "json"):
+                    fields = [("content-type", f"application/{kind}"), *twice]
+                    answer = await client.post(UNARY, headers=fields)
+                    assert b"credentials twice" in answer.content, kind
+                page = await client.get("/anything", headers=twice)
+                assert page.status_code == 401
+            assert not router.calls
 
     on_io_loop(scenario())
 
