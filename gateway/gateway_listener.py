@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -58,6 +59,17 @@ _CALL_TYPES: dict[tuple[bool, bool], type[GrpcCall]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRules:
+    """What holds for all client connections of a gateway."""
+
+    upkeep: UpkeepPolicy = field(default_factory=UpkeepPolicy)
+    http1: Http1Limits = field(default_factory=Http1Limits)
+    """Of those that speak HTTP/1.1."""
+    root_path: str = ""
+    """Where a proxy in front has mounted the gateway; requests are the same with it and without."""
+
+
 class GatewayListener:
     """Serves all calls of all ports. I/O loop only."""
 
@@ -68,14 +80,14 @@ class GatewayListener:
         built_in: grpc.GenericRpcHandler,
         *,
         timeout_s: float | None = None,
-        policy: UpkeepPolicy | None = None,
-        http1: Http1Limits | None = None,
+        rules: ConnectionRules | None = None,
     ) -> None:
         """`router_for` gives the router of a deployment, which stays while the second argument lives.
 
         `built_in` handles the gateway's own services; they come before those of applications.
-        `policy`: of client connections. `http1`: of those that speak HTTP/1.1.
+        `rules`: of client connections.
         """
+        rules = rules or ConnectionRules()
         self._metrics = metrics
         self._built_in = MethodHandlers(message_max_bytes=REQUEST_MAX_BYTES)
         self._built_in.add_generic_rpc_handlers([built_in])
@@ -83,13 +95,13 @@ class GatewayListener:
         self._dialects = DialectList()
         limits = ServerLimits(
             http2=_limits(),
-            http1=http1 or Http1Limits(),
-            upkeep=policy or UpkeepPolicy(),
+            http1=rules.http1,
+            upkeep=rules.upkeep,
             budget=self._budget,
             connections_max=settings().gateway.connections_max,
         )
         self.cors = CorsGate(None, lambda head: self.methods.has(head.path), self._open)
-        self.server = HttpServer(self._accept, self.cors.open, limits, self._refuse_head)
+        self.server = HttpServer(self._accept, self.cors.open, limits, self._refuse_head, root_path=rules.root_path)
         self._phase = ListenerPhase.WAITING
         self.methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)
         """Those of all applications, for dialects too."""

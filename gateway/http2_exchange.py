@@ -10,6 +10,7 @@ from gateway.requests.end_to_end_fields import is_host, one_cookie_field
 from gateway.requests.exchange import UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.http_date import http_date
 from gateway.requests.in_flight import InFlight
+from gateway.requests.route_prefixes import without_root
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_encoder import encode_field, encode_fields
 from mesh.http2.limits import BufferShare
@@ -46,6 +47,7 @@ def read_http2_head(
     is_tls: bool,
     has_body: bool,
     certificate: ClientCertificate | None = None,
+    root_path: str = "",
 ) -> HttpHead | int:
     """The head for dialects; or the status of the answer to a request that none of them can take."""
     pseudo = {name: value for name, value in client.fields if name[:1] == b":"}
@@ -66,7 +68,7 @@ def read_http2_head(
         return 400
     return HttpHead(
         method=method.decode(),
-        path=target[1].decode(),
+        path=without_root(root_path, target[1].decode()),
         query=target[2] or b"",
         fields=one_cookie_field([field for field in fields if field[0] != b"te"]),
         scheme=("ws" if is_websocket else "http") + ("s" if is_tls else ""),

@@ -53,10 +53,13 @@ class HttpServer:
         open_exchange: Callable[[Exchange], ExchangeReceiver | None],
         limits: ServerLimits,
         refuse_grpc: Callable[[Stream, ClientHead], None] | None = None,
+        *,
+        root_path: str = "",
     ) -> None:
         """`accept_grpc` takes a gRPC request on its stream, as `RpcServer` passes it on; `refuse_grpc` a wrong one.
 
         `open_exchange` gives any other request its receiver; None if it has been answered.
+        `root_path`: where a proxy in front has mounted the server; requests are the same with it and without.
         """
         self._open_exchange = open_exchange
         self.limits = limits
@@ -70,10 +73,12 @@ class HttpServer:
             in_flight=self.in_flight,
             limits=limits.http1,
             budget=limits.budget,
+            root_path=root_path,
         )
+        self._root_path = root_path
         self._requests = {
             is_tls: RpcRequests(
-                read_client_head,
+                partial(read_client_head, root_path=root_path),
                 accept_grpc,
                 accept_other=partial(self._accept_http2, is_tls=is_tls),
                 refuse=refuse_grpc,
@@ -193,7 +198,9 @@ class HttpServer:
         head = client.http
         if head is None or head.has_body is not has_body:
             certificate = stream.connection.client_certificate
-            read = read_http2_head(client, peer, is_tls=is_tls, has_body=has_body, certificate=certificate)
+            read = read_http2_head(
+                client, peer, is_tls=is_tls, has_body=has_body, certificate=certificate, root_path=self._root_path
+            )
             if isinstance(read, int):
                 refuse_http2(stream, read)
                 return None

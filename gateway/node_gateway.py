@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from gateway.dialects.served_method import CallRouter
-from gateway.gateway_listener import GatewayListener
+from gateway.gateway_listener import ConnectionRules, GatewayListener
 from gateway.gateway_ports import GatewayPorts
 from gateway.http1.http1_limits import Http1Limits
 from gateway.listener_phase import ListenerPhase
@@ -97,8 +97,9 @@ class NodeGateway:
             self.metrics,
             built_in,
             timeout_s=options.request_timeout_s if options.HasField("request_timeout_s") else None,
-            policy=_upkeep_policy(options),
-            http1=_http1_limits(options),
+            rules=ConnectionRules(
+                upkeep=_upkeep_policy(options), http1=_http1_limits(options), root_path=options.http_root_path
+            ),
         )
         self.listener.methods.policies = read_policies(options)
         self._typed = TypedEntry(self.listener.methods, built_in, root_path=options.http_root_path)

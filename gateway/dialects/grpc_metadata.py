@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from gateway.requests.exchange import HttpHead
 from gateway.requests.mesh_headers import tenant_of
+from gateway.requests.route_prefixes import method_without_root
 from mesh.http2.hpack_decoder import Field
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.request_head import RequestHead, read_request_head
@@ -66,8 +67,12 @@ class ClientHead(RequestHead):
         self.invocation = read_invocation(self.metadata)
 
 
-def read_client_head(fields: list[Field]) -> ClientHead:
-    return read_request_head(fields, ClientHead, takes_websockets=True)
+def read_client_head(fields: list[Field], root_path: str = "") -> ClientHead:
+    """`root_path`: where a proxy in front has mounted the gateway."""
+    head = read_request_head(fields, ClientHead, takes_websockets=True)
+    if root_path:
+        head.path = method_without_root(root_path, head.path)
+    return head
 
 
 def read_invocation(entries: Iterable[Entry]) -> Invocation:

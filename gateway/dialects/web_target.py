@@ -15,7 +15,7 @@ from gateway.ops.web_access_log import log_web_access
 from gateway.requests.exchange import Exchange, HttpHead
 from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers, tenant_of, timeout_of
 from gateway.requests.model_ids import model_id_of_path
-from gateway.requests.route_prefixes import RoutePrefixes, below, decoded_path
+from gateway.requests.route_prefixes import RoutePrefixes, decoded_path
 from gateway.requests.routes import Refusal, RoutedApplication, Routes
 from gateway.requests.trusted_proxies import TrustedProxies
 from gateway.requests.web_encoding import encode_head
@@ -153,7 +153,7 @@ class WebTargets:
 
     def path_of(self, head: HttpHead) -> str:
         """The path as applications see it, percent-encoded."""
-        return below(self.options.root_path, head.path)
+        return self.options.root_path + head.path
 
     def find(self, path: str) -> WebTarget | WebFailure:
         """What serves a path of `path_of`."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gateway.http1.http1_limits import Http1Error, Http1Limits
 from gateway.requests.end_to_end_fields import is_host
 from gateway.requests.exchange import Fields, HttpHead
+from gateway.requests.route_prefixes import without_root
 from mesh.tls.client_certificate import ClientCertificate
 
 END = b"\r\n\r\n"
@@ -45,6 +46,8 @@ class Origin:
     peer: str = ""
     is_tls: bool = False
     certificate: ClientCertificate | None = None
+    root_path: str = ""
+    """Where a proxy in front has mounted the server; cut off where the proxy has not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +114,7 @@ def read_head(line: bytes, lines: FieldLines, limits: Http1Limits, origin: Origi
         raise Http1Error(400, "A WebSocket is opened by GET without a body.")
     head = HttpHead(
         method=method.decode(),
-        path=path.decode(),
+        path=without_root(origin.root_path, path.decode()),
         query=query,
         fields=fields,
         scheme=_SCHEMES[is_websocket, origin.is_tls],

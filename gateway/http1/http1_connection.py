@@ -87,6 +87,7 @@ class Http1Connection(asyncio.Protocol):
             peer=peer_name(transport.get_extra_info("peername")),
             is_tls=transport.get_extra_info("sslcontext") is not None,
             certificate=read_certificate(transport.get_extra_info("peercert")),
+            root_path=self._service.root_path,
         )
         self._reader = Http1Reader(self._service.limits, origin)
         self.writer = AnswerWriter(transport, BufferShare(self._service.budget))

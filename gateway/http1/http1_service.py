@@ -24,3 +24,5 @@ class Http1Service:
     """Counts exchanges in progress."""
     limits: Http1Limits
     budget: BufferBudget
+    root_path: str = ""
+    """Where a proxy in front has mounted the server."""

@@ -26,7 +26,8 @@ class HttpHead:
     method: str
     """In upper case. A WebSocket handshake is a GET, also where HTTP/2 opens it with CONNECT."""
     path: str
-    """As the client sent it: percent-encoded, without query. Starts with "/"."""
+    """As the client sent it: percent-encoded, without query, and without the `root_path` of a proxy in front. Starts
+    with "/"."""
     query: bytes = b""
     """Without "?", percent-encoded."""
     fields: Fields

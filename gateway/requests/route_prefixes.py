@@ -35,8 +35,17 @@ def decoded_path(raw_path: str) -> str:
     return unquote(raw_path) if "%" in raw_path else raw_path
 
 
-def below(root_path: str, raw_path: str) -> str:
-    """The path as applications see it: below `root_path`, whether or not a proxy in front has cut that off."""
-    if not root_path or raw_path == root_path or raw_path.startswith(f"{root_path}/"):
-        return raw_path
-    return root_path + raw_path
+def without_root(root_path: str, path: str) -> str:
+    """The path behind `root_path`, where a proxy in front has mounted the mesh there and has not cut it off."""
+    if not root_path or not path.startswith(root_path):
+        return path
+    rest = path[len(root_path) :]
+    if not rest:
+        return "/"
+    return rest if rest[0] == "/" else path
+
+
+def method_without_root(root_path: str, path: str) -> str:
+    """The same for gRPC, where "/api/Method" is a method of the service "api" and nothing below "/api"."""
+    rest = without_root(root_path, path)
+    return rest if rest.count("/") > 1 else path

@@ -10,7 +10,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import CallRouter
-from gateway.gateway_listener import GatewayListener
+from gateway.gateway_listener import ConnectionRules, GatewayListener
 from gateway.http1.http1_limits import Http1Limits
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
@@ -94,7 +94,8 @@ async def every_dialect(
 ) -> AsyncIterator[EveryDialect]:
     """The applications serve web requests and WebSockets too, wherever no typed method is."""
     health = Health()
-    listener = GatewayListener(lambda *_: router, GrpcMetrics(), health.handler(), policy=policy, http1=http1)
+    rules = ConnectionRules(upkeep=policy or UpkeepPolicy(), http1=http1 or Http1Limits())
+    listener = GatewayListener(lambda *_: router, GrpcMetrics(), health.handler(), rules=rules)
     listener.methods.policies = policies
     typed, web = TypedEntry(listener.methods), WebEntry(lambda *_: router, control_pb2.GatewayOptions())
     listener.add_dialects(*typed.dialects, *web.dialects)

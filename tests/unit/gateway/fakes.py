@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc.aio
 import pytest
 
-from gateway.gateway_listener import GatewayListener
+from gateway.gateway_listener import ConnectionRules, GatewayListener
 from gateway.http1.http1_limits import Http1Limits
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
@@ -146,7 +146,11 @@ class Gateway:
         self.metrics = GrpcMetrics()
         self.health = Health()
         self.listener = GatewayListener(
-            lambda *_: router, self.metrics, self.health.handler(), timeout_s=timeout_s, policy=policy, http1=http1
+            lambda *_: router,
+            self.metrics,
+            self.health.handler(),
+            timeout_s=timeout_s,
+            rules=ConnectionRules(upkeep=policy or UpkeepPolicy(), http1=http1 or Http1Limits()),
         )
         self.channel: grpc.aio.Channel
         self.port = 0

@@ -163,11 +163,10 @@ def test_requests_before_the_first_routes_are_asked_to_wait() -> None:
     assert exchange.body.startswith(b"Route table is not populated yet.")
 
 
-@pytest.mark.parametrize("path", ["/mesh/shop/a%20b", "/shop/a%20b"])
-def test_the_root_path_is_in_front_of_the_path_of_the_application(path: str) -> None:
+def test_the_root_path_is_in_front_of_the_path_of_the_application() -> None:
     """The root path is in front of the path of the application (items 54, 109)."""
     ends = WebEnds(FakeRouter(respond), WebOptions(root_path="/mesh"), shop="/shop")
-    assert ends.open(web_request(path=path)).status == 200
+    assert ends.open(web_request(path="/shop/a%20b")).status == 200
     sent = sent_request(ends.call)
     assert (sent.raw_path, sent.root_path) == (b"/mesh/shop/a%20b", "/mesh/shop")
 

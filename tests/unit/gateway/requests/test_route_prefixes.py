@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.requests.route_prefixes import RoutePrefixes, below, decoded_path
+from gateway.requests.route_prefixes import RoutePrefixes, decoded_path, method_without_root, without_root
 
 SEGMENT = st.text("ab", min_size=1, max_size=3)
 PREFIX = st.lists(SEGMENT, max_size=3).map(lambda segments: "/" + "/".join(segments))
@@ -54,10 +54,25 @@ def test_paths_are_compared_decoded() -> None:
 @pytest.mark.parametrize("path", ["/mesh/shop/x", "/shop/x"])
 def test_a_root_path_may_be_cut_off_by_a_proxy_or_not(path: str) -> None:
     """A root path may be cut off by a proxy or not (item 54)."""
-    assert below("/mesh", path) == "/mesh/shop/x"
+    assert without_root("/mesh", path) == "/shop/x"
 
 
 def test_a_root_path_ends_at_a_segment() -> None:
-    assert below("/mesh", "/meshed") == "/mesh/meshed"
-    assert below("/mesh", "/mesh") == "/mesh"
-    assert below("", "/x") == "/x"
+    assert without_root("/mesh", "/meshed") == "/meshed"
+    assert without_root("/mesh", "/mesh") == "/"
+    assert without_root("/mesh", "/mesh/mesh") == "/mesh"
+    assert without_root("", "/x") == "/x"
+
+
+def test_a_service_of_the_name_of_the_root_path_keeps_its_methods_in_grpc() -> None:
+    paths = [
+        "/api/Method",
+        "/api/pkg.Service/Method",
+        "/api/shop/pkg.Service/Method",
+        "/pkg.Service/Method",
+        "/api",
+        "",
+    ]
+    assert [method_without_root("/api", path) for path in paths] == [
+        "/api/Method", "/pkg.Service/Method", "/shop/pkg.Service/Method", "/pkg.Service/Method", "/api", "",
+    ]  # fmt: skip
