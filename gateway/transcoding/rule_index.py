@@ -9,7 +9,7 @@ application, whatever its rules are, takes no path away from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -76,6 +76,7 @@ class RuleIndex(Generic[T]):
                 node = node.grow(segment)
             node.rules.setdefault(template.verb, {}).setdefault(method, []).append((template, rule))
             self._verbs.add(template.verb)
+        self._root = root
         self._start = _State(_with_rests([root]))
 
     def find(self, method: str, path: str) -> FoundRule[T] | None:
@@ -99,6 +100,16 @@ class RuleIndex(Generic[T]):
         if with_verb.best is None and without.best is None:
             return FoundRule(None, segments, with_verb.methods | without.methods)
         return without if _is_earlier(without.best, with_verb.best) else with_verb
+
+    def equal_rules(self) -> Iterator[tuple[str, list[T]]]:
+        """Rules of which one takes all the paths of the others, with their HTTP method; the first one is served."""
+        waiting = [self._root]
+        for node in waiting:
+            waiting += node.children()
+            for by_method in node.rules.values():
+                for method, rules in by_method.items():
+                    if len(rules) > 1:
+                        yield method, sorted((rule for _, rule in rules), key=self._owner_of)
 
     def _after(self, state: _State[T], segment: str) -> _State[T]:
         segment = decode_segment(segment)
@@ -139,6 +150,10 @@ class _Node(Generic[T]):
         self.is_rest = is_rest
         self.rules: dict[str, dict[str, list[tuple[PathTemplate, T]]]] = {}
         """By verb, then by HTTP method: of templates that end here."""
+
+    def children(self) -> list[_Node[T]]:
+        """The nodes of all next segments."""
+        return [*self.literals.values(), *(each for each in (self.star, self.rest) if each is not None)]
 
     def grow(self, segment: str) -> _Node[T]:
         """The node of the next segment of a template."""

@@ -66,6 +66,8 @@ class JsonMethods:
         self._indexes: dict[str | None, RuleIndex[_PlacedRule]] = {}
         """By application; None: of all."""
         self._entries: dict[str, list[_IndexedRule]] = {}
+        self._conflicts: frozenset[str] = frozenset()
+        """Rules of different methods for the same paths, as the log has them."""
         self._services: frozenset[str] = frozenset()
         """The paths of services: "/package.Service", and the same below the route prefix of their application."""
 
@@ -125,7 +127,16 @@ class JsonMethods:
             names = self._routes.applications if application is None else (application,)
             entries = [each for name in names for each in self._entries_of(name)]
             index = self._indexes[application] = RuleIndex(_placed(entries), _owner_of)
+            if application is None:
+                self._warn_of_conflicts(index)
         return index
+
+    def _warn_of_conflicts(self, index: RuleIndex[_PlacedRule]) -> None:
+        """Once for each, as long as it is there."""
+        conflicts = frozenset(_conflicts(index))
+        for text in sorted(conflicts - self._conflicts):
+            logger.warning("%s", text)
+        self._conflicts = conflicts
 
     def _entries_of(self, name: str) -> list[_IndexedRule]:
         entries = self._entries.get(name)
@@ -240,6 +251,18 @@ def _placed(entries: Iterable[_IndexedRule]) -> Iterator[tuple[PathTemplate, str
 
 def _owner_of(placed: _PlacedRule) -> Owner:
     return placed[0]
+
+
+def _conflicts(index: RuleIndex[_PlacedRule]) -> Iterator[str]:
+    """Not of one method in several applications: a request names the one that it means."""
+    for http_method, placed in index.equal_rules():
+        _, served = placed[0]
+        for _, other in placed[1:]:
+            if other.full_name != served.full_name and served.rule is not None:
+                yield (
+                    f"HTTP rule {http_method} {served.rule.path} of {served.full_name} (application"
+                    f" {served.application}) hides that of {other.full_name} (application {other.application})"
+                )
 
 
 def _ambiguous(path: str, applications: list[str]) -> Refusal:
