@@ -101,7 +101,9 @@ class GatewayListener:
             connections_max=settings().gateway.connections_max,
         )
         self.cors = CorsGate(None, lambda head: self.methods.has(head.path), self._open)
-        self.server = HttpServer(self._accept, self.cors.open, limits, self._refuse_head, root_path=rules.root_path)
+        self.server = HttpServer(
+            self._accept, self.cors.open, limits, self._refuse_head, self._answer_fault, root_path=rules.root_path
+        )
         self._phase = ListenerPhase.WAITING
         self.methods = ServedMethods(router_for, metrics, timeout_s=timeout_s)
         """Those of all applications, for dialects too."""
@@ -208,6 +210,10 @@ class GatewayListener:
         if self.guard is None:
             return self._dialects.open(exchange)
         return self.guard.open(exchange, self._dialects)
+
+    def _answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
+        """In the form of the dialect that has opened the exchange; False if that has none of its own."""
+        return self._dialects.answer_fault(self.cors.readable(exchange), status, text)
 
     def _accept(self, stream: Stream, head: ClientHead, peer: str) -> Receiver | None:
         if self.guard is not None:

@@ -6,6 +6,7 @@ import logging
 import re
 
 from gateway.dialects.grpc_metadata import ClientHead
+from gateway.requests.dialect_list import AnswerFault
 from gateway.requests.end_to_end_fields import is_host, one_cookie_field
 from gateway.requests.exchange import UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.http_date import http_date
@@ -91,6 +92,7 @@ class Http2Exchange:
     """See `gateway.requests.exchange.Exchange`. It is also what its stream knows as receiver."""
 
     __slots__ = (
+        "_answer_fault",
         "_has_body",
         "_in_flight",
         "_stream",
@@ -101,8 +103,9 @@ class Http2Exchange:
         "receiver",
     )
 
-    def __init__(self, stream: Stream, head: HttpHead, in_flight: InFlight) -> None:
+    def __init__(self, stream: Stream, head: HttpHead, in_flight: InFlight, answer_fault: AnswerFault) -> None:
         self._stream = stream
+        self._answer_fault = answer_fault
         self._in_flight = in_flight
         self._has_body = True
         """Whether the answer may have one."""
@@ -221,12 +224,20 @@ class Http2Exchange:
             receiver = self.receiver
             if self.has_sent_head:
                 self.abort()
+                receiver.on_broken(BrokenBy.TIMEOUT)
             else:
                 self._finish()
-                refuse_http2(self._stream, 408)
-            receiver.on_broken(BrokenBy.TIMEOUT)
+                receiver.on_broken(BrokenBy.TIMEOUT)
+                self._refuse(408, "The request took too long to arrive.")
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer what has been broken off, by its dialect or without a body."""
+        exchange = Http2Exchange(self._stream, self.head, self._in_flight, self._answer_fault)
+        if not self._answer_fault(exchange, status, text):
+            exchange._finish()
+            refuse_http2(self._stream, status)
 
     def _block(self, status: int, fields: Fields) -> bytes | None:
         """The header block; None if it is not valid: then another answer was sent."""

@@ -17,6 +17,7 @@ from gateway.http1.http1_connection import Http1Connection
 from gateway.http1.http1_limits import Http1Limits
 from gateway.http1.http1_service import Http1Service
 from gateway.http2_exchange import Http2Exchange, read_http2_head, refuse_http2
+from gateway.requests.dialect_list import AnswerFault
 from gateway.requests.exchange import UNHEARD, Exchange, ExchangeReceiver
 from gateway.requests.in_flight import InFlight
 from mesh.http2.connection import Connection
@@ -53,15 +54,18 @@ class HttpServer:
         open_exchange: Callable[[Exchange], ExchangeReceiver | None],
         limits: ServerLimits,
         refuse_grpc: Callable[[Stream, ClientHead], None] | None = None,
+        answer_fault: AnswerFault = lambda *_: False,
         *,
         root_path: str = "",
     ) -> None:
         """`accept_grpc` takes a gRPC request on its stream, as `RpcServer` passes it on; `refuse_grpc` a wrong one.
 
         `open_exchange` gives any other request its receiver; None if it has been answered.
+        `answer_fault`: what it does not answer gets plain text.
         `root_path`: where a proxy in front has mounted the server; requests are the same with it and without.
         """
         self._open_exchange = open_exchange
+        self._dialects_answer = answer_fault
         self.limits = limits
         self.in_flight = InFlight()
         """Exchanges in progress. Calls of gRPC are not among them."""
@@ -69,6 +73,7 @@ class HttpServer:
         """A drain has been announced."""
         self._http1 = Http1Service(
             open=open_exchange,
+            answer_fault=self._answer_fault,
             on_lost=self._on_lost,
             in_flight=self.in_flight,
             limits=limits.http1,
@@ -205,7 +210,7 @@ class HttpServer:
                 refuse_http2(stream, read)
                 return None
             head = client.http = read
-        exchange = Http2Exchange(stream, head, self.in_flight)
+        exchange = Http2Exchange(stream, head, self.in_flight, self._answer_fault)
         try:
             receiver = self._open_exchange(exchange)
         except Exception:
@@ -215,6 +220,13 @@ class HttpServer:
             if not exchange.has_ended:
                 exchange.receiver = receiver or UNHEARD
         return None if stream.has_ended else exchange
+
+    def _answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
+        try:
+            return self._dialects_answer(exchange, status, text)
+        except Exception:
+            logger.exception("the end of a request of %s was not answered", exchange.head.path)
+            return exchange.has_sent_head
 
 
 @runtime_checkable

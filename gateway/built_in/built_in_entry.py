@@ -64,6 +64,10 @@ class BuiltInEntry:
         """See `RefusingDialect`."""
         return self._dialects.refuse(exchange, refusal)
 
+    def answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
+        """See `FaultDialect`."""
+        return self._dialects.answer_fault(exchange, status, text)
+
     def drain(self) -> None:
         """End all calls: one that watches would otherwise last as long as its client likes."""
         self._router.drain()

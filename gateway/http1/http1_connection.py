@@ -23,8 +23,9 @@ from gateway.http1.answer_head import Asked, write_head
 from gateway.http1.answer_writer import AnswerWriter
 from gateway.http1.client_socket import ClientSocket, SocketPhase
 from gateway.http1.head_syntax import Origin, ReceivedHead
+from gateway.http1.http1_doing import doing
 from gateway.http1.http1_exchange import Http1Exchange
-from gateway.http1.http1_limits import Http1Error
+from gateway.http1.http1_limits import Http1Error, Http1Limits
 from gateway.http1.http1_reader import Http1Reader
 from gateway.http1.http1_service import Http1Service
 from gateway.http1.http1_upkeep import Doing, Http1Clock, Http1Upkeep, Http1Vitals
@@ -133,7 +134,7 @@ class Http1Connection(asyncio.Protocol):
     # ---- For exchanges -----------------------------------------------------------------------------------------------
 
     def closes_behind(self, exchange: Http1Exchange, *, is_complete: bool) -> bool:
-        return self.is_draining or (is_complete and self._has_to_close(exchange))
+        return self.is_draining or (is_complete and _has_to_close(exchange, self._reader, self._service.limits))
 
     def on_room(self) -> None:
         if not self._is_advancing and (self._reader.unread_bytes or not self._socket.is_reading):
@@ -141,7 +142,8 @@ class Http1Connection(asyncio.Protocol):
 
     def on_answered(self, *, keeps_alive: bool) -> None:
         exchange = self._leave()
-        if not keeps_alive or self.is_draining or (exchange is not None and self._has_to_close(exchange)):
+        is_last = exchange is not None and self.closes_behind(exchange, is_complete=True)
+        if not keeps_alive or self.is_draining or is_last:
             self._finish("the answer was the last", lingers=exchange is not None and exchange.is_tunnel)
         elif not self._is_advancing and (self._reader.unread_bytes or not self._socket.is_reading):
             self._run(self._advance)
@@ -201,7 +203,7 @@ class Http1Connection(asyncio.Protocol):
 
     @property
     def _doing(self) -> Doing:
-        return _doing(self._socket, self._exchange, self._reader, self.writer, self.clock)
+        return doing(self._socket, self._exchange, self._reader, self.writer, self.clock)
 
     # ---- Steps -------------------------------------------------------------------------------------------------------
 
@@ -303,14 +305,6 @@ class Http1Connection(asyncio.Protocol):
 
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
-    def _has_to_close(self, exchange: Http1Exchange) -> bool:
-        """Whether the rest of the request is too long to be dropped, or may never come."""
-        body = self._reader.body
-        if body.is_done:
-            return False
-        is_held_back = exchange.received.lines.expects_continue and not self._reader.unread_bytes
-        return is_held_back or body.left_bytes > self._service.limits.discarded_max_bytes
-
     def _leave(self) -> Http1Exchange | None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -333,11 +327,20 @@ class Http1Connection(asyncio.Protocol):
         if has_begun:
             self._socket.abort(str(fault))
             return
+        if exchange is not None and self._has_answered_fault(exchange, fault):
+            return
         if not is_answered:
-            text = f"{fault}\n".encode()
-            head = write_head(Asked(keeps_alive=False), fault.status, [_TEXT], http_date(), len(text))
-            self.writer.write(head.data, text)
+            self.writer.write(*_plain_answer(fault))
         self._finish(str(fault))
+
+    def _has_answered_fault(self, broken: Http1Exchange, fault: Http1Error) -> bool:
+        """Answer by the dialect of an exchange that was broken off; the connection closes behind it."""
+        self.is_draining = True
+        exchange = self._exchange = Http1Exchange(self, broken.received)
+        self._service.in_flight.enter()
+        if not self._service.answer_fault(exchange, fault.status, str(fault)):
+            self._leave()
+        return exchange.has_ended
 
     def _finish(self, reason: str, *, lingers: bool = False) -> None:
         """Close behind what was written. `lingers`: its client may be in the middle of a message, and is to read it."""
@@ -349,25 +352,17 @@ class Http1Connection(asyncio.Protocol):
             self._socket.close(reason)
 
 
-def _doing(
-    socket: ClientSocket,
-    exchange: Http1Exchange | None,
-    reader: Http1Reader,
-    writer: AnswerWriter,
-    clock: Http1Clock,
-) -> Doing:
-    if not socket.is_open:
-        is_lingering = socket.phase is SocketPhase.LINGERING and socket.has_flushed
-        return Doing.LINGERING if is_lingering else Doing.FLUSHING
-    if exchange is not None and exchange.is_tunnel:
-        return Doing.ANSWER
-    if not reader.body.is_done:
-        return Doing.BODY if socket.is_reading else Doing.ANSWER
-    if exchange is not None or writer.is_blocked:
-        return Doing.ANSWER
-    if reader.unread_bytes:
-        return Doing.HEAD
-    return Doing.IDLE if clock.requests else Doing.OPENED
+def _plain_answer(fault: Http1Error) -> tuple[bytes, bytes]:
+    text = f"{fault}\n".encode()
+    return write_head(Asked(keeps_alive=False), fault.status, [_TEXT], http_date(), len(text)).data, text
+
+
+def _has_to_close(exchange: Http1Exchange, reader: Http1Reader, limits: Http1Limits) -> bool:
+    """Whether the rest of the request is too long to be dropped, or may never come."""
+    if reader.body.is_done:
+        return False
+    is_held_back = exchange.received.lines.expects_continue and not reader.unread_bytes
+    return is_held_back or reader.body.left_bytes > limits.discarded_max_bytes
 
 
 def _has_left(socket: ClientSocket, exchange: Http1Exchange | None) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.http1.http1_limits import Http1Limits
+from gateway.requests.dialect_list import AnswerFault
 from gateway.requests.exchange import Exchange, ExchangeReceiver
 from gateway.requests.in_flight import InFlight
 from mesh.http2.limits import BufferBudget
@@ -18,6 +19,8 @@ class Http1Service:
 
     open: Callable[[Exchange], ExchangeReceiver | None]
     """Gives an exchange its receiver; None if it has been answered."""
+    answer_fault: AnswerFault
+    """Answers an exchange that ends by its client's fault in the form of its dialect; False if that has none."""
     on_lost: Callable[[Any], None]
     """Called with an `Http1Connection` once its socket is closed."""
     in_flight: InFlight

@@ -52,7 +52,15 @@ class CorsGate:
         if is_preflight(head):
             answer(exchange, 204, policy.answer_preflight(head), b"")
             return None
-        return self._pass_on(_CorsExchange(exchange, policy, origin))
+        return self._pass_on(self.readable(exchange))
+
+    def readable(self, exchange: Exchange) -> Exchange:
+        """The exchange with answers that a page of another origin may read, if the policy lets it."""
+        policy, head = self.policy, exchange.head
+        origin = head.by_name.get(b"origin")
+        if policy is None or origin is None or head.is_websocket:
+            return exchange
+        return _CorsExchange(exchange, policy, origin)
 
 
 def _refuse(exchange: Exchange, origin: bytes) -> None:

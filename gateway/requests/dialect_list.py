@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead
@@ -28,6 +29,18 @@ class RefusingDialect(Dialect, Protocol):
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> bool:
         """Answer in the form of the dialect that its client may not send the exchange. False: not answered."""
+
+
+AnswerFault = Callable[[Exchange, int, str], bool]
+"""Answers a request that ends early by its client's fault, with this status and text; False: not answered."""
+
+
+@runtime_checkable
+class FaultDialect(Dialect, Protocol):
+    """A dialect whose clients do not read plain text behind a status of HTTP."""
+
+    def answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
+        """See `AnswerFault`; in the form of the dialect. What was opened for the request has ended already."""
 
 
 class DialectList:
@@ -59,6 +72,11 @@ class DialectList:
         """See `RefusingDialect`; False too where the dialect that claims the exchange is none."""
         dialect = self._dialect_of(exchange.head)
         return isinstance(dialect, RefusingDialect) and dialect.refuse(exchange, refusal)
+
+    def answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
+        """See `FaultDialect`; False too where the dialect that claims the exchange is none."""
+        dialect = self._dialect_of(exchange.head)
+        return isinstance(dialect, FaultDialect) and dialect.answer_fault(exchange, status, text)
 
     def _dialect_of(self, head: HttpHead) -> Dialect | None:
         known = head.readings.get(self)

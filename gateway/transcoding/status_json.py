@@ -37,6 +37,9 @@ HTTP_STATUS = {
 }
 """By the code of gRPC, as google.rpc.Code and grpc-gateway have it."""
 
+CODE_OF_FAULT = {400: INVALID_ARGUMENT, 408: 4, 413: 8, 431: 8}
+"""The code of gRPC by the HTTP status of a request that ends early by its client's fault."""
+
 _STANDARD_POOL: DescriptorPool = error_details_pb2.DESCRIPTOR.pool
 
 

@@ -26,7 +26,7 @@ from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.mesh_headers import read_mesh_headers
 from gateway.requests.routes import Refusal
-from gateway.transcoding.status_json import HTTP_STATUS
+from gateway.transcoding.status_json import CODE_OF_FAULT, HTTP_STATUS
 from gateway.web_rpc.connect_errors import end_of_stream, error_body, own_entries
 from gateway.web_rpc.connect_request import (
     JSON,
@@ -107,6 +107,13 @@ class ConnectDialect:
         self._refuse(exchange, refusal, read_mesh_headers(exchange.head.fields).request_id)
         return True
 
+    def answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
+        """See `FaultDialect`. The call that the request has begun is counted already."""
+        request_id = read_mesh_headers(exchange.head.fields).request_id or new_request_id()
+        refusal = Refusal(CODE_OF_FAULT.get(status, INVALID_ARGUMENT), text)
+        _answer_refusal(exchange, refusal, status, request_id)
+        return True
+
     def _call(
         self, exchange: Exchange, method: ServedMethod, request: ConnectRequest, invocation: Invocation
     ) -> ExchangeReceiver | None:
@@ -130,21 +137,25 @@ class ConnectDialect:
     ) -> ExchangeReceiver | None:
         """`is_known`: the method exists, so UNIMPLEMENTED is not 404."""
         self._methods.count_refusal(refusal)
-        request_id = request_id or new_request_id()
-        end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id),))
-        fields: Fields = [(b"x-request-id", request_id.encode())]
-        if form_of(exchange.head) is RequestForm.STREAM:
-            fields.append((b"content-type", exchange.head.content_type.encode()))
-            answer(exchange, 200, fields, envelope(end_of_stream(end), _END_OF_STREAM))
-            return None
-        fields += [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")]
-        if refusal.retry_after_s is not None:
-            fields.append((b"retry-after", b"%d" % ceil(refusal.retry_after_s)))
-        if refusal.code == UNAUTHENTICATED:
-            fields.append(CHALLENGE)
         status = 404 if refusal.code == UNIMPLEMENTED and not is_known else HTTP_STATUS[refusal.code]
-        answer(exchange, status, fields, error_body(end))
+        _answer_refusal(exchange, refusal, status, request_id or new_request_id())
         return None
+
+
+def _answer_refusal(exchange: Exchange, refusal: Refusal, status: int, request_id: str) -> None:
+    """`status`: of HTTP, for a unary call."""
+    end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id),))
+    fields: Fields = [(b"x-request-id", request_id.encode())]
+    if form_of(exchange.head) is RequestForm.STREAM:
+        fields.append((b"content-type", exchange.head.content_type.encode()))
+        answer(exchange, 200, fields, envelope(end_of_stream(end), _END_OF_STREAM))
+        return
+    fields += [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")]
+    if refusal.retry_after_s is not None:
+        fields.append((b"retry-after", b"%d" % ceil(refusal.retry_after_s)))
+    if refusal.code == UNAUTHENTICATED:
+        fields.append(CHALLENGE)
+    answer(exchange, status, fields, error_body(end))
 
 
 class _ConnectCall:

@@ -19,6 +19,7 @@ from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.mesh_headers import read_mesh_headers
 from gateway.requests.routes import Refusal
+from gateway.transcoding.status_json import CODE_OF_FAULT
 from gateway.web_rpc.base64_pieces import Base64Pieces
 from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope, sent_envelope
 from mesh.rpc.grpc_fields import Entry, quote_message, read_encoding, read_timeout
@@ -74,6 +75,14 @@ class GrpcWebDialect:
             self._refuse(exchange, refusal, read_mesh_headers(exchange.head.fields).request_id)
         return is_served
 
+    def answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
+        """See `FaultDialect`. The call that the request has begun is counted already."""
+        is_served = exchange.head.content_type in _CONTENT_TYPES
+        if is_served:
+            refusal = Refusal(CODE_OF_FAULT.get(status, INVALID_ARGUMENT), text)
+            self._answer(exchange, refusal, read_mesh_headers(exchange.head.fields).request_id)
+        return is_served
+
     def _find(self, exchange: Exchange, invocation: Invocation) -> ServedMethod | Refusal:
         head = exchange.head
         method = self._methods.find_for(invocation.application, head.path, exchange)
@@ -91,6 +100,9 @@ class GrpcWebDialect:
 
     def _refuse(self, exchange: Exchange, refusal: Refusal, request_id: str) -> None:
         self._methods.count_refusal(refusal)
+        self._answer(exchange, refusal, request_id)
+
+    def _answer(self, exchange: Exchange, refusal: Refusal, request_id: str) -> None:
         is_text = _CONTENT_TYPES[exchange.head.content_type]
         request_id = request_id or new_request_id()
         end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id),))

@@ -15,7 +15,7 @@ from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHe
 from gateway.requests.routes import Refusal, Routes
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.response_json import JSON_TYPE
-from gateway.transcoding.status_json import HTTP_STATUS, INVALID_ARGUMENT, field_error_json, status_json
+from gateway.transcoding.status_json import CODE_OF_FAULT, HTTP_STATUS, INVALID_ARGUMENT, field_error_json, status_json
 from gateway.transcoding.stream_forms import JSON_ARRAY, LINE_TYPES, stream_form
 from mesh.wire.request_context import new_request_id
 
@@ -75,6 +75,11 @@ class JsonDialect:
                 assert isinstance(missing, Refusal), "methods of the routes are found"
                 self._refuse(exchange, self._methods.shown(missing, exchange))
         return None
+
+    def answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
+        """See `FaultDialect`."""
+        _answer(exchange, status, status_json(CODE_OF_FAULT.get(status, INVALID_ARGUMENT), text))
+        return True
 
     def _find(self, head: HttpHead) -> _Found:
         asked = head.method, head.path, application_of(head)

@@ -136,6 +136,7 @@ class Client:
         self.budget = budget or BufferBudget()
         service = Http1Service(
             open=self._open,
+            answer_fault=lambda *_: False,
             on_lost=self.lost.append,
             in_flight=self.in_flight,
             limits=limits or Http1Limits(),

@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 from gateway.web_rpc.envelope_reader import envelope
 from tests.unit.gateway.fakes import FakeRouter, on_io_loop, route_table, until
 from tests.unit.gateway.gateway_node import Node, running
+from tests.unit.gateway.open_ports import talk
 
 CHECK, LIST, WATCH = (f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch"))
 REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
@@ -66,6 +67,20 @@ def test_connect_and_grpc_web_ask_health() -> None:
             assert b"grpc-status:0" in answer.content
             malformed = await post(node, CHECK, b"\xff", content_type="application/proto")
             assert (malformed.status_code, malformed.json()["code"]) == (500, "internal")
+
+    on_io_loop(scenario())
+
+
+def test_a_malformed_body_is_refused_in_the_form_of_its_dialect() -> None:
+    async def scenario() -> None:
+        async with running(FakeRouter()) as node:
+            head = (
+                f"POST {CHECK} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
+            )
+            port = int(node.ready.http_address.rpartition(":")[2])
+            answer = await talk(port, f"{head}\r\nzz\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == 3
 
     on_io_loop(scenario())
 
