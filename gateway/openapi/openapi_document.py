@@ -19,7 +19,7 @@ from gateway.transcoding.http_rules import (
     method_rule,
     read_rules,
 )
-from gateway.transcoding.json_reader import TEXT_TYPES, WRAPPERS, has_fields, is_map_field
+from gateway.transcoding.json_reader import TEXT_TYPES, WRAPPERS, has_fields, is_map_field, takes_variables
 
 OPENAPI_VERSION = "3.1.0"
 
@@ -125,7 +125,7 @@ class _Operation:
             yield parameter | {"description": text} if text else parameter
 
     def _query_parameters(self) -> Iterator[dict[str, Any]]:
-        if self.rule.body == WHOLE_BODY or not has_fields(self.method.input_type):
+        if self.rule.body == WHOLE_BODY or not takes_variables(self.method.input_type):
             return
         bound = {each.field_path for each in self.rule.template.variables} | {self.rule.body}
         for path, field in _query_fields(self.method.input_type, "", "", bound):

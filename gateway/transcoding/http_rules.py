@@ -9,7 +9,7 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from gateway.transcoding.json_reader import has_fields, is_map_field
+from gateway.transcoding.json_reader import is_map_field, takes_variables
 from gateway.transcoding.path_template import PathTemplate, parse_template
 from gateway.transcoding.rule_index import ANY_METHOD
 
@@ -89,7 +89,7 @@ def _checked(method: MethodDescriptor, rule: http_pb2.HttpRule) -> TranscodingRu
         last = field_at(method.input_type, variable.field_path)[-1]
         if last.is_repeated or last.message_type is not None:
             raise ValueError(f"{path!r}: variable {variable.field_path!r} is not a single scalar")
-    if template.variables and not has_fields(method.input_type):
+    if template.variables and not takes_variables(method.input_type):
         raise ValueError(f"{path!r}: {method.input_type.full_name} has a JSON form of its own and no variables")
     body, response_body = rule.body, rule.response_body
     if body and body != WHOLE_BODY:

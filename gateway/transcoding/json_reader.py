@@ -175,9 +175,13 @@ class JsonReaders:
 
 def has_fields(descriptor: Descriptor) -> bool:
     """Whether a message is an object in JSON, with a key for each field."""
+    return takes_variables(descriptor) and not descriptor.is_extendable
+
+
+def takes_variables(descriptor: Descriptor) -> bool:
+    """Whether a path and a query can name its fields: also those of a message with extensions, which they cannot."""
     name = descriptor.full_name
-    is_special = name == _ANY or name in _FREE_TYPES or name in TEXT_TYPES or name in WRAPPERS
-    return not is_special and not descriptor.is_extendable
+    return not (name == _ANY or name in _FREE_TYPES or name in TEXT_TYPES or name in WRAPPERS)
 
 
 def built(message_class: type[Message], values: Values) -> Message:

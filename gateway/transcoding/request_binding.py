@@ -14,7 +14,7 @@ from google.protobuf.message import EncodeError
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.http_rules import WHOLE_BODY, TranscodingRule, body_field_is_raw, field_at
 from gateway.transcoding.json_parser import parse_json
-from gateway.transcoding.json_reader import JsonReaders, built, has_fields
+from gateway.transcoding.json_reader import JsonReaders, built, takes_variables
 from gateway.transcoding.json_scalars import Json, Reader, boolean_text
 from gateway.transcoding.query_parameters import MESH_PARAMETERS, place_parameter, place_variable, split_query
 
@@ -40,7 +40,7 @@ class RequestBinding:
             fields = field_at(method.input_type, variable.field_path)
             read = boolean_text if fields[-1].type == fields[-1].TYPE_BOOL else readers.of_value(fields[-1])
             self._variables.append((tuple(each.name for each in fields), read))
-        self._takes_query = rule.body != WHOLE_BODY and has_fields(method.input_type)
+        self._takes_query = rule.body != WHOLE_BODY and takes_variables(method.input_type)
         self._body_field = "" if rule.body in ("", WHOLE_BODY) else rule.body
         self._read_body: Reader | None = None
         if rule.body == WHOLE_BODY:
@@ -87,7 +87,9 @@ class RequestBinding:
         except FieldError as error:
             raise error.within(self._body_field) from None
 
-    def _completed(self, values: Any, variables: Sequence[str], query: bytes) -> bytes:
+    def _completed(self, body: Any, variables: Sequence[str], query: bytes) -> bytes:
+        """`body`: the arguments of the message, or the message itself where it has a JSON form of its own."""
+        values = body if type(body) is dict else {}
         if query:
             for name, text in split_query(query):
                 if name in self.mesh_parameters:
@@ -101,6 +103,10 @@ class RequestBinding:
             except FieldError as error:
                 raise error.within(".".join(names)) from None
         try:
-            return built(self._message.message_class, values).SerializeToString()
+            message = built(self._message.message_class, values)
+            if values is not body:
+                body.MergeFrom(message)
+                message = body
+            return message.SerializeToString()
         except (EncodeError, UnicodeEncodeError, ValueError, TypeError) as error:
             raise FieldError(str(error)) from None

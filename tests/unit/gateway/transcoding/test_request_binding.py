@@ -8,8 +8,10 @@ from urllib.parse import quote, urlencode
 import pytest
 from google.api import annotations_pb2
 from google.protobuf import json_format
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +100,41 @@ def test_query_parameters_reach_nested_repeated_and_wrapped_fields_in_both_spell
 def test_a_wrong_query_parameter_is_named(query: str, text: str | None) -> None:
     found = problem("ListBooks", "GET", f"/v1/books?{query}")
     assert found == text if text is not None else "too long" in found
+
+
+def extended_method(path: str, body: str) -> MethodDescriptor:
+    """A method whose request, of proto2, has extensions."""
+    file = FileDescriptorProto(name="extended.proto", package="extended", syntax="proto2")
+    request = file.message_type.add(name="Item")
+    request.field.add(name="name", number=1, type="TYPE_STRING", label="LABEL_OPTIONAL")
+    request.field.add(name="count", number=2, type="TYPE_INT32", label="LABEL_OPTIONAL")
+    request.extension_range.add(start=100, end=200)
+    file.extension.add(name="note", number=100, type="TYPE_STRING", label="LABEL_OPTIONAL", extendee=".extended.Item")
+    called = file.service.add(name="Store").method.add(name="Put", input_type="Item", output_type="Item")
+    called.options.Extensions[annotations_pb2.http].put = path
+    called.options.Extensions[annotations_pb2.http].body = body
+    pool = DescriptorPool()
+    pool.Add(file)
+    return pool.FindMethodByName("extended.Store.Put")
+
+
+@pytest.mark.parametrize(
+    ("body_field", "query", "body", "expected"),
+    [
+        ("*", b"", b'{"name": "body", "count": 3, "[extended.note]": "n"}', {"name": "path", "count": 3, "note": "n"}),
+        ("*", b"", b"", {"name": "path"}),
+        ("", b"count=4", b"", {"name": "path", "count": 4}),
+    ],
+)
+def test_a_message_with_extensions_has_path_variables_and_query(
+    body_field: str, query: bytes, body: bytes, expected: dict[str, Any]
+) -> None:
+    method = extended_method("/v1/{name}", body_field)
+    (rule,) = read_rules(method).rules
+    pool = method.containing_service.file.pool
+    data = RequestBinding(method, rule, JsonReaders(pool)).bind(["path"], query, body)
+    item = GetMessageClass(method.input_type).FromString(data)
+    assert {field.name: value for field, value in item.ListFields()} == expected
 
 
 def test_a_body_is_the_whole_message_with_variables_on_top() -> None:
