@@ -92,7 +92,7 @@ def test_a_request_that_drips_is_given_up_with_the_status_of_a_pause(name: str) 
     path, content_type, begun, status = (DRIPS | BUILT_IN)[name]
 
     async def scenario() -> None:
-        async with every_dialect(ready_router()) as gateway, http2(gateway.port) as client:
+        async with every_dialect(ready_router(), policy=POLICY) as gateway, http2(gateway.port) as client:
             gateway.listener._built_in.add_generic_rpc_handlers(Reflection(lambda: NO_ROUTES).handlers())
             upload = Upload(client, path, content_type, begun)
             await client.round_trip()
@@ -114,7 +114,7 @@ def test_a_request_that_comes_at_a_hundred_bytes_a_second_is_not_slow(name: str)
     path, content_type, begun, _ = DRIPS[name]
 
     async def scenario() -> None:
-        async with every_dialect(ready_router()) as gateway, http2(gateway.port) as client:
+        async with every_dialect(ready_router(), policy=POLICY) as gateway, http2(gateway.port) as client:
             upload = Upload(client, path, content_type, begun)
             await client.round_trip()
             looks = Looks(gateway)
@@ -138,7 +138,7 @@ def test_a_stream_may_pause_between_messages_however_they_are_cut(name: str, is_
 
     async def scenario() -> None:
         router = ready_router()
-        async with every_dialect(router) as gateway, http2(gateway.port) as client:
+        async with every_dialect(router, policy=POLICY) as gateway, http2(gateway.port) as client:
             upload = Upload(client, path, content_type, message[:half] or message)
             await client.round_trip()
             looks = Looks(gateway)
@@ -161,7 +161,7 @@ def test_a_stream_of_the_gateway_may_pause_between_messages() -> None:
     request = reflection_pb2.ServerReflectionRequest(list_services="*").SerializeToString()
 
     async def scenario() -> None:
-        async with every_dialect(ready_router()) as gateway, http2(gateway.port) as client:
+        async with every_dialect(ready_router(), policy=POLICY) as gateway, http2(gateway.port) as client:
             gateway.listener._built_in.add_generic_rpc_handlers(Reflection(lambda: NO_ROUTES).handlers())
             upload = Upload(client, REFLECT, GRPC, envelope(request) + envelope(request)[:3])
             await client.until(lambda: client.bodies.get(upload.stream))
@@ -185,7 +185,7 @@ def test_a_client_is_not_slow_while_its_messages_wait_for_the_handler(name: str)
 
     async def scenario() -> None:
         router = FakeRouter(lambda call: allow(call, 1))
-        async with every_dialect(router) as gateway, http2(gateway.port) as client:
+        async with every_dialect(router, policy=POLICY) as gateway, http2(gateway.port) as client:
             upload = Upload(client, path, content_type, message * 3 + message[:-1])
             await client.round_trip()
             looks = Looks(gateway)
