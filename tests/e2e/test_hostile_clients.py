@@ -97,9 +97,6 @@ def test_attacks_cost_honest_clients_nothing_and_the_gateway_little(gateway: Gat
         client.is_stopping = True
         client.join()
     assert [failure for client in clients for failure in client.failures] == []
-    for client in clients:
-        # A busy machine may hold up one of its calls; an attack that does so holds up more.
-        *_, second_slowest_s, _ = sorted(client.durations_s)
-        assert second_slowest_s < WAIT_MAX_S
+    assert max(duration_s for client in clients for duration_s in client.durations_s) < WAIT_MAX_S
     assert highest - before < GROWTH_MAX_BYTES
     until(lambda: gateway_rss_bytes() - before < REMAINDER_MAX_BYTES, timeout_s=30)

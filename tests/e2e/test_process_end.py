@@ -31,8 +31,7 @@ from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 pytestmark = pytest.mark.timeout(300)
 
-ENDS_WITHIN_S = 9.0
-"""Less than what calls into a Ray that is gone, and its exit handlers, would wait: ten seconds and more."""
+ENDS_WITHIN_S = 5.0
 OF_A_TRACEBACK = re.compile(r"Traceback \(|  |KeyboardInterrupt|SystemExit")
 
 APP = """

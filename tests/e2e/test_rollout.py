@@ -29,8 +29,7 @@ from tests.unit.protos import shop_pb2, shop_pb2_grpc
 UPDATES = 20
 CALL_S = 0.02
 """A call of each thread is always in progress, and most of the time is left for the processes that start."""
-STALL_S = 4.0
-"""A call that waits for an attempt that times out takes longer: five seconds to connect."""
+STALL_S = 2.0
 
 
 @small(max_ongoing_requests=100)
