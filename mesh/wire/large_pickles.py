@@ -17,7 +17,7 @@ from mesh.memory.sliced_copy import SLICE_BYTES, bytes_of, fill, view_of_copy
 _SIZED = frozenset((bytes, bytearray, str))
 _CONTAINERS = frozenset((tuple, list, dict))
 _LOOKED_AT_MAX = 16
-"""Of a container: whether its first items are large says enough of the others."""
+"""Containers, and items of each: whether the first ones are large says enough of the others."""
 _FRAME_BYTES_MAX = 256 * 1024
 """More than a frame of a pickle has. What is written at once and is larger is the content of a value."""
 _NEWLINE = ord("\n")
@@ -48,13 +48,15 @@ def loads(data: bytes | memoryview, buffers: Iterable[Any] | None = None) -> Any
 
 
 def _has_large_item(container: Any) -> bool:
-    for item in _first_items(container):
-        kind = type(item)
-        if kind in _SIZED:
-            if len(item) > SLICE_BYTES:
-                return True
-        elif item and kind in _CONTAINERS and _has_large_item(item):
-            return True
+    containers = [container]
+    for each in containers:  # those in it are appended meanwhile
+        for item in _first_items(each):
+            kind = type(item)
+            if kind in _SIZED:
+                if len(item) > SLICE_BYTES:
+                    return True
+            elif kind in _CONTAINERS and item and len(containers) < _LOOKED_AT_MAX:
+                containers.append(item)
     return False
 
 

@@ -42,6 +42,23 @@ def without_pickles_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickle, "loads", refuse)
 
 
+def test_looking_for_large_values_has_an_end_and_asks_objects_nothing() -> None:
+    shared: list[Any] = []
+    for _ in range(100):
+        shared = [shared, shared]
+    itself: list[Any] = [LARGE[:10]]
+    itself.append(itself)
+    assert not holds_large(shared)
+    assert not holds_large(itself)
+    # An array of numpy has no truth: asking for it would raise.
+    assert not holds_large(((numpy.ones(3), NoTruth()), {"array": numpy.ones(3)}))
+
+
+class NoTruth:
+    def __bool__(self) -> bool:
+        raise AssertionError
+
+
 @pytest.mark.parametrize(
     "value",
     [
