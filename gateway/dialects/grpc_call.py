@@ -239,6 +239,7 @@ class GrpcCall:
                 head.invocation.session_id,
             ),
             self,
+            self._peer,
         )
         try:
             method.router.submit(call)

@@ -178,7 +178,7 @@ class MethodCall:
             if self.method.model_id_fields:
                 self.method.name_model(self._request.context, message)
             self.method.stats.received += 1
-        self._call = call = OutgoingCall(self._request, self)
+        self._call = call = OutgoingCall(self._request, self, self._request.peer)
         try:
             self.method.router.submit(call)
         except Exception:

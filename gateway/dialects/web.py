@@ -219,6 +219,7 @@ class WebCall:
                 session_id=self._routed.headers.session_id,
             ),
             self,
+            self._exchange.head.peer,
         )
         try:
             self._target.router.submit(call)

@@ -142,7 +142,7 @@ class WebSocketCall:
         self._first = encode_request(target.seen(exchange.head), raw_path, target.root_path, made_id, b"", subprotocols)
         request = CallRequest(WEB_METHOD, None, self._context, None, True, True)
         request.prefers_local, request.session_id = True, session_id
-        self._call = call = OutgoingCall(request, self)
+        self._call = call = OutgoingCall(request, self, exchange.head.peer)
         try:
             target.router.submit(call)
         except Exception:

@@ -139,6 +139,7 @@ class OutgoingCall:
         "request_credit",
         "sequence",
         "sink",
+        "source",
         "spills_at_s",
         "started_at_s",
         "state",
@@ -146,9 +147,11 @@ class OutgoingCall:
         "waited_s",
     )
 
-    def __init__(self, request: CallRequest, sink: CallSink) -> None:
+    def __init__(self, request: CallRequest, sink: CallSink, source: str = "") -> None:
         self.request = request
         self.sink = sink
+        self.source = source
+        """The client's connection, as gRPC names its peer; empty: this process. Sources take turns in the queue."""
         self.call_id = next(_call_ids)
         self.state = QUEUED
         self.link: Carrier | None = None

@@ -49,6 +49,10 @@ class PendingQueue:
     def remove(self, call: OutgoingCall) -> None:
         self.calls.pop(call.sequence, None)
 
+    def sort(self) -> None:
+        """Bring calls that were pushed late to their places by age."""
+        self.calls = OrderedDict(sorted(self.calls.items()))
+
     def drain(self) -> list[OutgoingCall]:
         """Take all calls, oldest first."""
         calls = list(self.calls.values())

@@ -1,11 +1,11 @@
 """The calls that wait for a replica, and which of them goes next. I/O loop only.
 
-Theory of operation. Most calls wait in one queue, for any replica. A call for a model that some replicas hold waits in
-the queue of that model first; after a short while it joins the other queue, so that a model in demand spreads. An event
-names the replica that may have a free place: it gets the oldest of the first call of the common queue and the first
-calls of the models that it holds. So an event costs the same however many replicas there are and calls wait. Only
-changes of the set of replicas have to look at all of them. When no replica holds a model any more, its calls go to the
-common queue, at their places by age.
+Theory of operation. Most calls wait in one queue, for any replica, in which their sources take turns: the connections
+of a gateway's clients. A call for a model that some replicas hold waits in the queue of that model first; after a short
+while it joins the other queue, so that a model in demand spreads. An event names the replica that may have a free
+place: it gets the oldest of the first call of the common queue and the first calls of the models that it holds. So an
+event costs the same however many replicas there are and calls wait. Only changes of the set of replicas have to look
+at all of them. When no replica holds a model any more, its calls go to the common queue, at their places by age.
 
 Calls with targets may go to certain replicas only. They wait in a queue of their own, in which every event looks for
 the first one that fits.
@@ -28,25 +28,26 @@ from mesh.routing.endpoint import Endpoint
 from mesh.routing.link_pool import LinkPool
 from mesh.routing.snapshot import RouterSpec, Snapshot
 from mesh.routing.waiting.call_queue import PendingQueue
+from mesh.routing.waiting.fair_queue import FairQueue
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 
 
 class WaitingCalls:
-    """Calls in the order of their submission, except those that have waited too long for their model."""
+    """Calls of a source in the order of their submission, except those that have waited too long for their model."""
 
     def __init__(self, pool: LinkPool, send: Callable[[Endpoint, OutgoingCall], None]) -> None:
         self._pool = pool
         self._send = send
         self._random = random.random
         self._last_sequence = 0
-        self._common = PendingQueue()
+        self._common = FairQueue()
         """For any replica. While a call is here, all replicas are full."""
         self._by_model: dict[str, PendingQueue] = {}
         """For a replica that holds the model; no queue is empty."""
         self._for_models = PendingQueue()
         """The calls of all these queues."""
-        self._targeted = PendingQueue()
+        self._targeted = FairQueue()
         """For certain replicas only."""
         self.custom: CustomChoice | None = None
         """The deployment's own choice of replicas, if it has one."""
@@ -223,11 +224,10 @@ class WaitingCalls:
         released = [call for model_id in unheld for call in self._by_model.pop(model_id).drain()]
         for call in released:
             self._for_models.remove(call)
-        for call in sorted(self._common.drain() + released, key=lambda call: call.sequence):
-            self._common.push(call)
+        self._common.merge(released)
         self._dispatch_queue(self._common)
 
-    def _dispatch_queue(self, queue: PendingQueue | None) -> None:
+    def _dispatch_queue(self, queue: FairQueue | PendingQueue | None) -> None:
         while queue:
             call = queue.first
             endpoint = self._pick(call, may_spill=queue is self._common)
@@ -243,6 +243,7 @@ class WaitingCalls:
     def _take(self, call: OutgoingCall, endpoint: Endpoint) -> None:
         if self.custom is not None:
             self.custom.on_sent(call, endpoint)
+        (self._targeted if call in self._targeted else self._common).count_turn(call)
         self.remove(call)
         call.waited_s = time.monotonic() - call.started_at_s
         self._send(endpoint, call)
@@ -323,7 +324,7 @@ class WaitingCalls:
         while self._for_models and self._for_models.first.spills_at_s <= now_s:
             call = self._for_models.first
             self.remove(call)
-            # It moves behind calls that came in the meantime; each queue is in the order of its numbers.
+            # It moves behind calls of its source that came in the meantime: these are in the order of their numbers.
             self._last_sequence += 1
             call.sequence = self._last_sequence
             self._common.push(call)

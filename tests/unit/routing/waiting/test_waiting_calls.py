@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.routing.choice.locality import Locality
+from mesh.routing.waiting.fair_queue import TURN_CALLS
 from mesh.settings import settings as mesh_settings
 from mesh.wire.request_context import RequestContext
 from tests.unit.routing.waiting.waiting_world import CountingEndpoint, World
@@ -149,6 +150,39 @@ def test_a_call_that_comes_back_has_its_old_place(patch: pytest.MonkeyPatch) -> 
     world.pool.endpoints[0].link._calls.clear()
     world.calls.restore(first)
     assert world.calls.drain() == [first, second]
+
+
+@pytest.mark.parametrize("targets", [None, (frozenset("0"),)])
+@pytest.mark.parametrize("busy", [1, 20])
+def test_a_connection_with_one_call_waits_for_one_turn_of_each_other_one(
+    patch: pytest.MonkeyPatch, busy: int, targets: tuple[frozenset[str]] | None
+) -> None:
+    """And not for the hundred that each has sent before; also where a request router has chosen the replica."""
+    world = World(patch, replicas=1)
+    for number in range(busy * 100):
+        world.submit(source=f"busy {number % busy}", targets=targets)
+    honest = world.submit(source="honest", targets=targets)
+    rounds = 0
+    while honest in world.calls:
+        world.end()
+        rounds += 1
+    assert rounds <= busy * TURN_CALLS + 1
+
+
+def test_calls_of_a_lost_model_cost_no_other_connection_its_turn(patch: pytest.MonkeyPatch) -> None:
+    world = World(patch, replicas=1)
+    (replica,) = world.pool.endpoints
+    world.pool.announce(replica, "a")
+    for _ in range(1 + TURN_CALLS):
+        world.submit(source="busy")
+    second, honest = world.submit(source="busy"), world.submit(source="honest")
+    for _ in range(TURN_CALLS):
+        world.end()
+    of_model = world.submit("a", source="busy")
+    world.calls.release_unheld(world.pool.announce(replica))
+    for expected in (honest, second, of_model):
+        world.end()
+        assert world.sent[-1] == (replica, expected)
 
 
 STEPS = st.lists(

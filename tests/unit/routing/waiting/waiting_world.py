@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mesh.link.caller_link import CallerLink
+from mesh.link.link_phases import CallerPhase
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.link.replica_facts import ReplicaFacts
 from mesh.routing.canary_candidates import CanaryCandidates
@@ -36,9 +37,16 @@ class World:
         monkeypatch.setattr(waiting_calls, "time", SimpleNamespace(monotonic=lambda: self.now_s))
         self.calls = WaitingCalls(self.pool, self._send)  # type: ignore[arg-type]
 
-    def submit(self, model_id: str = "", session_id: str = "") -> OutgoingCall:
+    def submit(
+        self,
+        model_id: str = "",
+        session_id: str = "",
+        source: str = "",
+        targets: Sequence[frozenset[str]] | None = None,
+    ) -> OutgoingCall:
         context = RequestContext("id", multiplexed_model_id=model_id)
-        call = OutgoingCall(CallRequest("m", None, context, session_id=session_id), sink=None)  # type: ignore[arg-type]
+        request = CallRequest("m", None, context, session_id=session_id, targets=targets)
+        call = OutgoingCall(request, None, source)  # type: ignore[arg-type]
         endpoint = self.calls.enter(call)
         if endpoint is not None:
             self._send(endpoint, call)
@@ -83,12 +91,16 @@ class Pool:
         self.endpoints = [CountingEndpoint(ReplicaInfo(str(number), "a"), limit) for number in range(count)]
         for endpoint in self.endpoints:
             endpoint.link = CallerLink("r", observer=None)  # type: ignore[arg-type]
+            endpoint.link.phase = CallerPhase.READY
         self.all = Locality(self.endpoints)
         self.local_first = (self.all,)
         self._models = ModelHolders()
         self._models.reset(self.endpoints)
         self.split: TrafficSplit | None = None
         self.canary: CanaryCandidates | None = None
+
+    def find(self, name: str) -> Endpoint | None:
+        return next((endpoint for endpoint in self.endpoints if endpoint.name == name), None)
 
     def holders_of(self, model_id: str) -> Any:
         return self._models.of(model_id)
