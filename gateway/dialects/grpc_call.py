@@ -237,9 +237,9 @@ class GrpcCall:
                 None,
                 method.policies.hedge,
                 head.invocation.session_id,
+                source=self._peer,
             ),
             self,
-            self._peer,
         )
         try:
             method.router.submit(call)

@@ -140,6 +140,7 @@ class MethodCall:
             invocation.passed_on,
             exchange.head.peer,
             prefers_local=True,
+            source=exchange.head.peer,
             is_idempotent=method.is_idempotent,
             retry=method.policies.retry,
             hedge=method.policies.hedge,
@@ -178,7 +179,7 @@ class MethodCall:
             if self.method.model_id_fields:
                 self.method.name_model(self._request.context, message)
             self.method.stats.received += 1
-        self._call = call = OutgoingCall(self._request, self, self._request.peer)
+        self._call = call = OutgoingCall(self._request, self)
         try:
             self.method.router.submit(call)
         except Exception:

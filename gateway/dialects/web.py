@@ -217,9 +217,9 @@ class WebCall:
                 # Without the peer, which the request has: equal Opens of all clients are packed and read once.
                 prefers_local=True,
                 session_id=self._routed.headers.session_id,
+                source=self._exchange.head.peer,
             ),
             self,
-            self._exchange.head.peer,
         )
         try:
             self._target.router.submit(call)

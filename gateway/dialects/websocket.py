@@ -141,8 +141,8 @@ class WebSocketCall:
         made_id = self._context.request_id.encode()
         self._first = encode_request(target.seen(exchange.head), raw_path, target.root_path, made_id, b"", subprotocols)
         request = CallRequest(WEB_METHOD, None, self._context, None, True, True)
-        request.prefers_local, request.session_id = True, session_id
-        self._call = call = OutgoingCall(request, self, exchange.head.peer)
+        request.prefers_local, request.session_id, request.source = True, session_id, exchange.head.peer
+        self._call = call = OutgoingCall(request, self)
         try:
             target.router.submit(call)
         except Exception:

@@ -122,6 +122,8 @@ class CallRequest:
     """Its caller has named the target."""
     is_beyond_limit: bool = False
     """It runs also where no place is free: a broadcast, or a call whose place was reserved."""
+    source: str = ""
+    """The client's connection, as gRPC names its peer; empty: this process. Sources take turns in the queue."""
 
     @property
     def is_unary(self) -> bool:
@@ -139,7 +141,6 @@ class OutgoingCall:
         "request_credit",
         "sequence",
         "sink",
-        "source",
         "spills_at_s",
         "started_at_s",
         "state",
@@ -147,11 +148,9 @@ class OutgoingCall:
         "waited_s",
     )
 
-    def __init__(self, request: CallRequest, sink: CallSink, source: str = "") -> None:
+    def __init__(self, request: CallRequest, sink: CallSink) -> None:
         self.request = request
         self.sink = sink
-        self.source = source
-        """The client's connection, as gRPC names its peer; empty: this process. Sources take turns in the queue."""
         self.call_id = next(_call_ids)
         self.state = QUEUED
         self.link: Carrier | None = None

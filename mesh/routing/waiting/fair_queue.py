@@ -3,7 +3,7 @@
 Theory of operation. A source is what must not be held up by the calls of another one, such as a client's connection at
 a gateway. The calls of one source leave in the order of their submission. The sources stand in a ring: the first one is
 next, and goes to the end when `TURN_CALLS` of its calls are sent. A new one begins at the end, so its call waits for at
-most so many calls of each other source, however many they have. With turns of one call no two answers of a connection
+most one turn of each other source, however many calls they have. With turns of one call no two answers of a connection
 would be written together, which costs a gateway half as much again per call. Each step costs the same however many
 calls and sources there are.
 """
@@ -69,23 +69,23 @@ class FairQueue:
 
     def count_turn(self, call: OutgoingCall) -> None:
         """The call is sent: if it is the last one of its source's turn, the others come next. `remove` it then."""
-        if call.source not in self._lines:
+        if call.request.source not in self._lines:
             return
-        if self._is_first(call.source):
+        if self._is_first(call.request.source):
             self._left -= 1
             if self._left:
                 return
             self._left = TURN_CALLS
-        self._lines.move_to_end(call.source)
+        self._lines.move_to_end(call.request.source)
 
     def restore(self, call: OutgoingCall) -> None:
         """Let a call wait again that was sent: it is among those of its source by age, and these have the turn."""
         self.calls[call.sequence] = call
         self._line_of(call).restore(call)
-        if self._is_first(call.source):
+        if self._is_first(call.request.source):
             self._left = min(self._left + 1, TURN_CALLS)
         else:
-            self._lines.move_to_end(call.source, last=False)
+            self._lines.move_to_end(call.request.source, last=False)
             self._left = 1
 
     def merge(self, calls: Iterable[OutgoingCall]) -> None:
@@ -93,7 +93,7 @@ class FairQueue:
         touched = {}
         for call in calls:
             self.push(call)
-            touched[call.source] = self._lines[call.source]
+            touched[call.request.source] = self._lines[call.request.source]
         for line in touched.values():
             line.sort()
 
@@ -101,12 +101,12 @@ class FairQueue:
         """Forget a call, if it waits. Its source keeps its turn."""
         if self.calls.pop(call.sequence, None) is None:
             return
-        line = self._lines[call.source]
+        line = self._lines[call.request.source]
         line.remove(call)
         if not line.calls:
-            if self._is_first(call.source):
+            if self._is_first(call.request.source):
                 self._left = TURN_CALLS
-            del self._lines[call.source]
+            del self._lines[call.request.source]
 
     def drain(self) -> list[OutgoingCall]:
         """Take all calls, oldest first."""
@@ -120,7 +120,7 @@ class FairQueue:
         return next(iter(self._lines)) == source
 
     def _line_of(self, call: OutgoingCall) -> PendingQueue:
-        line = self._lines.get(call.source)
+        line = self._lines.get(call.request.source)
         if line is None:
-            line = self._lines[call.source] = PendingQueue()
+            line = self._lines[call.request.source] = PendingQueue()
         return line

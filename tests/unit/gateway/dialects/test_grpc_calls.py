@@ -249,7 +249,7 @@ def test_context_and_metadata_reach_the_call():
         assert (router.calls[0].request.session_id, context.tenant) == ("s-1", "acme")
         assert ("blob-bin", b"\x00\xff") in list(router.calls[0].request.metadata)
         assert router.calls[0].request.peer.startswith("ipv4:127.0.0.1:")
-        assert router.calls[0].source == router.calls[0].request.peer, "connections take turns in the queue"
+        assert router.calls[0].request.source == router.calls[0].request.peer, "connections take turns in the queue"
 
     on_io_loop(scenario())
 

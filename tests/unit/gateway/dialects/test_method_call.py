@@ -43,7 +43,7 @@ def test_a_unary_call_carries_its_request_context_and_response() -> None:
         False,
     )
     assert (asked.context.request_id, asked.context.app) == ("r1", "shop")
-    assert scene.mesh_call.source == "ipv4:10.0.0.9:9", "connections take turns in the queue"
+    assert scene.mesh_call.request.source == "ipv4:10.0.0.9:9", "connections take turns in the queue"
     assert ("x-tenant", "t") in asked.metadata
     assert (scene.method.stats.received, scene.method.stats.sent) == (1, 1)
     assert scene.exchange.given_room == len(b"hello\n")

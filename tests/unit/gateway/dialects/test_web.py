@@ -33,7 +33,7 @@ def test_a_request_without_body_is_one_frame_and_its_answer_one_write() -> None:
         False,
         True,
     )
-    assert call.source == "ipv4:10.0.0.1:4711", "connections take turns in the queue"
+    assert call.request.source == "ipv4:10.0.0.1:4711", "connections take turns in the queue"
     sent = sent_request(call)
     assert (sent.method, sent.raw_path, sent.query_string, sent.root_path) == ("GET", b"/hello", b"a=1", "")
     assert (sent.client_host, sent.client_port) == ("10.0.0.1", 4711)

@@ -29,7 +29,7 @@ def test_the_handshake_goes_to_the_application_without_a_deadline() -> None:
         True,
         None,
     )
-    assert call.source == "ipv4:10.0.0.1:4711", "connections take turns in the queue"
+    assert call.request.source == "ipv4:10.0.0.1:4711", "connections take turns in the queue"
     request = decode_request(socket.ends.router.link.items[0])
     assert (request.is_websocket, request.scheme, list(request.subprotocols)) == (True, "ws", ["chat", "v2"])
     assert (request.raw_path, request.root_path) == (b"/shop/chat", "/shop")

@@ -70,7 +70,7 @@ class Model:
 
 
 def call_of(source: str, sequence: int) -> Any:
-    return SimpleNamespace(source=source, sequence=sequence)
+    return SimpleNamespace(source=source, sequence=sequence, request=SimpleNamespace(source=source))
 
 
 def send_first(queue: FairQueue) -> Any:

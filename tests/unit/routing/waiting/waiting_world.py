@@ -45,8 +45,8 @@ class World:
         targets: Sequence[frozenset[str]] | None = None,
     ) -> OutgoingCall:
         context = RequestContext("id", multiplexed_model_id=model_id)
-        request = CallRequest("m", None, context, session_id=session_id, targets=targets)
-        call = OutgoingCall(request, None, source)  # type: ignore[arg-type]
+        request = CallRequest("m", None, context, session_id=session_id, targets=targets, source=source)
+        call = OutgoingCall(request, None)  # type: ignore[arg-type]
         endpoint = self.calls.enter(call)
         if endpoint is not None:
             self._send(endpoint, call)
