@@ -32,7 +32,7 @@ from tests.unit.protos import shop_pb2, shop_pb2_grpc
 pytestmark = pytest.mark.timeout(300)
 
 ENDS_WITHIN_S = 5.0
-OF_A_TRACEBACK = re.compile(r"Traceback \(|  |KeyboardInterrupt|SystemExit")
+OF_A_TRACEBACK = re.compile(r"Traceback \(|  |KeyboardInterrupt|SystemExit|The actor is dead because ")
 
 APP = """
 import asyncio, ray, sys
@@ -168,7 +168,7 @@ def raylet(mark: str) -> int:
 
 
 def own_lines(lines: list[str]) -> list[str]:
-    """Without what `mesh run` shows of its replicas' logs, and tracebacks of Ray's own programs that a signal ends."""
+    """Without what `mesh run` shows of the logs of and about replicas, and tracebacks of Ray's own programs."""
     return [
         line
         for line in lines

@@ -14,6 +14,8 @@ _OUR_FRAME = re.compile(
 )
 _PROCESS = re.compile(r"^\s*pid: (\d+)$", re.MULTILINE)
 _HOST = re.compile(r"^\s*ip: (\S+)$", re.MULTILINE)
+_FACT = re.compile(r"\t(class_name|actor_id|pid|name|namespace|ip): ")
+_DIED = "The actor died unexpectedly before finishing this task."
 _EXIT_TYPE = re.compile(r"^.*Worker exit type: .*$", re.MULTILINE)
 _OUT_OF_MEMORY = ("OUT_OF_MEMORY", "low on memory")
 _OUT_OF_MEMORY_TEXT = "Ray killed its process because the node ran out of memory: let it use less, or ask for `memory`."
@@ -39,13 +41,13 @@ def readable(text: str) -> str:
 def readable_death(text: str) -> str:
     """Reorder Ray's text about a dead actor: first what happened and where to look, then the exit type.
 
-    Any other text is returned as it is.
+    Without an exit type, as when its node has died, that is one line. Any other text is returned as it is.
     """
     if any(words in text for words in _OUT_OF_MEMORY):
         return f"{_OUT_OF_MEMORY_TEXT}\n{text.strip()}"
     exit_type, process = _EXIT_TYPE.search(text), _PROCESS.search(text)
     if exit_type is None or process is None:
-        return text.strip()
+        return _reason(text)
     host = _HOST.search(text)
     where = f"{process[1]} on {host[1]}" if host else process[1]
     return (
@@ -53,6 +55,13 @@ def readable_death(text: str) -> str:
         f"`mesh logs` shows what it logged; output of libraries is in the files *-{process[1]}.* of Ray's logs there.\n"
         f"{exit_type[0].strip()}"
     )
+
+
+def _reason(text: str) -> str:
+    """Without what Ray says of any dead actor: its name, ids and address, which the reader knows."""
+    lines = text.strip().splitlines()
+    said = [line.strip() for line in lines if line != _DIED and not _FACT.match(line)]
+    return " ".join(said) if said and len(said) < len(lines) else text.strip()
 
 
 def _users_lines(traceback: list[str]) -> list[str]:

@@ -81,3 +81,18 @@ def test_a_death_says_what_happened_and_where_to_look() -> None:
         *starved.splitlines(),
     ]
     assert readable_death("The actor is dead: ray.kill was called\n") == "The actor is dead: ray.kill was called"
+
+
+def test_the_death_of_a_node_is_one_line() -> None:
+    text = (
+        "The actor died unexpectedly before finishing this task.\n\tclass_name: ReplicaActor\n\tactor_id: 7d42e8\n"
+        "\tpid: 15820\n\tname: mesh/replica/shop\n\tnamespace: mesh\n\tip: 10.0.0.1\n"
+        "The actor died because its node has died. Node Id: 0b5e\n"
+        "\tthe actor's node was terminated expectedly: received SIGTERM"
+    )
+    assert readable_death(text) == (
+        "The actor died because its node has died. Node Id: 0b5e the actor's node was terminated expectedly: received "
+        "SIGTERM"
+    )
+    bare = "The actor died unexpectedly before finishing this task.\n\tclass_name: ReplicaActor"
+    assert readable_death(bare) == bare
