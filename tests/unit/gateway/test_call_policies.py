@@ -34,7 +34,8 @@ CLIENTS: dict[str, Client] = {
 }
 ABORTED, UNAVAILABLE = 10, 14
 RETRIES = CallPolicies(retry=RetryPolicy(attempts=3, codes=frozenset({UNAVAILABLE}), budget=1.0))
-HEDGES = CallPolicies(hedge=HedgePolicy(delay_s=0.02))
+HEDGES = CallPolicies(hedge=HedgePolicy(delay_s=1.0))
+"""Time enough for the first copy to reach its replica before the second one, on a busy machine too."""
 
 _NOT_INSTALLED = pytest.mark.skipif(find_spec("connectrpc") is None, reason="connectrpc is not installed")
 every_client = pytest.mark.parametrize(
