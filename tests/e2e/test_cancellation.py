@@ -103,14 +103,9 @@ def test_a_clients_cancel_is_seen_three_deployments_down_within_100_ms(gate: Han
     """Calls of other clients go on (items 36–38, 220)."""
     stub = shop_pb2_grpc.ShopStub(channel)
     spared = stub.Price.future(shop_pb2.Item(name="spared"), metadata=CHAIN, timeout=50)
-    gate.open.remote("through").result(timeout_s=10)
-    delays_s, calls_s = [], []
-    for number in range(10):
-        delays_s.append(seen_after_s(stub, gate, f"cancelled {number}"))
-        calls_s.append(answered_after_s(stub))
-    # A busy machine may hold up some of them; that is not a property of the mesh.
-    limit_s = max(SEEN_WITHIN_S, statistics.median(calls_s))
-    assert statistics.median(delays_s) < limit_s, (delays_s, calls_s)
+    delays_s = [seen_after_s(stub, gate, f"cancelled {number}") for number in range(10)]
+    # A busy machine may hold up one of them; that is not a property of the mesh.
+    assert statistics.median(delays_s) < SEEN_WITHIN_S, delays_s
     assert "spared" not in gate.cancelled_at_s.remote().result(timeout_s=10)
     gate.open.remote("spared").result(timeout_s=10)
     assert spared.result().name == "spared"
@@ -124,13 +119,6 @@ def seen_after_s(stub: Any, gate: Handle, label: str) -> float:
     call.cancel()
     seen_at_s: float = until(lambda: gate.cancelled_at_s.remote().result(timeout_s=10).get(label))
     return seen_at_s - cancelled_at_s
-
-
-def answered_after_s(stub: Any) -> float:
-    """How long a call takes that passes the same deployments, there and back."""
-    began_at_s = time.monotonic()
-    assert stub.Price(shop_pb2.Item(name="through"), metadata=CHAIN, timeout=50).name == "through"
-    return time.monotonic() - began_at_s
 
 
 def test_a_handles_cancel_reaches_grandchildren(gate: Handle) -> None:

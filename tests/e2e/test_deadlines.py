@@ -102,11 +102,11 @@ def gate(middle: Handle) -> Handle:
 
 
 def test_a_deadline_reaches_grandchildren_and_none_is_none(middle: Handle, channel: grpc.Channel) -> None:
-    assert 20 < middle.options(timeout_s=30).remaining_s.remote().result(timeout_s=10) <= 30
+    assert 29 < middle.options(timeout_s=30).remaining_s.remote().result(timeout_s=10) <= 30
     assert middle.remaining_s.remote().result(timeout_s=10) is None
     stub = shop_pb2_grpc.ShopStub(channel)
     # gRPC rounds a timeout up to what its header can say, by up to a hundredth.
-    assert 10_000 < stub.Price(shop_pb2.Item(), metadata=METADATA, timeout=20).amount <= 20_200
+    assert 19_000 < stub.Price(shop_pb2.Item(), metadata=METADATA, timeout=20).amount <= 20_200
 
 
 @pytest.mark.parametrize(("inherited_s", "own_s"), [(10, 30), (30, 10)])
