@@ -26,7 +26,7 @@ from tests.nodes.conftest import CPUS_PER_NODE, Nodes
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 Handle = mesh.DeploymentHandle[Any]
-AT_ONCE_S = 8.0
+AT_ONCE_S = 5.0
 """Far below the time in which Ray notices the death of a node."""
 
 
