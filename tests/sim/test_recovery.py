@@ -148,3 +148,24 @@ def _copy(spec: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
     copy = control_pb2.ApplicationSpec()
     copy.CopyFrom(spec)
     return copy
+
+
+class RecordsReleases(FakeCluster):
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.groups = {replica_name(DeploymentKey("app", "Model"), "v1", f"r{number}") for number in range(9)}
+        self.released: list[str] = []
+
+    async def release(self, name: str) -> None:
+        self.released.append(name)
+        await super().release(name)
+
+
+async def test_placement_groups_that_are_left_over_are_removed_in_the_order_of_their_names() -> None:
+    """So that a run with the same seed does the same."""
+    cluster = RecordsReleases()
+    left_over = sorted(cluster.groups)
+    mesh = Mesh(seed=1, cluster=cluster)
+    await mesh.boot()
+    assert cluster.released == left_over
+    await mesh.crash()

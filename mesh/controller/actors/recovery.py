@@ -44,7 +44,7 @@ async def recover(runtime: Runtime, replicas: ReplicaKeeper, gateways: GatewayKe
     await _record_memory_deaths(runtime, replicas)
     calls = asyncio.Semaphore(settings().controller.adopt_calls_max)
     await asyncio.gather(
-        *(_release(runtime, name) for name in set(groups) - set(names)),
+        *(_release(runtime, name) for name in sorted(set(groups) - set(names))),
         *(_adopt_replica(runtime, replicas, name, calls) for name in replica_names if name not in pending),
         *(_adopt_pending(runtime, replicas, name) for name in replica_names if name in pending),
         *(_adopt_gateway(runtime, gateways, name, calls) for name in names if name.startswith(GATEWAY_PREFIX)),
