@@ -259,7 +259,7 @@ class ControlClient:
             author=author(),
             expected=_expected(expected),
         )
-        self._call("Delete", request, control_pb2.DeleteReply)
+        _show(self._call("Delete", request, control_pb2.DeleteReply).warnings)
 
     def status(self, *applications: str) -> control_pb2.StatusReply:
         """The status with these applications, or with all if none is named."""
@@ -278,8 +278,7 @@ class ControlClient:
 
     def _change(self, method: str, request: Message) -> list[control_pb2.ApplicationChange]:
         reply = self._call(method, request, control_pb2.ApplyReply)
-        for warning in reply.warnings:
-            logger.warning("%s", warning)
+        _show(reply.warnings)
         return list(reply.changes)
 
     def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
@@ -296,6 +295,11 @@ class ControlClient:
 def revisions_of(reply: control_pb2.StatusReply) -> dict[str, int]:
     """The revisions of all applications, which a change that is computed from this status expects."""
     return {app.name: app.revision for app in reply.applications}
+
+
+def _show(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        logger.warning("%s", warning)
 
 
 def _expected(revisions: Mapping[str, int] | None) -> control_pb2.ExpectedRevisions | None:

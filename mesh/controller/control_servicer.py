@@ -171,8 +171,8 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def Delete(self, request: control_pb2.DeleteRequest, context: _Context) -> control_pb2.DeleteReply:
         delete: Edit = functools.partial(without_application, name=request.application, run_id=request.run_id)
         edit = expecting(recorded(delete, self._unix_clock(), request.author), _expected(request))
-        await self._apply(edit, (), request, context)
-        return control_pb2.DeleteReply()
+        reply = await self._apply(edit, (), request, context)
+        return control_pb2.DeleteReply(warnings=reply.warnings)
 
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
         reply = build_status(self._shown.get(), request.applications)

@@ -997,8 +997,10 @@ class DeleteRequest(_message.Message):
     def __init__(self, application: _Optional[str] = ..., run_id: _Optional[str] = ..., request_id: _Optional[str] = ..., author: _Optional[str] = ..., expected: _Optional[_Union[ExpectedRevisions, _Mapping]] = ...) -> None: ...
 
 class DeleteReply(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("warnings",)
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ("applications",)

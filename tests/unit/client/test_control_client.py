@@ -161,7 +161,7 @@ NOTHING_READ = control_pb2.ExpectedRevisions()
 
 
 def test_each_call_sends_its_request() -> None:
-    channel = FakeChannel(control_pb2.ApplyReply(), REPLY)
+    channel = FakeChannel(control_pb2.ApplyReply(), control_pb2.DeleteReply(), REPLY)
     client = ControlClient(channel)
     spec = control_pb2.ApplicationSpec(name="app")
     client.apply([spec], expected={})
@@ -206,3 +206,8 @@ def test_what_a_deploy_means_for_others_is_logged(caplog: pytest.LogCaptureFixtu
     client = ControlClient(FakeChannel(control_pb2.ApplyReply(warnings=["one", "two"])))
     client.apply([])
     assert caplog.messages == ["one", "two"]
+
+
+def test_what_a_deletion_means_for_others_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    ControlClient(FakeChannel(control_pb2.DeleteReply(warnings=["one"]))).delete("shop")
+    assert caplog.messages == ["one"]

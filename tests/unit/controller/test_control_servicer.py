@@ -204,6 +204,23 @@ def test_a_deploy_of_a_second_server_of_a_method_says_where_calls_go() -> None:
     with_servicer(scenario)
 
 
+def test_a_deletion_says_which_calls_go_to_another_application_then() -> None:
+    """Those that name none (item 212)."""
+
+    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
+        for app in (application("first"), application("second")):
+            app.deployments[0].grpc_methods.add(full_name="/shop.Shop/Buy")
+            await servicer.Deploy(control_pb2.DeployRequest(application=app), Context())
+        reply = await servicer.Delete(control_pb2.DeleteRequest(application="first"), Context())
+        assert list(reply.warnings) == [
+            "Calls of shop.Shop (Buy) that name no application go to second from now on: first does not serve them any"
+            " more."
+        ]
+        assert not (await servicer.Delete(control_pb2.DeleteRequest(application="second"), Context())).warnings
+
+    with_servicer(scenario)
+
+
 def test_a_refused_deploy_stores_nothing() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         request = deploy_request()
