@@ -105,17 +105,10 @@ def planned_changes(asked: Target, *, prunes: bool) -> list[control_pb2.Applicat
     return mesh_lifecycle.require().apply(asked.specs(), config_file, asked.config.target_capacity, is_dry_run=True)
 
 
-def planned_gateway_changes(asked: Target) -> list[str]:
+def planned_gateway_changes(asked: Target, **ports: Any) -> list[str]:
     """What a deployment would change about the gateways of the running mesh."""
-    config = asked.config
-    return running_gateways.change_lines(
-        mesh_lifecycle.require(),
-        config.proxy_location,
-        config.whole_http_options,
-        config.whole_grpc_options,
-        config.logging_config,
-        config.tracing_config,
-    )
+    location, http, grpc, logging, tracing, _ = _start_options(asked, ports)
+    return running_gateways.change_lines(mesh_lifecycle.require(), location, http, grpc, logging, tracing)
 
 
 def _is_of_a_file(app: control_pb2.ApplicationStatus) -> bool:
@@ -135,6 +128,9 @@ def start_mesh(asked: Target, **ports: Any) -> None:
     """Start it with the gateway options of the file, which `ports` override. Gateways that run adopt them."""
     if mesh_lifecycle.find() is None:
         click.echo("Starting the mesh ...")
+    else:
+        for line in planned_gateway_changes(asked, **ports):
+            click.echo(line)
     api.start(*_start_options(asked, ports))
 
 
@@ -169,7 +165,7 @@ def follow(asked: Target, unchanged: Sequence[str] = (), check: Callable[[], obj
 
     changed = [name for name in asked.names if name not in unchanged]
     if unchanged:
-        click.echo(f"{'Unchanged' if changed else 'Nothing has changed'}: {', '.join(unchanged)}.")
+        click.echo(f"Unchanged: {', '.join(unchanged)}.")
     if changed or not unchanged:
         click.echo(f"Deploying {', '.join(changed) or 'no application'}:")
     rollout_wait.until_all_running(client, asked.names, show)

@@ -145,7 +145,7 @@ def test_only_what_a_file_or_code_changes_is_changed(project: Project) -> None:
     every = [("first", "Front"), ("first", "Stock"), ("second", "Front"), ("second", "Stock")]
     before = {each: pids(*each) for each in every}
 
-    assert project.deployed().output.splitlines()[0] == "Nothing has changed: first, second."
+    assert project.deployed().output.splitlines()[0] == "Unchanged: first, second."
     assert {each: pids(*each) for each in every} == before
 
     project.configure(TWO_APPS.replace("num_replicas: 1", "num_replicas: 2"))

@@ -107,11 +107,20 @@ def test_a_file_that_changes_nothing_says_so(cluster: FakeCluster, shop: Path) -
     """What is as it was is not called a deployment (item 245)."""
     invoke("deploy", "mesh.yaml")
     again = invoke("deploy", "mesh.yaml")
-    assert (again.exit_code, again.output.splitlines()[0]) == (0, "Nothing has changed: shop, built.")
+    assert (again.exit_code, again.output.splitlines()[0]) == (0, "Unchanged: shop, built.")
     assert "Deploying" not in again.output
     (shop / "mesh.yaml").write_text(FILE.lstrip().replace("size: 4", "size: 5"))
     changed = invoke("deploy", "mesh.yaml").output.splitlines()
     assert changed[:2] == ["Unchanged: shop.", "Deploying built:"]
+
+
+def test_a_file_that_changes_only_the_gateways_says_what_it_changes(cluster: FakeCluster, shop: Path) -> None:
+    """As a rehearsal of it does (item 245)."""
+    invoke("deploy", "mesh.yaml")
+    (shop / "mesh.yaml").write_text(FILE.lstrip().replace("port: 9100", "port: 9100, request_timeout_s: 3"))
+    rehearsal = invoke("deploy", "mesh.yaml", "--dry-run").output.splitlines()
+    assert rehearsal == ["gateways: request_timeout_s (gateways are replaced, one node at a time)"]
+    assert invoke("deploy", "mesh.yaml").output.splitlines()[:2] == [*rehearsal, "Unchanged: shop, built."]
 
 
 def test_a_file_names_services_also_on_a_mesh_that_runs(cluster: FakeCluster, shop: Path) -> None:
