@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -64,6 +65,12 @@ def require_ray(address: str | None) -> None:
             "No Ray cluster is running here. Start one with `ray start --head`, or let `mesh run` start one for as long"
             " as it runs. To use another cluster, give its --address."
         )
+    signal.signal(signal.SIGTERM, _end)  # Ray's handler prints a stack trace
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    """With the status that shells show of a program that a signal has ended."""
+    sys.exit(128 + number)
 
 
 def attached_status(address: str | None) -> control_pb2.StatusReply:

@@ -1,7 +1,9 @@
 """`mesh events`: what is shown of the controller's decisions."""
 
 import json
+import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
@@ -54,3 +56,18 @@ def test_following_shows_each_event_once(controller: FakeController, monkeypatch
 
     monkeypatch.setattr(time, "sleep", next_events)
     assert [line[22:] for line in invoke("--follow") if line] == [EVENTS[0].text, EVENTS[1].text, "later"]
+
+
+@pytest.fixture
+def _own_handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("controller", "_own_handler")
+def test_sigterm_ends_the_command_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the status of a program that the signal has ended, and without Ray's stack trace."""
+    monkeypatch.setattr(time, "sleep", lambda pause_s: signal.raise_signal(signal.SIGTERM))
+    result = CliRunner().invoke(main.main, ["events", "shop", "--follow"])
+    assert (result.exit_code, len(result.output.splitlines())) == (143, 1)
