@@ -89,6 +89,7 @@ async def test_what_a_constructor_and_a_health_check_raise_is_logged(caplog: pyt
     await mesh.until(lambda: len(lines(caplog, "the health check of")) == 3)
     await mesh.crash()
     assert lines(caplog, "the start of replica app/Model#")[0].endswith(" failed: ValueError: no model")
+    assert lines(caplog, "killing replica app/Model#")[0].endswith(": failed to start (ValueError: no model)")
     assert lines(caplog, "the health check of replica app/Model#")[0].endswith(" failed: not feeling well")
 
 

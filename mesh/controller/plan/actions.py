@@ -21,6 +21,7 @@ class Reason(StrEnum):
     KEPT = "the version before keeps its number"
     SCALE_DOWN = "more than wanted"
     UNHEALTHY = "unhealthy"
+    START_FAILED = "failed to start"
     UNSCHEDULABLE = "its node has no room"
     NODE_DRAIN = "its node is being drained"
     CORDON = "nodes were cordoned or uncordoned while it waited"

@@ -100,7 +100,7 @@ def next_step(
         starts=starts,
         start_reason=_start_reason(target, broken, others, placement) if starts else Reason.SCALE_UP,
         reasoned_stops=(
-            *((replica, Reason.UNHEALTHY) for replica in broken),
+            *((replica, _fault(replica)) for replica in broken),
             *((replica, _stop_reason(target, replica, placement)) for replica in useless),
             *excess,
         ),
@@ -236,6 +236,10 @@ def _is_stray(target: DeploymentTarget, replica: Replica) -> bool:
     """It is neither of the wanted version nor of the one before: of a canary that ended, or of an update in between."""
     before = target.predecessor
     return before is not None and replica.version not in (target.version, before.version)
+
+
+def _fault(replica: Replica) -> Reason:
+    return Reason.START_FAILED if replica.state == ReplicaState.STARTING else Reason.UNHEALTHY
 
 
 def _is_useless(replica: Replica) -> bool:

@@ -367,8 +367,10 @@ def test_strays_stop_first_and_never_take_the_serving_below_the_target(
 def test_every_stop_has_its_reason() -> None:
     broken, starting = replica(unhealthy="no answer"), replica(STARTING, "v1")
     moving = replace(replica(), node_ends_at_s=NOW_S + 1.0)
-    assert dict(step(1, broken, moving, starting).reasoned_stops) == {
+    failed = replace(replica(STARTING), unhealthy="ValueError: no model")
+    assert dict(step(1, broken, failed, moving, starting).reasoned_stops) == {
         broken: Reason.UNHEALTHY,
+        failed: Reason.START_FAILED,
         moving: Reason.NODE_DRAIN,
         starting: Reason.UPDATE,
     }
