@@ -82,6 +82,10 @@ class Request:
         """For work that several requests share: only what all of them have in common, application and model id."""
         return Request(RequestContext(app=self.app, multiplexed_model_id=self.multiplexed_model_id))
 
+    def outliving(self) -> Request:
+        """For work that goes on when this ends: the same without deadline and cancel."""
+        return Request(self.context)
+
     def cancel(self, reason: CancelReason) -> None:
         """Cancel all calls made from here, and each that is made later as soon as it is made."""
         self.cancel_reason = reason
@@ -142,7 +146,7 @@ def outlive_request() -> None:
     """
     request = REQUEST.get()
     if request is not None:
-        REQUEST.set(Request(request.context))
+        REQUEST.set(request.outliving())
 
 
 class ReplicaId(str):

@@ -99,6 +99,11 @@ class ServedWebRequest(Request):
         super().__init__(context, deadline_at_s)
         self.scope: Scope | None = None
 
+    def outliving(self) -> ServedWebRequest:
+        request = ServedWebRequest(self.context, deadline_at_s=None)
+        request.scope = self.scope
+        return request
+
     @property
     def is_websocket(self) -> bool:
         return self.scope is not None and self.scope["type"] == "websocket"

@@ -5,10 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.routing import Route
 
+from mesh import context
 from mesh.v1 import web_pb2
 from mesh.web import asgi_scope as module
-from mesh.web.asgi_scope import asgi_scope, read_web_request
+from mesh.web.asgi_scope import ServedWebRequest, asgi_scope, read_web_request
+from mesh.wire.request_context import RequestContext
 from mesh.wire.web_messages import REQUEST, head_part
 from tests.unit.web.web_calls import web_request
 
@@ -58,3 +61,16 @@ def test_few_and_small_heads_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     large = web_request("/large", headers={"x": "y" * 2_000})
     assert read_web_request(packed(large))[0]["path"] == "/large"
     assert len(module._scopes) == kept
+
+
+def test_work_that_outlives_a_web_request_has_its_route() -> None:
+    """The pattern that the application has matched, also where it does so later (items 13, 131)."""
+    request = ServedWebRequest(RequestContext("r1", "/shop"), deadline_at_s=1.0)
+    request.scope = {"type": "http"}
+    context.REQUEST.set(request)
+    context.outlive_request()
+    background = context.current_request()
+    request.scope["route"] = Route("/items/{item_id}", lambda scope: None)
+    assert isinstance(background, ServedWebRequest)
+    assert (background.route, background.is_http_request) == ("/shop/items/{item_id}", True)
+    assert (background.request_id, background.deadline_at_s) == ("r1", None)
