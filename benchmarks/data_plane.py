@@ -147,7 +147,7 @@ def run_gateway(address: str, tls: Path | None) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls / "certificate.pem", tls / "key.pem")
         context.set_alpn_protocols(["h2"])
-        return await listener.start("127.0.0.1", 0, tls=context)
+        return await listener.start("127.0.0.1", 0, tls=lambda: context)
 
     print(f"127.0.0.1:{io_thread().run(start(), 10)}", flush=True)
     sys.stdin.read()

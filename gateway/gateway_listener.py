@@ -159,11 +159,12 @@ class GatewayListener:
         message_max_bytes: int = 0,
         *,
         shares_port: bool = False,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         inherited: Sequence[socket.socket] = (),
     ) -> int:
         """Listen on one more port; returns it. Raises OSError naming it when it is taken.
 
+        `tls`: gives the context for the next handshake; None: plain text.
         `shares_port`: other gateways of the node may listen on it too. `inherited`: sockets that listen on it already.
         """
         # Refuse messages that links cannot carry here, where gRPC has a status for it.

@@ -121,13 +121,14 @@ class HttpServer:
         host: str,
         port: int,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         shares_port: bool = False,
         inherited: Sequence[socket.socket] = (),
     ) -> int:
         """Open a TCP port, 0 for any; returns it. Raises OSError naming it when it is taken.
 
-        `tls` offers both versions of HTTP by ALPN; what the client then sends decides.
+        `tls` gives the context for the next handshake, which offers both versions of HTTP by ALPN; what the client then
+        sends decides.
         `shares_port`: other gateways of the node may listen on it too (SO_REUSEPORT).
         `inherited`: sockets that listen on it already.
         """

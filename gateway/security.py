@@ -17,8 +17,9 @@ from gateway.dialects.call_guard import CallGuard
 from gateway.dialects.served_method import CallCount
 from mesh.options.security.tls_options import read_files
 from mesh.settings import settings
+from mesh.tls.current_tls import CurrentTls
 from mesh.tls.file_watch import FileWatch
-from mesh.tls.server_tls import ServerTls
+from mesh.tls.tls_context import server_context
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.telemetry import COUNTER, GAUGE, Family, Sample
@@ -51,7 +52,7 @@ class Security:
     def __init__(self, options: control_pb2.GatewayOptions) -> None:
         self._options = options
         self._watch = FileWatch()
-        self._tls: dict[str, ServerTls] = {}
+        self._tls: dict[str, CurrentTls] = {}
         """By port: "grpc" or "http"."""
         self._authenticator: Authenticator | None = None
         self._limits: CallLimits | None = None
@@ -63,7 +64,7 @@ class Security:
         for port in ("grpc", "http"):
             if options.HasField(f"{port}_tls"):
                 files = read_files(f"{port}_options", getattr(options, f"{port}_tls"))
-                self._tls[port] = ServerTls(f"certificate of the {port} port", files, _PROTOCOLS)
+                self._tls[port] = CurrentTls(f"certificate of the {port} port", files, _PROTOCOLS, server_context)
         checks: list[ReadyCheck] = []
         if options.HasField("authentication"):
             checks = _ready_checks(options.authentication)
@@ -82,8 +83,8 @@ class Security:
             self._watch.run(settings().gateway.files_interval_s, _in_thread), name="watch files of the gateway"
         )
 
-    def tls(self, port: str) -> ssl.SSLContext | None:
-        """For the listener of "grpc" or "http"; None: plain text."""
+    def tls(self, port: str) -> Callable[[], ssl.SSLContext] | None:
+        """For the listener of "grpc" or "http": the context for its next handshake; None: plain text."""
         return self._tls[port].context if port in self._tls else None
 
     def guard(self, in_flight: CallCount) -> CallGuard | None:

@@ -44,15 +44,13 @@ class RpcServer(Generic[H]):
         return len(self._sockets.connections)
 
     async def listen(
-        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, shares_port: bool = False
+        self, host: str, port: int, *, tls: Callable[[], ssl.SSLContext] | None = None, shares_port: bool = False
     ) -> int:
         """Open a TCP port, 0 for any; returns it. Raises OSError naming it when it is taken.
 
-        `tls` is made to offer HTTP/2 by ALPN, as gRPC demands.
+        `tls` gives the context for the next handshake, which has to offer HTTP/2 by ALPN, as gRPC demands.
         `shares_port`: other processes of the same server may listen on it too (SO_REUSEPORT).
         """
-        if tls is not None:
-            tls.set_alpn_protocols(["h2"])
         return await self._sockets.listen(host, port, tls=tls, shares_port=shares_port)
 
     async def listen_unix(self, path: str) -> None:

@@ -93,13 +93,13 @@ class SocketServer(Generic[C]):
         host: str,
         port: int,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         shares_port: bool = False,
         inherited: Sequence[socket.socket] = (),
     ) -> int:
         """Open a TCP port, 0 for any; returns it. Raises OSError naming it when it is taken.
 
-        `tls`: with the protocols to be offered by ALPN.
+        `tls`: gives the context for the next handshake, with the protocols to be offered by ALPN; None: plain text.
         `shares_port`: other processes of the same server may listen on it too (SO_REUSEPORT).
         `inherited`: sockets that listen on it already, and that belong to this server from now on.
         """
@@ -160,7 +160,9 @@ class SocketServer(Generic[C]):
         self.connections.discard(connection)
         self._lost.wake()
 
-    async def _open(self, host: str, port: int, tls: ssl.SSLContext | None, *, shares_port: bool) -> _Listener:
+    async def _open(
+        self, host: str, port: int, tls: Callable[[], ssl.SSLContext] | None, *, shares_port: bool
+    ) -> _Listener:
         if tls is not None:
             listener = TlsListener(tls, self._make_protocol)
             await listener.open(host, port, shares_port=shares_port, backlog=_BACKLOG)
@@ -170,7 +172,7 @@ class SocketServer(Generic[C]):
         )
 
     async def _adopt(
-        self, inherited: Sequence[socket.socket], tls: ssl.SSLContext | None, *, shares_port: bool
+        self, inherited: Sequence[socket.socket], tls: Callable[[], ssl.SSLContext] | None, *, shares_port: bool
     ) -> _Listener:
         for each in inherited:
             # Linux takes it also from a socket that listens already, for those that are bound from now on.

@@ -29,8 +29,10 @@ _RETRY_S = 1.0
 class TlsListener:
     """Stands in for an asyncio server."""
 
-    def __init__(self, context: ssl.SSLContext, make_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
-        """`make_protocol` makes what gets a connection whose handshake was good."""
+    def __init__(
+        self, context: Callable[[], ssl.SSLContext], make_protocol: Callable[[], asyncio.BaseProtocol]
+    ) -> None:
+        """`context` gives that of the next handshake; `make_protocol` makes what gets a connection after it."""
         self._context = context
         self._make_protocol = make_protocol
         self._loop = asyncio.get_running_loop()
@@ -121,7 +123,7 @@ class TlsListener:
             await self._loop.connect_accepted_socket(
                 self._make_protocol,
                 connection,
-                ssl=self._context,
+                ssl=self._context(),
                 ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S,
             )

@@ -16,9 +16,9 @@ import grpc
 
 from mesh.settings import settings
 from mesh.tls.certificate_files import CertificateError, CertificateFiles
-from mesh.tls.client_tls import ClientTls
+from mesh.tls.current_tls import CurrentTls
 from mesh.tls.file_watch import FileWatch
-from mesh.tls.server_tls import ServerTls
+from mesh.tls.tls_context import client_context, server_context
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
 
@@ -33,23 +33,22 @@ class LinkTls:
         self.server_name = server_name
         self.watch = FileWatch()
         self._files = files
-        self._server = ServerTls("certificate of links that come in", files, _PROTOCOLS)
-        self._client = ClientTls("certificate of links that go out", files, _PROTOCOLS)
+        self._server = CurrentTls("certificate of links that come in", files, _PROTOCOLS, server_context)
+        self._client = CurrentTls("certificate of links that go out", files, _PROTOCOLS, client_context)
         self.watch.add(self._server)
         self.watch.add(self._client)
 
     def __repr__(self) -> str:
         return f"<LinkTls {self._files.certfile} as {self.server_name}>"
 
-    @property
     def listening(self) -> ssl.SSLContext:
-        """For servers; it stays the same object."""
-        return self._server.context
+        """For the next connection of another process."""
+        return self._server.context()
 
     @property
     def connecting(self) -> ssl.SSLContext:
         """For the next connection to another process."""
-        return self._client.context
+        return self._client.context()
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """The same for a channel of grpc.aio, with the files as they are now."""

@@ -59,10 +59,15 @@ def serial_of(context: ssl.SSLContext, peer: ssl.SSLContext) -> str:
     return str(shown["serialNumber"])
 
 
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """The client's and the server's end after a handshake in memory. Raises ssl.SSLError."""
+def handshake(
+    server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """The client's and the server's end after a handshake in memory. Raises ssl.SSLError.
+
+    `session`: of an earlier handshake of this client, which it offers to resume.
+    """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    asking = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    asking = client.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
     answering = server.wrap_bio(to_server, to_client, server_side=True)
     waiting = [asking, answering]
     for _ in range(10):

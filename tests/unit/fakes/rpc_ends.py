@@ -235,7 +235,7 @@ async def our_server(servicer: Any, carrier: str = "tcp", **options: Any) -> Asy
                 await ours.server.listen_unix(f"{folder}/s")
                 yield ours, f"unix:{folder}/s"
         else:
-            tls = server_tls() if carrier == "tls" else None
+            tls = server_tls if carrier == "tls" else None
             yield ours, f"localhost:{await ours.server.listen('127.0.0.1', 0, tls=tls)}"
     finally:
         await ours.stop()
@@ -385,6 +385,7 @@ def server_tls() -> ssl.SSLContext:
     key, certificate = certificate_files()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["h2"])
     return context
 
 

@@ -64,7 +64,7 @@ class SmallReplica:
         *,
         is_isolated: bool = True,
         web: Callable[[UserLoop], WebService] | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         """`web` makes what answers its web calls."""
         self.replica_id = f"replica-{next(_replica_numbers)}"

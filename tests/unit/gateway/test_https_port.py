@@ -29,7 +29,7 @@ async def secured(pki: Pki, pages: Pages) -> AsyncIterator[Gateway]:
     gateway.listener.set_routes(routes_of("shop"))
     gateway.listener.add_dialects(pages)
     tls = server_context(pki.files(pki.server()), ("h2", "http/1.1")).context
-    gateway.port = await gateway.listener.start("127.0.0.1", 0, tls=tls)
+    gateway.port = await gateway.listener.start("127.0.0.1", 0, tls=lambda: tls)
     try:
         yield gateway
         await until(lambda: not gateway.listener.connections, "all connections are gone")

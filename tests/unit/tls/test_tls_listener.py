@@ -35,7 +35,7 @@ def opened(addresses: list[tuple[Any, ...]], check: Callable[[TlsListener], None
 
     async def scenario() -> None:
         asyncio.get_running_loop().getaddrinfo = resolve  # type: ignore[method-assign, assignment]
-        listener = TlsListener(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), asyncio.Protocol)
+        listener = TlsListener(lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), asyncio.Protocol)
         try:
             await listener.open("localhost", 0, shares_port=False, backlog=10)
             check(listener)

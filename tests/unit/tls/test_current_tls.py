@@ -1,4 +1,4 @@
-"""mesh.tls.server_tls and file_watch: certificates that change while a port listens."""
+"""mesh.tls.current_tls and file_watch: certificates that change while a port listens."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.tls.certificate_files import CertificateError
+from mesh.rpc.tls_listener import TlsListener
+from mesh.tls.certificate_files import CertificateError, CertificateFiles
+from mesh.tls.current_tls import CurrentTls
 from mesh.tls.file_watch import FileWatch
-from mesh.tls.server_tls import ServerTls
+from mesh.tls.tls_context import server_context
 from tests.unit.fakes.certificates import Pki, handshake, serial_of
 from tests.unit.fakes.small_mesh import on_io
 
@@ -23,45 +25,39 @@ def pki(tmp_path: Path) -> Pki:
     return Pki(tmp_path / "pki")
 
 
-def watched(pki: Pki, **options: object) -> tuple[ServerTls, FileWatch]:
-    tls, watch = ServerTls("certificate", pki.files(pki.server(), **options), ["h2"]), FileWatch()  # type: ignore[arg-type]
+def watched(pki: Pki, **options: object) -> tuple[CurrentTls, FileWatch]:
+    files, watch = pki.files(pki.server(), **options), FileWatch()  # type: ignore[arg-type]
+    return added(watch, files), watch
+
+
+def added(watch: FileWatch, files: CertificateFiles) -> CurrentTls:
+    tls = CurrentTls("certificate", files, ["h2"], server_context)
     watch.add(tls)
-    return tls, watch
+    return tls
 
 
 def test_new_handshakes_get_the_new_certificate(pki: Pki) -> None:
     tls, watch = watched(pki)
-    context, client = tls.context, pki.client_context()
-    before = serial_of(context, client)
+    client = pki.client_context()
+    before = serial_of(tls.context(), client)
     watch.look()
-    assert serial_of(context, client) == before
+    assert serial_of(tls.context(), client) == before
     pki.server()
     watch.look()
-    assert serial_of(context, client) != before
+    assert serial_of(tls.context(), client) != before
     assert (watch.reloads, watch.refusals) == ({"certificate": 1}, {"certificate": 0})
-
-
-def test_clients_that_name_no_host_get_the_new_certificate_too(pki: Pki) -> None:
-    """Clients that connect to an IP address send no name."""
-    tls, watch = watched(pki)
-    client = ssl.create_default_context(cafile=pki.ca_certs)
-    client.check_hostname = False
-    before = serial_of(tls.context, client)
-    pki.server()
-    watch.look()
-    assert serial_of(tls.context, client) != before
 
 
 def test_wrong_new_files_leave_the_old_certificate(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
     tls, watch = watched(pki)
     client = pki.client_context()
-    before, paths = serial_of(tls.context, client), pki.server("other")
+    before, paths = serial_of(tls.context(), client), pki.server("other")
     expiry = tls.expires_at_s
     with caplog.at_level(logging.INFO, "mesh"):
         shutil.copy(paths.keyfile, tls.paths[1])
         watch.look()
         watch.look()
-    assert serial_of(tls.context, client) == before
+    assert serial_of(tls.context(), client) == before
     assert tls.expires_at_s == expiry
     assert watch.refusals == {"certificate": 1}
     (record,) = caplog.records
@@ -70,7 +66,7 @@ def test_wrong_new_files_leave_the_old_certificate(pki: Pki, caplog: pytest.LogC
     # The other half of the renewal arrives.
     shutil.copy(paths.certfile, tls.paths[0])
     watch.look()
-    assert serial_of(tls.context, client) != before
+    assert serial_of(tls.context(), client) != before
 
 
 def test_files_that_are_gone_leave_the_old_certificate(pki: Pki) -> None:
@@ -78,7 +74,7 @@ def test_files_that_are_gone_leave_the_old_certificate(pki: Pki) -> None:
     os.unlink(tls.paths[0])
     watch.look()
     assert watch.refusals == {"certificate": 1}
-    assert serial_of(tls.context, pki.client_context())
+    assert serial_of(tls.context(), pki.client_context())
 
 
 def test_files_behind_a_link_are_seen(pki: Pki, tmp_path: Path) -> None:
@@ -92,46 +88,51 @@ def test_files_behind_a_link_are_seen(pki: Pki, tmp_path: Path) -> None:
     link = tmp_path / "now"
     link.symlink_to("v1")
     files = pki.files(type(first)(link / "tls.crt", link / "tls.key"))
-    tls, watch = ServerTls("certificate", files, ["h2"]), FileWatch()
-    watch.add(tls)
-    before = serial_of(tls.context, pki.client_context())
+    watch = FileWatch()
+    tls = added(watch, files)
+    before = serial_of(tls.context(), pki.client_context())
     os.symlink("v2", tmp_path / "next")
     os.replace(tmp_path / "next", link)
     watch.look()
-    assert serial_of(tls.context, pki.client_context()) != before
+    assert serial_of(tls.context(), pki.client_context()) != before
 
 
 def test_the_first_load_raises(pki: Pki) -> None:
     paths = pki.server()
     paths.certfile.unlink()
     with pytest.raises(CertificateError, match="cannot read"):
-        FileWatch().add(ServerTls("certificate", pki.files(paths), ["h2"]))
+        added(FileWatch(), pki.files(paths))
 
 
-def test_a_removed_authority_ends_the_admission_of_its_clients(pki: Pki, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_removed_authority_ends_the_admission_of_its_clients(
+    pki: Pki, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
     """New handshakes are checked against the new authorities; a session of before cannot be resumed."""
     other = Pki(tmp_path / "other")
     authorities = tmp_path / "authorities.crt"
     authorities.write_bytes(pki.ca.paths.certfile.read_bytes() + other.ca.paths.certfile.read_bytes())
     tls, watch = watched(pki, ca_certs=str(authorities))
     theirs = pki.client_context(other.client())
-    assert handshake(tls.context, theirs)[1].getpeercert()
+    theirs.maximum_version = version
+    asking, answering = handshake(tls.context(), theirs)
+    assert answering.getpeercert()
     authorities.write_bytes(pki.ca.paths.certfile.read_bytes())
     watch.look()
     with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(tls.context, theirs)
-    assert handshake(tls.context, pki.client_context(pki.client()))[1].getpeercert()
+        handshake(tls.context(), theirs, asking.session)
+    assert handshake(tls.context(), pki.client_context(pki.client()))[1].getpeercert()
 
 
 def test_clients_without_a_certificate_are_refused_unless_it_is_optional(pki: Pki) -> None:
     required, _ = watched(pki, ca_certs=pki.ca_certs)
     with pytest.raises(ssl.SSLError, match="did not return a certificate"):
-        handshake(required.context, pki.client_context())
+        handshake(required.context(), pki.client_context())
     optional, _ = watched(pki, ca_certs=pki.ca_certs, is_peer_optional=True)
-    assert handshake(optional.context, pki.client_context())[1].getpeercert() is None
+    assert handshake(optional.context(), pki.client_context())[1].getpeercert() is None
     stranger = Pki(Path(pki.ca_certs).parent.parent / "stranger").client()
     with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(optional.context, pki.client_context(stranger))
+        handshake(optional.context(), pki.client_context(stranger))
 
 
 def test_open_connections_go_on_when_the_certificate_changes(pki: Pki) -> None:
@@ -144,7 +145,8 @@ def test_open_connections_go_on_when_the_certificate_changes(pki: Pki) -> None:
 
     async def scenario() -> tuple[str, str]:
         tls, watch = watched(pki)
-        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=tls.context)
+        server = TlsListener(tls.context, lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), echo))
+        await server.open("127.0.0.1", 0, shares_port=False, backlog=10)
         port = server.sockets[0].getsockname()[1]
         serials = []
         connections = []
@@ -159,7 +161,6 @@ def test_open_connections_go_on_when_the_certificate_changes(pki: Pki) -> None:
             assert await asyncio.wait_for(reader.readline(), 30) == b"still here\n"
             writer.close()
         server.close()
-        await server.wait_closed()
         return serials[0], serials[1]
 
     before, after = on_io(scenario())
