@@ -86,7 +86,7 @@ class WebSocketDialect:
             return None
         call = self._new_call(exchange, admitted, headers, self._keeper)
         connection = call.connection = WebSocketConnection(exchange, handshake, call)
-        call.begin(raw_path, handshake.subprotocols, headers.session_id)
+        call.begin(raw_path, handshake.subprotocols, headers)
         return None if exchange.has_ended else connection
 
     def drain(self) -> None:
@@ -135,13 +135,13 @@ class WebSocketCall:
         self.connection: WebSocketConnection
         target.in_flight.enter()
 
-    def begin(self, raw_path: str, subprotocols: tuple[str, ...], session_id: str) -> None:
+    def begin(self, raw_path: str, subprotocols: tuple[str, ...], headers: MeshHeaders) -> None:
         """Start the call."""
         exchange, target = self._exchange, self._target
-        made_id = self._context.request_id.encode()
+        made_id = b"" if headers.request_id else self._context.request_id.encode()
         self._first = encode_request(target.seen(exchange.head), raw_path, target.root_path, made_id, b"", subprotocols)
         request = CallRequest(WEB_METHOD, None, self._context, None, True, True)
-        request.prefers_local, request.session_id, request.source = True, session_id, exchange.head.peer
+        request.prefers_local, request.session_id, request.source = True, headers.session_id, exchange.head.peer
         self._call = call = OutgoingCall(request, self)
         try:
             target.router.submit(call)

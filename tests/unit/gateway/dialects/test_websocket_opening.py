@@ -12,12 +12,22 @@ from mesh.exceptions import BackPressureError, CancelReason
 from mesh.http2.limits import BufferBudget, BufferShare
 from mesh.v1 import web_pb2
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
-from mesh.wire.web_messages import decode_request, encode_accept, encode_close, encode_message
+from mesh.wire.web_messages import decode_request, encode_accept, encode_close, encode_message, header_pairs
 from tests.unit.gateway.dialects.socket_ends import Socket
 from tests.unit.gateway.fakes import finish, item
 from tests.unit.gateway.web_ends import WebEnds, websocket_request
 
 pytestmark = pytest.mark.usefixtures("on_a_loop")
+
+
+def test_the_application_sees_one_request_id() -> None:
+    """Its own, or one that the gateway has made."""
+    for headers, count in (({"x_request_id": "r1"}, 0), ({}, 1)):
+        socket = Socket(**headers)
+        request = decode_request(socket.ends.router.link.items[0])
+        ids = [value for name, value in header_pairs(request.headers) if name == b"x-request-id"]
+        assert ids == [socket.ends.call.request.context.request_id.encode()]
+        assert len(request.headers) // 2 - len(socket.exchange.head.fields) == count
 
 
 def test_the_handshake_goes_to_the_application_without_a_deadline() -> None:
