@@ -63,7 +63,6 @@ class FieldLines:
     options: frozenset[bytes]
     """The options of the field `connection`, in lower case."""
     expects_continue: bool
-    """The client waits for "100 Continue" before it sends the body."""
     takes_trailers: bool
     wants_websocket: bool
 
@@ -76,6 +75,11 @@ class ReceivedHead:
     lines: FieldLines
     keeps_alive: bool
     """The client does not want the connection to be closed behind the answer."""
+
+    @property
+    def expects_continue(self) -> bool:
+        """The client waits for "100 Continue" before it sends the body. HTTP/1.0 has none (RFC 9110 §10.1.1)."""
+        return self.lines.expects_continue and self.head.http_version != "1.0"
 
 
 def check_incomplete(data: bytes, limits: Http1Limits) -> None:

@@ -277,10 +277,10 @@ class Http1Connection(asyncio.Protocol):
             return True
         if receiver is not None:
             exchange.receiver = receiver
-        is_whole, lines = self._reader.body.is_done, received.lines
+        is_whole = self._reader.body.is_done
         if is_whole and not received.head.is_websocket:
             exchange.receiver.on_end()
-        elif lines.expects_continue and not (is_whole or exchange.has_sent_head or self._reader.unread_bytes):
+        elif received.expects_continue and not (is_whole or exchange.has_sent_head or self._reader.unread_bytes):
             self.writer.write(_CONTINUE)
         return exchange.has_ended or exchange.is_tunnel or not is_whole
 
@@ -361,7 +361,7 @@ def _has_to_close(exchange: Http1Exchange, reader: Http1Reader, limits: Http1Lim
     """Whether the rest of the request is too long to be dropped, or may never come."""
     if reader.body.is_done:
         return False
-    is_held_back = exchange.received.lines.expects_continue and not reader.unread_bytes
+    is_held_back = exchange.received.expects_continue and not reader.unread_bytes
     return is_held_back or reader.body.left_bytes > limits.discarded_max_bytes
 
 

@@ -89,6 +89,15 @@ def test_100_continue_is_sent_when_a_receiver_waits_for_the_body() -> None:
 
 
 @on_loop
+def test_a_client_of_http_1_0_gets_no_100_continue() -> None:
+    """It would take that for the answer."""
+    client = Client().send(request("PUT / HTTP/1.0", "expect: 100-continue", "content-length: 3"))
+    assert client.written() == b""
+    client.send(b"abc")
+    assert client.keepers[0].body == b"abc"
+
+
+@on_loop
 def test_no_100_continue_for_a_request_that_is_refused() -> None:
     client = Client(lambda exchange: exchange.send_whole(404, [], b"") and None)
     client.send(request("PUT / HTTP/1.1", "expect: 100-continue", "content-length: 3"))
