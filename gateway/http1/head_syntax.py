@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from gateway.http1.http1_limits import Http1Error, Http1Limits
-from gateway.requests.end_to_end_fields import is_host
+from gateway.requests.end_to_end_fields import FORWARDED, is_host
 from gateway.requests.exchange import Fields, HttpHead
 from gateway.requests.route_prefixes import without_root
 from mesh.tls.client_certificate import ClientCertificate
@@ -31,7 +31,7 @@ _OF_CONNECTION = frozenset(
     }
 )  # fmt: skip
 """Fields between the client and this connection. Dialects do not see them."""
-_FOR_EVERYONE = frozenset({b"content-length", b"host", b"x-forwarded-for", b"x-forwarded-proto"})
+_FOR_EVERYONE = FORWARDED | {b"content-length", b"host", b"x-forwarded-proto"}
 """What a client cannot have taken out by naming it in the field `connection`: a proxy in front may have added it."""
 _READ_HERE = _OF_CONNECTION | {b"host", b"content-length"}
 _SCHEMES = {(False, False): "http", (False, True): "https", (True, False): "ws", (True, True): "wss"}

@@ -15,13 +15,13 @@ from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import unquote
 
+from gateway.requests.end_to_end_fields import FORWARDED
 from mesh.http2.transport import ConnectionFacts
 
 LISTED_MAX = 1_000
 """Connections of one answer: those that buffer most, then the oldest."""
 _PER_TURN = 200
 """Connections that are read before the loop may do something else."""
-_FORWARDED = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip"})
 
 
 class ShownConnection(Protocol):
@@ -41,7 +41,7 @@ def may_ask(peer: str, fields: Iterable[tuple[bytes, bytes]]) -> bool:
         is_here = family == "unix" or ip_address(host).is_loopback
     except ValueError:
         return False
-    return is_here and not any(name in _FORWARDED for name, _ in fields)
+    return is_here and not any(name in FORWARDED for name, _ in fields)
 
 
 async def connections_page(

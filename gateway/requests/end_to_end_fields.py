@@ -24,6 +24,9 @@ HOP_BY_HOP = frozenset(
 )
 """Fields that concern one connection, not the request or the answer that it carries."""
 
+FORWARDED = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip"})
+"""By one of them a proxy in front says that it speaks for another client."""
+
 Field = tuple[bytes, bytes]
 
 _KEPT_MAX = 1_024

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.http1.head_syntax import Origin, ReceivedHead, check_incomplete
 from gateway.http1.http1_limits import Http1Error, Http1Limits
 from gateway.http1.http1_reader import Http1Reader
+from gateway.requests.end_to_end_fields import FORWARDED
 
 LIMITS = Http1Limits()
 
@@ -60,6 +61,13 @@ def test_fields_that_the_field_connection_names_are_not_shown_to_dialects() -> N
     received = read(text + options)
     assert received.head.fields == [(b"host", b"a"), (b"x-end", b"2"), (b"x-forwarded-for", b"10.0.0.1")]
     assert not received.keeps_alive
+
+
+@pytest.mark.parametrize("name", sorted(FORWARDED))
+def test_no_client_hides_that_a_proxy_speaks_for_it(name: bytes) -> None:
+    """`/-/connections` answers only clients on the node that no proxy speaks for."""
+    received = read(f"GET / HTTP/1.1\r\nhost: a\r\n{name.decode()}: 10.0.0.1\r\nconnection: {name.decode()}\r\n")
+    assert (name, b"10.0.0.1") in received.head.fields
 
 
 @pytest.mark.parametrize(
