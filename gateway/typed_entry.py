@@ -42,7 +42,7 @@ class TypedEntry:
         return *own, self._sockets, *self._calls, self._json
 
     def calls_method(self, head: HttpHead) -> bool:
-        """Whether a request, a WebSocket or a preflight is one of a typed method."""
+        """Whether a request, or a WebSocket, is one of a typed method."""
         is_own = self._built_in is not None and self._built_in.claims(head)
         return is_own or self._methods.has(head.path) or self._json.claims(head)
 

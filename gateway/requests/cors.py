@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.requests.exchange import Fields, HttpHead
 
@@ -90,6 +90,12 @@ class CorsPolicy:
 def is_preflight(head: HttpHead) -> bool:
     """Whether a browser asks what a page of another origin may do."""
     return head.method == "OPTIONS" and b"access-control-request-method" in head.by_name and b"origin" in head.by_name
+
+
+def asked_for(preflight: HttpHead) -> HttpHead:
+    """The request that a preflight asks for, as far as it says."""
+    method = preflight.by_name[b"access-control-request-method"].decode("latin-1")
+    return replace(preflight, method=method)
 
 
 def is_unasked(head: HttpHead) -> bool:

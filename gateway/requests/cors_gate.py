@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.requests.cors import CorsPolicy, is_preflight, is_unasked
+from gateway.requests.cors import CorsPolicy, asked_for, is_preflight, is_unasked
 from gateway.requests.exchange import Caller, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from mesh.http2.limits import BufferShare
 
@@ -29,7 +29,7 @@ class CorsGate:
         """`pass_on`: the dialects."""
         self.policy = policy
         self.calls_method = calls_method
-        """Whether a request is one of a typed method."""
+        """Whether a request, or a WebSocket, is one of a typed method."""
         self._pass_on = pass_on
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
@@ -45,7 +45,7 @@ class CorsGate:
         if head.is_websocket:
             return self._pass_on(exchange)
         if policy is None:
-            if is_preflight(head) and self.calls_method(head):
+            if is_preflight(head) and self.calls_method(asked_for(head)):
                 _refuse(exchange, origin)
                 return None
             return self._pass_on(exchange)

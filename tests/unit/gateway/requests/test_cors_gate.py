@@ -84,6 +84,14 @@ def test_without_a_policy_web_applications_get_their_own_preflights() -> None:
     assert ask(None)[1].opened == 1
 
 
+def test_a_preflight_is_one_of_the_method_that_it_asks_for() -> None:
+    """The path of a rule may be that of a method for POST, and that of a web application for all else."""
+    dialect = Dialect()
+    exchange = FakeExchange(request("/v1/books", ("origin", "https://evil.net"), *PREFLIGHT, method="OPTIONS"))
+    CorsGate(None, lambda head: head.method == "POST", dialect.open).open(exchange)
+    assert (exchange.status, dialect.opened) == (403, 0)
+
+
 UNASKED = [("ws", "GET", ()), ("http", "POST", ()), ("http", "POST", (("content-type", "text/plain"),))]
 
 
