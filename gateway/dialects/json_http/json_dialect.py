@@ -22,7 +22,7 @@ from mesh.wire.request_context import new_request_id
 _METHOD_NOT_ALLOWED, _UNSUPPORTED_MEDIA_TYPE = 405, 415
 _UNIMPLEMENTED = 12
 _KEPT_MAX = 1_024
-_KEPT_PATH_MAX_CHARS = 256
+_KEPT_MAX_CHARS = 256
 _ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 _Found = JsonTarget | OtherMethods | Refusal | FieldError | None
@@ -87,7 +87,7 @@ class JsonDialect:
             return self._known[asked]
         except KeyError:
             found = self._look_up(*asked)
-        if len(head.path) <= _KEPT_PATH_MAX_CHARS and not isinstance(found, FieldError):
+        if sum(len(each or "") for each in asked) <= _KEPT_MAX_CHARS and not isinstance(found, FieldError):
             if len(self._known) >= _KEPT_MAX:
                 self._known.clear()
             self._known[asked] = found

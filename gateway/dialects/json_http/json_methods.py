@@ -106,12 +106,12 @@ class JsonMethods:
 
     def _find_method(
         self, http_method: str, full_name: str, application: str | None
-    ) -> JsonTarget | OtherMethods | Refusal:
+    ) -> JsonTarget | OtherMethods | Refusal | None:
         if http_method != "POST":
             return OtherMethods(frozenset({"POST"}))
-        route = self._routes.find(application, full_name)
+        route = self._routes.find(application, full_name, advises=False)
         if isinstance(route, Refusal):
-            return route
+            return None  # `ServedMethods` has the words, and a limit on those that take long to find
         chosen = self._routes.applications[route.deployment.app]
         translation = self._codecs_of(chosen.descriptors).translation(chosen.name, full_name)
         if translation is None:

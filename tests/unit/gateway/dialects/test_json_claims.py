@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from gateway.requests import routes
 from tests.unit.fakes.fake_exchange import request
 from tests.unit.gateway.dialects.json_ends import SERVICE, JsonGateway, json_of, library_table
 
@@ -13,6 +16,31 @@ def test_an_unknown_method_below_the_prefix_of_its_application_is_unimplemented_
     assert "Application 'books' has no method" in json_of(answer)["message"]
     assert not gateway.dialect.claims(request(f"/elsewhere{SERVICE}GetBok"))
     assert not gateway.dialect.claims(request("/lib/kinds.Unknown/GetBok"))
+
+
+def test_long_names_of_applications_are_not_kept() -> None:
+    """Any client may send a thousand of them, each as long as a header may be."""
+    gateway = JsonGateway()
+    for number in range(3):
+        answer = gateway.ask("POST", f"{SERVICE}GetBook", b"{}", ("application", f"{number}" * 10_000))
+        assert answer.status == 404
+    assert not gateway.dialect._known
+
+
+def test_similar_names_are_searched_for_no_more_often_than_in_other_dialects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search takes milliseconds."""
+    table = library_table(books="/", other="/other")
+    del table.routes[1].grpc_methods[1:]
+    gateway = JsonGateway(table=table)
+    for number in range(100):
+        gateway.methods.find(None, f"{SERVICE}Missing{number}")
+    searches: list[str] = []
+    monkeypatch.setattr(routes, "get_close_matches", lambda name, *_, **__: searches.append(name) or [])
+    missing = table.routes[0].grpc_methods[-1].full_name
+    answer = gateway.ask("POST", missing, b"{}", ("application", "other"))
+    assert (answer.status, json_of(answer)["code"]) == (501, 12)
+    assert "Application 'other' has no method" in json_of(answer)["message"]
+    assert not searches
 
 
 def test_a_path_that_is_not_utf_8_is_left_to_a_web_application() -> None:
