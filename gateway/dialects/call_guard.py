@@ -120,11 +120,11 @@ class AwaitingIdentity:
         stream, received, is_complete = self._stream, self._received, self._is_complete
         self._end()
         stream.receiver = UNHEARD
-        receiver = self._go_on(answer)
-        if receiver is None:
-            return
-        stream.receiver = receiver
         try:
+            receiver = self._go_on(answer)
+            if receiver is None:
+                return
+            stream.receiver = receiver
             # Each time the present receiver: the call may end with any of these.
             for data in received:
                 if not stream.has_ended:

@@ -215,6 +215,20 @@ def test_a_client_that_leaves_while_it_is_checked_leaves_nothing() -> None:
     on_io_loop(scenario())
 
 
+def test_a_fault_of_the_gateway_behind_a_check_ends_only_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async def scenario() -> None:
+        async with guarded(FakeRouter(echo), authentication=f"{HERE}:by_header") as (gateway, _):
+            monkeypatch.setattr(gateway.listener.methods, "find", fail)
+            assert await call(gateway, who="known") is grpc.StatusCode.INTERNAL
+            monkeypatch.undo()
+            assert await call(gateway, who="known") is grpc.StatusCode.OK
+
+    on_io_loop(scenario())
+
+
 def test_the_end_of_a_gateway_refuses_what_is_being_checked() -> None:
     async def scenario() -> None:
         async with guarded(FakeRouter(echo), authentication=f"{HERE}:by_header") as (gateway, security):
