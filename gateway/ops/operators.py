@@ -12,7 +12,7 @@ from gateway.ops.exposition import TextForm, accepted_form
 from gateway.ops.metric_sums import Families
 from gateway.ops.metrics_page import MetricsPage
 from gateway.requests.dialect_list import answer_json, answer_text
-from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead
+from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, HttpHead, answer
 from mesh.wire.io_thread import io_thread
 
 OPERATORS_PREFIX = "/-/"
@@ -55,7 +55,7 @@ class OperatorsDialect:
             error = f"Path '{head.path}' not found. There are {', '.join(self._pages)}."
             answer_json(exchange, 404, {"error": error})
         elif head.method not in ("GET", "HEAD"):
-            exchange.send_whole(405, [(b"allow", b"GET, HEAD")], b"")
+            answer(exchange, 405, [(b"allow", b"GET, HEAD")])
         else:
             return page(exchange)
         return None
