@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from math import ceil
 
 from gateway.access.authenticator import Authenticator, repeats_credentials
 from gateway.access.call_limits import RESOURCE_EXHAUSTED
 from gateway.access.user_check import PendingCheck
 from gateway.requests.cors import is_preflight
-from gateway.requests.dialect_list import CHALLENGE, answer_json
+from gateway.requests.dialect_list import CHALLENGE, answer_json, retry_after_field
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
-from gateway.requests.mesh_headers import read_mesh_headers
+from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal
 from gateway.requests.web_status import NO_ROOM
 from mesh.authentication import ClientRequest
 from mesh.wire.identity import Identity
-from mesh.wire.request_context import new_request_id
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -76,8 +74,7 @@ def refuse_exchange(exchange: Exchange, refusal: Refusal, refuse_as: RefuseAs) -
     if refuse_as(exchange, refusal):
         return
     status = _STATUS.get(refusal.code, _FORBIDDEN)
-    request_id = read_mesh_headers(exchange.head.fields).request_id or new_request_id()
-    more: Fields = [(b"x-request-id", request_id.encode())]
+    more: Fields = [(b"x-request-id", request_id_of(exchange.head.fields).encode())]
     if status == _UNAUTHORIZED:
         more.append(CHALLENGE)
     message = refusal.message
@@ -87,11 +84,6 @@ def refuse_exchange(exchange: Exchange, refusal: Refusal, refuse_as: RefuseAs) -
     if refusal.retry_after_s is not None:
         more.append(retry_after_field(refusal.retry_after_s))
     answer_json(exchange, status, {"code": refusal.code, "message": message, "details": []}, more)
-
-
-def retry_after_field(seconds: float) -> tuple[bytes, bytes]:
-    """In whole seconds, as HTTP has it."""
-    return b"retry-after", b"%d" % max(1, ceil(seconds))
 
 
 class AwaitingCaller:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gateway.access.exchange_guard import retry_after_field
 from gateway.dialects.served_method import CallCount, CallRouter
 from gateway.ops.grpc_metrics import OTHER
 from gateway.ops.http_metrics import WEBSOCKET, ApplicationWebStats, HttpMetrics
 from gateway.ops.web_access_log import log_web_access
+from gateway.requests.dialect_list import retry_after_field
 from gateway.requests.exchange import Exchange, HttpHead
 from gateway.requests.mesh_headers import MeshHeaders, read_mesh_headers, tenant_of, timeout_of
 from gateway.requests.model_ids import model_id_of_path

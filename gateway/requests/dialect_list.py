@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from math import ceil
 from typing import Protocol, runtime_checkable
 
 from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead
@@ -11,6 +12,11 @@ from gateway.requests.routes import Refusal
 
 CHALLENGE = (b"www-authenticate", b"Bearer")
 """Of answers with status 401."""
+
+
+def retry_after_field(seconds: float) -> tuple[bytes, bytes]:
+    """In whole seconds, as HTTP has it."""
+    return b"retry-after", b"%d" % max(1, ceil(seconds))
 
 
 class Dialect(Protocol):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from gateway.requests.exchange import Fields
 from mesh.wire.identity import Identity
+from mesh.wire.request_context import new_request_id
 
 REQUEST_ID_MAX_CHARS = 200
 TIMEOUT_NAME = "x-request-timeout-seconds"
@@ -85,6 +86,11 @@ def read_mesh_headers(fields: Fields) -> MeshHeaders:
         found.get("timeout", ""),
         found.get("outlives_client") == "?1",
     )
+
+
+def request_id_of(fields: Fields) -> str:
+    """The id of a request that makes no call: its client's, or a new one."""
+    return read_mesh_headers(fields).request_id or new_request_id()
 
 
 def tenant_of(said: str, identity: Identity | None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from math import ceil
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -21,10 +20,10 @@ from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.request_flow import RequestFlow, RequestReader
 from gateway.dialects.served_method import ServedMethod
-from gateway.requests.dialect_list import CHALLENGE
+from gateway.requests.dialect_list import CHALLENGE, retry_after_field
 from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
-from gateway.requests.mesh_headers import read_mesh_headers
+from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal
 from gateway.transcoding.status_json import CODE_OF_FAULT, HTTP_STATUS
 from gateway.web_rpc.connect_errors import end_of_stream, error_body, own_entries
@@ -59,7 +58,6 @@ from mesh.rpc.message_reader import (
     MessageError,
 )
 from mesh.wire.blocking_work import Work, run_blocking
-from mesh.wire.request_context import new_request_id
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -99,19 +97,17 @@ class ConnectDialect:
             return None
         method = self._methods.find_for(invocation.application, head.path, exchange)
         if isinstance(method, Refusal):
-            return self._refuse(exchange, method, invocation.request_id)
+            return self._refuse(exchange, method)
         return self._call(exchange, method, request, invocation)
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> bool:
         """See `RefusingDialect`: an error of this protocol has its code as a word."""
-        self._refuse(exchange, refusal, read_mesh_headers(exchange.head.fields).request_id)
+        self._refuse(exchange, refusal)
         return True
 
     def answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
         """See `FaultDialect`. The call that the request has begun is counted already."""
-        request_id = read_mesh_headers(exchange.head.fields).request_id or new_request_id()
-        refusal = Refusal(CODE_OF_FAULT.get(status, INVALID_ARGUMENT), text)
-        _answer_refusal(exchange, refusal, status, request_id)
+        _answer_refusal(exchange, Refusal(CODE_OF_FAULT.get(status, INVALID_ARGUMENT), text), status)
         return True
 
     def _call(
@@ -128,22 +124,21 @@ class ConnectDialect:
         if codec is None:
             text = f"This gateway has no descriptors of {method.full_name}, which JSON needs. Send application/proto."
             refusal = Refusal(UNIMPLEMENTED, text, method.application)
-            return self._refuse(exchange, refusal, invocation.request_id, is_known=True)
+            return self._refuse(exchange, refusal, is_known=True)
         call_type = _StreamCall if streams else _UnaryCall
         return call_type(exchange, method, request, invocation, codec)
 
-    def _refuse(
-        self, exchange: Exchange, refusal: Refusal, request_id: str = "", *, is_known: bool = False
-    ) -> ExchangeReceiver | None:
+    def _refuse(self, exchange: Exchange, refusal: Refusal, *, is_known: bool = False) -> ExchangeReceiver | None:
         """`is_known`: the method exists, so UNIMPLEMENTED is not 404."""
         self._methods.count_refusal(refusal)
         status = 404 if refusal.code == UNIMPLEMENTED and not is_known else HTTP_STATUS[refusal.code]
-        _answer_refusal(exchange, refusal, status, request_id or new_request_id())
+        _answer_refusal(exchange, refusal, status)
         return None
 
 
-def _answer_refusal(exchange: Exchange, refusal: Refusal, status: int, request_id: str) -> None:
+def _answer_refusal(exchange: Exchange, refusal: Refusal, status: int) -> None:
     """`status`: of HTTP, for a unary call."""
+    request_id = request_id_of(exchange.head.fields)
     end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id),))
     fields: Fields = [(b"x-request-id", request_id.encode())]
     if form_of(exchange.head) is RequestForm.STREAM:
@@ -152,7 +147,7 @@ def _answer_refusal(exchange: Exchange, refusal: Refusal, status: int, request_i
         return
     fields += [_ERROR_TYPE, *write_fields(end.trailers, b"trailer-")]
     if refusal.retry_after_s is not None:
-        fields.append((b"retry-after", b"%d" % ceil(refusal.retry_after_s)))
+        fields.append(retry_after_field(refusal.retry_after_s))
     if refusal.code == UNAUTHENTICATED:
         fields.append(CHALLENGE)
     answer(exchange, status, fields, error_body(end))

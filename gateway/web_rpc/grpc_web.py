@@ -17,14 +17,13 @@ from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
-from gateway.requests.mesh_headers import read_mesh_headers
+from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal
 from gateway.transcoding.status_json import CODE_OF_FAULT
 from gateway.web_rpc.base64_pieces import Base64Pieces
 from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope, sent_envelope
 from mesh.rpc.grpc_fields import Entry, quote_message, read_encoding, read_timeout
 from mesh.rpc.message_reader import ACCEPTED_ENCODINGS, ENCODINGS, INVALID_ARGUMENT, UNIMPLEMENTED
-from mesh.wire.request_context import new_request_id
 
 _BINARY = "application/grpc-web"
 _TEXT = "application/grpc-web-text"
@@ -60,11 +59,11 @@ class GrpcWebDialect:
         try:
             invocation, timeout_s = self._heads.read(head)
         except ValueError as error:
-            self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error)), "")
+            self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error)))
             return None
         method = self._find(exchange, invocation)
         if isinstance(method, Refusal):
-            self._refuse(exchange, method, invocation.request_id)
+            self._refuse(exchange, method)
             return None
         return _GrpcWebCall(exchange, method, invocation, timeout_s, is_text=is_text)
 
@@ -72,15 +71,14 @@ class GrpcWebDialect:
         """See `RefusingDialect`: a browser reads the status at the end of the body."""
         is_served = exchange.head.content_type in _CONTENT_TYPES
         if is_served:
-            self._refuse(exchange, refusal, read_mesh_headers(exchange.head.fields).request_id)
+            self._refuse(exchange, refusal)
         return is_served
 
     def answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
         """See `FaultDialect`. The call that the request has begun is counted already."""
         is_served = exchange.head.content_type in _CONTENT_TYPES
         if is_served:
-            refusal = Refusal(CODE_OF_FAULT.get(status, INVALID_ARGUMENT), text)
-            self._answer(exchange, refusal, read_mesh_headers(exchange.head.fields).request_id)
+            _answer_refusal(exchange, Refusal(CODE_OF_FAULT.get(status, INVALID_ARGUMENT), text))
         return is_served
 
     def _find(self, exchange: Exchange, invocation: Invocation) -> ServedMethod | Refusal:
@@ -98,16 +96,17 @@ class GrpcWebDialect:
             return Refusal(UNIMPLEMENTED, text, method.application)
         return method
 
-    def _refuse(self, exchange: Exchange, refusal: Refusal, request_id: str) -> None:
+    def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         self._methods.count_refusal(refusal)
-        self._answer(exchange, refusal, request_id)
+        _answer_refusal(exchange, refusal)
 
-    def _answer(self, exchange: Exchange, refusal: Refusal, request_id: str) -> None:
-        is_text = _CONTENT_TYPES[exchange.head.content_type]
-        request_id = request_id or new_request_id()
-        end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id),))
-        frame = _trailers_frame(end)
-        answer(exchange, 200, _response_fields(exchange.head, request_id), b64encode(frame) if is_text else frame)
+
+def _answer_refusal(exchange: Exchange, refusal: Refusal) -> None:
+    is_text = _CONTENT_TYPES[exchange.head.content_type]
+    request_id = request_id_of(exchange.head.fields)
+    end = CallEnd(refusal.code, fit_details(refusal.message), ((REQUEST_ID_KEY, request_id),))
+    frame = _trailers_frame(end)
+    answer(exchange, 200, _response_fields(exchange.head, request_id), b64encode(frame) if is_text else frame)
 
 
 class _GrpcWebCall:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.access.exchange_guard import retry_after_field
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import MessageArray, MessageLines, RawPieces, WholeBody
 from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody
@@ -10,14 +9,15 @@ from gateway.dialects.json_http.json_headers import read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget, OtherMethods
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
+from gateway.requests.dialect_list import retry_after_field
 from gateway.requests.equal_heads import EqualHeads
-from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead, answer
+from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal, Routes
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.response_json import JSON_TYPE
 from gateway.transcoding.status_json import CODE_OF_FAULT, HTTP_STATUS, INVALID_ARGUMENT, field_error_json, status_json
 from gateway.transcoding.stream_forms import JSON_ARRAY, LINE_TYPES, stream_form
-from mesh.wire.request_context import new_request_id
 
 _METHOD_NOT_ALLOWED, _UNSUPPORTED_MEDIA_TYPE = 405, 415
 _UNIMPLEMENTED = 12
@@ -67,7 +67,7 @@ class JsonDialect:
             case OtherMethods() as found:
                 self._refuse_method(exchange, found)
             case FieldError() as found:
-                _answer(exchange, HTTP_STATUS[INVALID_ARGUMENT], field_error_json(found))
+                answer_refused(exchange, HTTP_STATUS[INVALID_ARGUMENT], field_error_json(found))
             case Refusal() as found:
                 self._refuse(exchange, self._methods.shown(found, exchange))
             case None:
@@ -78,7 +78,7 @@ class JsonDialect:
 
     def answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:
         """See `FaultDialect`."""
-        _answer(exchange, status, status_json(CODE_OF_FAULT.get(status, INVALID_ARGUMENT), text))
+        answer_refused(exchange, status, status_json(CODE_OF_FAULT.get(status, INVALID_ARGUMENT), text))
         return True
 
     def _find(self, head: HttpHead) -> _Found:
@@ -131,18 +131,18 @@ class JsonDialect:
         allowed = ", ".join(sorted(found.allowed | {"HEAD"} if "GET" in found.allowed else found.allowed))
         text = f"This path is served for {allowed}, not for {exchange.head.method[:20]}."
         fields = [(b"allow", allowed.encode())]
-        _answer(exchange, _METHOD_NOT_ALLOWED, status_json(_UNIMPLEMENTED, text), fields)
+        answer_refused(exchange, _METHOD_NOT_ALLOWED, status_json(_UNIMPLEMENTED, text), fields)
 
     def _refuse_type(self, exchange: Exchange, method: ServedMethod, text: str) -> None:
         self._methods.count_refusal(Refusal(INVALID_ARGUMENT, text, method.application))
         fields = [(b"accept-encoding", b"gzip, identity"), (b"accept-post", JSON_TYPE.encode())]
-        _answer(exchange, _UNSUPPORTED_MEDIA_TYPE, status_json(INVALID_ARGUMENT, text), fields)
+        answer_refused(exchange, _UNSUPPORTED_MEDIA_TYPE, status_json(INVALID_ARGUMENT, text), fields)
 
     def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         self._methods.count_refusal(refusal)
         body = status_json(refusal.code, fit_details(refusal.message))
         fields = None if refusal.retry_after_s is None else [retry_after_field(refusal.retry_after_s)]
-        _answer(exchange, HTTP_STATUS[refusal.code], body, fields)
+        answer_refused(exchange, HTTP_STATUS[refusal.code], body, fields)
 
 
 def _messages(head: HttpHead, target: JsonTarget, *, is_gzip: bool) -> MessageBody:
@@ -184,8 +184,8 @@ def application_of(head: HttpHead) -> str | None:
     return name.decode("utf-8", "replace") if name else None
 
 
-def _answer(exchange: Exchange, http_status: int, body: bytes, fields: Fields | None = None) -> None:
+def answer_refused(exchange: Exchange, http_status: int, body: bytes, fields: Fields | None = None) -> None:
     """Answer a request that became no call."""
-    own = [(b"content-type", JSON_TYPE.encode()), (b"x-request-id", new_request_id().encode()), *(fields or [])]
-    if not exchange.send_whole(http_status, own, body):
-        exchange.abort()
+    request_id = request_id_of(exchange.head.fields)
+    own = [(b"content-type", JSON_TYPE.encode()), (b"x-request-id", request_id.encode()), *(fields or [])]
+    answer(exchange, http_status, own, body)

@@ -12,7 +12,7 @@ import logging
 
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
-from gateway.dialects.json_http.json_dialect import application_of
+from gateway.dialects.json_http.json_dialect import answer_refused, application_of
 from gateway.dialects.json_http.json_headers import JsonHead, details_of, read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget
 from gateway.dialects.json_http.paced_call import PacedCall
@@ -23,7 +23,6 @@ from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
 from gateway.requests.routes import Refusal
 from gateway.transcoding.field_error import FieldError
-from gateway.transcoding.response_json import JSON_TYPE
 from gateway.transcoding.status_json import HTTP_STATUS, INVALID_ARGUMENT, status_json
 from gateway.transcoding.stream_forms import JSON_LINES
 from gateway.websockets.websocket_connection import WebSocketConnection
@@ -68,10 +67,10 @@ class MethodSocketDialect:
             handshake, json_head = read_handshake(head), read_json_head(head)
             json_head = with_query(json_head, head.query, target.translation.request.mesh_parameters)
         except HandshakeError as error:
-            _answer(exchange, error.status, status_json(INVALID_ARGUMENT, str(error)), *error.fields)
+            answer_refused(exchange, error.status, status_json(INVALID_ARGUMENT, str(error)), [*error.fields])
             return None
         except ValueError as error:
-            _answer(exchange, HTTP_STATUS[INVALID_ARGUMENT], status_json(INVALID_ARGUMENT, str(error)))
+            answer_refused(exchange, HTTP_STATUS[INVALID_ARGUMENT], status_json(INVALID_ARGUMENT, str(error)))
             return None
         translation = target.translation
         method = self._methods.find_for(translation.application, translation.full_name, exchange)
@@ -88,7 +87,7 @@ class MethodSocketDialect:
 
     def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         self._methods.count_refusal(refusal)
-        _answer(exchange, HTTP_STATUS[refusal.code], status_json(refusal.code, fit_details(refusal.message)))
+        answer_refused(exchange, HTTP_STATUS[refusal.code], status_json(refusal.code, fit_details(refusal.message)))
 
     def _find(self, head: HttpHead) -> JsonTarget | Refusal | None:
         """By the path of the method itself: rules are for requests."""
@@ -264,8 +263,3 @@ class MethodSocket:
         error = JSON_LINES.error(status).rstrip().decode()
         self.connection.send(error)
         self.connection.close(_CODES_FROM + end.code, end.message)
-
-
-def _answer(exchange: Exchange, http_status: int, body: bytes, *fields: tuple[bytes, bytes]) -> None:
-    if not exchange.send_whole(http_status, [(b"content-type", JSON_TYPE.encode()), *fields], body):
-        exchange.abort()

@@ -18,6 +18,23 @@ def test_an_unknown_method_below_the_prefix_of_its_application_is_unimplemented_
     assert not gateway.dialect.claims(request("/lib/kinds.Unknown/GetBok"))
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "status"),
+    [
+        ("POST", f"{SERVICE}GetBok", (), 501),
+        ("GET", f"{SERVICE}GetBook", (), 405),
+        ("GET", "/v1/books/%E9", (), 400),
+        ("POST", f"{SERVICE}GetBook", (("content-encoding", "br"),), 415),
+        ("POST", f"{SERVICE}GetBook", (("grpc-timeout", "soon"),), 400),
+    ],
+)
+def test_a_request_that_becomes_no_call_gets_its_id_back(
+    method: str, path: str, fields: tuple[tuple[str, str], ...], status: int
+) -> None:
+    answer = JsonGateway().ask(method, path, b"{}", ("x-request-id", "mine"), *fields)
+    assert (answer.status, answer.by_name[b"x-request-id"]) == (status, b"mine")
+
+
 def test_long_names_of_applications_are_not_kept() -> None:
     """Any client may send a thousand of them, each as long as a header may be."""
     gateway = JsonGateway()
