@@ -58,6 +58,8 @@ class BuiltInEntry:
         return head.path in _METHODS
 
     def open(self, exchange: Exchange) -> ExchangeReceiver | None:
+        # As for gRPC, calls of these services count in no limit.
+        exchange.caller = None
         return self._dialects.open(exchange)
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> bool:

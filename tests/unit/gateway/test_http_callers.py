@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from gateway.access.exchange_guard import AwaitingCaller
+from gateway.built_in.built_in_entry import BuiltInEntry
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.cors import CorsPolicy
 from gateway.requests.dialect_list import DialectList, answer_json
@@ -250,6 +251,24 @@ def test_http_requests_count_in_the_same_limits_as_grpc(keys: dict[str, Any]) ->
             await gateway.channel.unary_unary(UNARY)(b"x", metadata=(("authorization", "Bearer a-key"),), timeout=10)
             statuses = [(await asyncio.to_thread(send, gateway, authorization="Bearer a-key")).status for _ in range(2)]
             assert statuses == [200, 429]
+
+    on_io_loop(scenario())
+
+
+def test_the_gateways_own_services_count_in_no_limit() -> None:
+    """As by gRPC, which health checks of balancers speak."""
+
+    async def scenario() -> None:
+        path = "/grpc.health.v1.Health/Check"
+        async with guarded(FakeRouter(echo), limits_per_identity={"*": {"rate_per_s": 0.001, "burst": 1}}) as (
+            gateway,
+            _,
+        ):
+            gateway.listener.add_dialects(BuiltInEntry(gateway.health.handler()))
+            for _ in range(3):
+                assert await gateway.channel.unary_unary(path)(b"", timeout=10)
+                assert (await asyncio.to_thread(send, gateway, path, "POST", b"{}")).status == 200
+            await gateway.channel.unary_unary(UNARY)(b"x", timeout=10)
 
     on_io_loop(scenario())
 
