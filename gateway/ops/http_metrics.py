@@ -45,7 +45,7 @@ HTTP_SENT = Family(
     "Bytes of the bodies of web responses, and of WebSocket messages to clients.",
     ("application",),
 )
-WEBSOCKETS = Family("mesh_gateway_websockets", GAUGE, "Open WebSockets.")
+WEBSOCKETS = Family("mesh_gateway_websockets", GAUGE, "Open WebSockets of web applications.")
 
 
 class _Ends:
