@@ -16,13 +16,13 @@ from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.served_method import NO_ROOM, ServedMethod
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.stream import Stream
+from mesh.link.outgoing_call import grant_at
 from mesh.rpc.message_reader import (
     INTERNAL,
     RESOURCE_EXHAUSTED,
     CompressedMessage,
     whole_message,
 )
-from mesh.settings import settings
 from mesh.wire.payload import Payload, raw
 
 
@@ -50,7 +50,7 @@ class _StreamedResponse(GrpcCall):
             return
         self._method.stats.sent += 1
         self._written += payload.credits
-        if self._written >= _grant_at() and not stream.is_blocked:
+        if self._written >= grant_at() and not stream.is_blocked:
             self._grant()
 
     def on_writable(self, stream: Stream) -> None:
@@ -201,7 +201,3 @@ class StreamStreamCall(_StreamedRequest, _StreamedResponse):
     """Many requests, many responses."""
 
     __slots__ = ()
-
-
-def _grant_at() -> int:
-    return max(1, settings().payload.stream_credits // 4)

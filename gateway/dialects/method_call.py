@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from time import monotonic
@@ -27,9 +27,8 @@ from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing
 from gateway.dialects.served_method import COUNTED_MIN_BYTES, NO_ROOM, ROUNDED_S, ServedMethod, reason_of_leaving
 from gateway.requests.exchange import Exchange
 from mesh.exceptions import CancelReason
-from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.link.outgoing_call import CallRequest, OutgoingCall, grant_at
 from mesh.rpc.grpc_fields import Entry
-from mesh.settings import settings
 from mesh.wire.outcome import BackpressureAnswer, Outcome, Trailers, status_code
 from mesh.wire.payload import RAW, Payload, raw
 
@@ -268,7 +267,7 @@ class MethodCall:
         elif not self._refused_with:
             self.method.stats.sent += 1
             self._written += payload.credits
-            if self._written >= _grant_at() and not self._exchange.is_blocked:
+            if self._written >= grant_at() and not self._exchange.is_blocked:
                 self.grant()
 
     def on_credit(self) -> None:
@@ -354,12 +353,11 @@ class MethodCall:
             payload = outcome.payload
             if payload is None or payload.codec != RAW:
                 outcome, payload = Outcome(_INTERNAL, self.method.not_a_message), None
-        request_id = self.request_id
         try:
-            trailers = trailing_metadata(request_id, outcome)
+            trailers = trailing_metadata(self.request_id, outcome)
         except ValueError as error:
             outcome, payload = Outcome(_INTERNAL, str(error)), None
-            trailers = trailing_metadata(request_id, outcome)
+            trailers = trailing_metadata(self.request_id, outcome)
         code: int = status_code(outcome.code).value[0]
         message = fit_details(outcome.message) if outcome.message else ""
         response = None if payload is None else payload.data
@@ -376,9 +374,26 @@ class MethodCall:
         if self._held_bytes:
             self._exchange.share.add(-self._held_bytes)
             self._held_bytes = 0
+            self._request = replace(self._request, payload=None)
+        # They refer to this call: what they keep would last until the next garbage collection.
+        self._owner = _OVER
+        self._call = None
         self.method.in_flight.leave()
         self.method.stats.end(code, monotonic() - self._started_at_s)
 
 
-def _grant_at() -> int:
-    return max(1, settings().payload.stream_credits // 4)
+class _Over:
+    """The owner of a call that is counted: nothing is of interest any more."""
+
+    def on_initial_metadata(self, entries: tuple[Entry, ...]) -> None: ...
+
+    def on_message(self, message: bytes | memoryview) -> bool:
+        return True
+
+    def on_request_room(self) -> None: ...
+
+    def on_status(self, end: CallEnd) -> int | None:
+        return end.code
+
+
+_OVER = _Over()

@@ -7,6 +7,7 @@ message that becomes a large one is therefore decompressed only when it can leav
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.dialects.method_call import MethodCall
@@ -18,12 +19,11 @@ class RequestReader(Protocol):
     """Makes the messages of one request out of its bytes."""
 
     @property
-    def is_paused(self) -> bool:
-        """Messages may be here, but none is made in this turn of the loop; `RequestFlow.on_room` follows in another."""
-
-    @property
     def kept_bytes(self) -> int:
         """Bytes that are here and not part of a message that was returned."""
+
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        """Whether the next message is to be made in a later turn of the loop; `go_on` is called then, once."""
 
     def feed(self, data: bytes) -> None:
         """Bytes of the body. May raise MessageError."""
@@ -38,7 +38,7 @@ class RequestReader(Protocol):
 class RequestFlow:
     """Feeds one call with what its client sends."""
 
-    __slots__ = ("_call", "_exchange", "_has_ended", "_message", "_owed_bytes", "_reader")
+    __slots__ = ("_awaits_turn", "_call", "_exchange", "_has_ended", "_message", "_owed_bytes", "_reader")
 
     def __init__(self, exchange: Exchange, call: MethodCall, reader: RequestReader) -> None:
         self._exchange = exchange
@@ -49,6 +49,8 @@ class RequestFlow:
         self._message: bytes | None = None
         """The request of a method that does not stream it."""
         self._has_ended = False
+        self._awaits_turn = False
+        """Messages may be here, but none is made in this turn of the loop."""
 
     def begin(self) -> None:
         """Start a call whose request is streamed; others start when their message is here."""
@@ -99,18 +101,18 @@ class RequestFlow:
 
     def _forward_stream(self) -> None:
         call, reader = self._call, self._reader
-        while call.can_send and (message := reader.next_message()) is not None:
+        while call.can_send and (message := self._next_message()) is not None:
             call.send(message)
         self._exchange.let_pause(reader.kept_bytes if call.can_send else 0)
         # Without credit, the client waits for the replica: the window of the exchange bounds what is kept.
-        if call.hold(reader.kept_bytes) and call.can_send and not reader.is_paused:
+        if call.hold(reader.kept_bytes) and call.can_send and not self._awaits_turn:
             self._give_room()
         if self._has_ended and not reader.kept_bytes and not call.is_over:
             call.half_close()
 
     def _forward_message(self) -> None:
         call, reader = self._call, self._reader
-        while (message := reader.next_message()) is not None:
+        while (message := self._next_message()) is not None:
             if self._message is not None:
                 raise MessageError(
                     UNIMPLEMENTED, f"{call.method.full_name} takes one request message; another one came."
@@ -119,11 +121,21 @@ class RequestFlow:
         if not call.hold(reader.kept_bytes + len(self._message or b"")):
             return
         self._give_room()
-        if self._has_ended:
+        if self._has_ended and not self._awaits_turn:
             if self._message is None:
                 raise MessageError(UNIMPLEMENTED, f"{call.method.full_name} takes one request message; none came.")
             message, self._message = self._message, None
             call.start(message)
+
+    def _next_message(self) -> bytes | None:
+        """None if none is complete, or if it is to be made in a later turn."""
+        if not self._awaits_turn:
+            self._awaits_turn = self._reader.must_wait(self._on_turn)
+        return None if self._awaits_turn else self._reader.next_message()
+
+    def _on_turn(self) -> None:
+        self._awaits_turn = False
+        self.on_room()
 
     def _give_room(self) -> None:
         if self._owed_bytes:

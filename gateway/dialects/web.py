@@ -15,6 +15,7 @@ from time import monotonic
 
 from google.protobuf.message import DecodeError
 
+from gateway.dialects.served_method import COUNTED_MIN_BYTES
 from gateway.dialects.web_bodies import HeldBody, WebDownload, WebUpload
 from gateway.dialects.web_target import RoutedHead, WebTarget, WebTargets, body_max_bytes
 from gateway.ops.web_access_log import log_web_access
@@ -33,8 +34,7 @@ from gateway.requests.web_status import (
     too_large,
 )
 from mesh.exceptions import CancelReason
-from mesh.link.outgoing_call import CallRequest, OutgoingCall, nested_lead_s
-from mesh.settings import settings
+from mesh.link.outgoing_call import CallRequest, OutgoingCall, grant_at, nested_lead_s
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.web_messages import REQUEST, WEB_METHOD
@@ -97,7 +97,7 @@ class WebCall:
         self._started_at_s = monotonic()
         self._call: OutgoingCall | None = None
         self._body: HeldBody | None = None
-        """Received, and its room not given back to the client; made with the first piece."""
+        """Received, and its room not given back to the client, or sent in one frame; made with the first piece."""
         self._upload: WebUpload | None = None
         self._download: WebDownload | None = None
         self._status = 0
@@ -131,8 +131,10 @@ class WebCall:
         if self._upload is None:
             body = self._body
             self._submit(self._encoded(b"" if body is None else body.whole))
-            if body is not None:
+            if body is not None and body.size <= COUNTED_MIN_BYTES:
                 body.release()
+            elif body is not None:
+                body.whole = b""
             return
         self._upload.is_complete = True
         self._forward()
@@ -168,7 +170,7 @@ class WebCall:
         download = self._download
         if download is not None:
             download.written += payload.credits
-            if download.written >= _grant_at() and (self._exchange.has_ended or not self._exchange.is_blocked):
+            if download.written >= grant_at() and (self._exchange.has_ended or not self._exchange.is_blocked):
                 self._grant()
 
     def on_credit(self) -> None:
@@ -363,7 +365,3 @@ NewWebCall = Callable[[Exchange, WebTarget, RoutedHead], WebCall]
 
 def _unsendable(error: Exception) -> WebFailure:
     return WebFailure(INTERNAL_ERROR, f"The answer of the application cannot be sent: {error}.")
-
-
-def _grant_at() -> int:
-    return max(1, settings().payload.stream_credits // 4)

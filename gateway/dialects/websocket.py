@@ -32,7 +32,7 @@ from gateway.websockets.websocket_connection import (
 from gateway.websockets.websocket_handshake import HandshakeError, read_handshake
 from gateway.websockets.websocket_keeper import WebSocketKeeper
 from mesh.exceptions import CancelReason
-from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.link.outgoing_call import CallRequest, OutgoingCall, grant_at
 from mesh.settings import settings
 from mesh.v1 import web_pb2
 from mesh.wire.outcome import Outcome, Trailers
@@ -177,7 +177,7 @@ class WebSocketCall:
         self._written += payload.credits
         if not self._exchange.has_ended:
             self._take_event(payload)
-        if self._written >= _grant_at() and not self.connection.is_blocked:
+        if self._written >= grant_at() and not self.connection.is_blocked:
             self._grant()
 
     def on_credit(self) -> None:
@@ -313,7 +313,3 @@ NewSocketCall = Callable[[Exchange, WebTarget, MeshHeaders, WebSocketKeeper], We
 
 def _close_timeout_s() -> float:
     return settings().gateway.websocket_close_timeout_s
-
-
-def _grant_at() -> int:
-    return max(1, settings().payload.stream_credits // 4)

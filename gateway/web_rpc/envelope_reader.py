@@ -5,6 +5,8 @@ Unlike gRPC's reader it makes a message only when asked: see RequestFlow.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.dialects.grpc_compression import ResponseCompression
 from mesh.rpc.message_reader import INTERNAL, PREFIX_BYTES, MessageError, decompressed, too_large
 
@@ -13,8 +15,6 @@ _COMPRESSED = 1
 
 class EnvelopeReader:
     """Cuts the messages of one request out of its body."""
-
-    is_paused = False
 
     __slots__ = ("_decompressed_max_bytes", "_encoding", "_has_ended", "_kept", "_max_bytes")
 
@@ -32,6 +32,9 @@ class EnvelopeReader:
     @property
     def kept_bytes(self) -> int:
         return len(self._kept)
+
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        return False
 
     def feed(self, data: bytes) -> None:
         self._kept += data

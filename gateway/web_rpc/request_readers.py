@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.web_rpc.envelope_reader import EnvelopeReader
 from gateway.web_rpc.message_codec import MessageCodec
 from mesh.rpc.message_reader import decompressed, too_large
@@ -9,8 +11,6 @@ from mesh.rpc.message_reader import decompressed, too_large
 
 class WholeBodyReader:
     """The body is the message. See RequestReader."""
-
-    is_paused = False
 
     __slots__ = ("_codec", "_decompressed_max_bytes", "_encoding", "_has_ended", "_kept", "_max_bytes")
 
@@ -28,6 +28,9 @@ class WholeBodyReader:
     @property
     def kept_bytes(self) -> int:
         return len(self._kept)
+
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        return False
 
     def feed(self, data: bytes) -> None:
         if len(self._kept) + len(data) > self._max_bytes:

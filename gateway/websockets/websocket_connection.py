@@ -285,6 +285,7 @@ class WebSocketConnection:
         if not self.has_closed:
             self.has_closed = True
             self._unread = b""
+            self._frames.drop_begun()
             if not self._owner.takes_rest:
                 self._messages.clear()
             self._count(sum(map(_kept_bytes, self._messages)))

@@ -81,6 +81,8 @@ class WebSocketFrames:
                 break
             if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._add(event, messages)
+                # The parser keeps the frame until the next one comes.
+                event.data = b""
         return [] if self._is_closing else messages
 
     def encode(self, message: Message) -> bytes:
@@ -106,6 +108,11 @@ class WebSocketFrames:
         self._has_failed = True
         self._begun.clear()
         self._protocol.fail(code, reason)
+
+    def drop_begun(self) -> None:
+        """The rest of a message that is not complete will not come."""
+        self._begun.clear()
+        self._protocol.reader.discard()
 
     def to_send(self) -> list[bytes]:
         """What is to be sent now, without messages."""

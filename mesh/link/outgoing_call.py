@@ -13,6 +13,7 @@ from typing import Protocol
 from mesh.exceptions import CancelReason
 from mesh.options.calls.hedge_option import HedgePolicy
 from mesh.options.calls.retry_option import RetryPolicy
+from mesh.settings import settings
 from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import Payload
 from mesh.wire.request_context import RequestContext
@@ -187,3 +188,8 @@ class OutgoingCall:
         """The consumer took `credits` of response items; let the replica send as many more."""
         if self.link is not None and self.state is SENT:
             self.link.send_credit(self, credits)
+
+
+def grant_at() -> int:
+    """Credit for responses that were passed on is granted again once it is as much as this, together."""
+    return max(1, settings().payload.stream_credits // 4)

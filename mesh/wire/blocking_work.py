@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from mesh.settings import settings
@@ -44,8 +44,15 @@ class Work(Enum):
 
 
 async def run_blocking(work: Work, function: Callable[..., T], *args: Any) -> T:
-    """Run a blocking function in a thread. A cancel ends the wait at once; the thread finishes alone."""
-    return await asyncio.get_running_loop().run_in_executor(_pool(work), function, *args)
+    """Run a blocking function in a thread. A cancel ends the wait at once; the thread finishes alone.
+
+    What has not begun then is dropped with all that it refers to: behind other work it may wait for long.
+    """
+    waiting = [partial(function, *args)]
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_pool(work), lambda: waiting.pop()())
+    finally:
+        waiting.clear()
 
 
 @cache

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import BodyTooLargeError, WholeBody
 from gateway.dialects.json_http.json_headers import JsonHead, answer_fields, details_of, trailer_fields
 from gateway.dialects.json_http.json_methods import JsonTarget
@@ -51,8 +52,7 @@ class _Answers:
         self._target = target
         self._form = form
         self._initial: tuple[Entry, ...] = ()
-        self._problem: FieldError | BodyTooLargeError | None = None
-        """What is wrong with the request."""
+        self._problem = _Problem()
         self._task: asyncio.Task[None] | None = None
         """Translates a large message."""
         self._call = PacedCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
@@ -177,16 +177,31 @@ class _Answers:
         return end.code
 
     def _status(self, end: CallEnd) -> tuple[int, bytes]:
-        if isinstance(self._problem, FieldError):
-            return HTTP_STATUS[INVALID_ARGUMENT], field_error_json(self._problem)
-        http_status = _CONTENT_TOO_LARGE if self._problem is not None else HTTP_STATUS[end.code]
+        if self._problem.answer is not None:
+            return self._problem.answer
         pool = self._target.translation.pool
-        return http_status, status_json(end.code, end.message, details_of(end.trailers), pool)
+        return HTTP_STATUS[end.code], status_json(end.code, end.message, details_of(end.trailers), pool)
 
     def _refuse_request(self, problem: FieldError | BodyTooLargeError) -> None:
-        self._problem = problem
-        code = INVALID_ARGUMENT if isinstance(problem, FieldError) else RESOURCE_EXHAUSTED
-        self._call.refuse(code, str(problem))
+        self._call.refuse(self._problem.note(problem), str(problem))
+
+
+class _Problem:
+    """What is wrong with a request. The exception itself would refer to the call, which is to end without a cycle."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: tuple[int, bytes] | None = None
+        """Status and body."""
+
+    def note(self, error: FieldError | BodyTooLargeError) -> int:
+        """Returns gRPC's code of it."""
+        if isinstance(error, FieldError):
+            self.answer = HTTP_STATUS[INVALID_ARGUMENT], field_error_json(error)
+            return INVALID_ARGUMENT
+        self.answer = _CONTENT_TOO_LARGE, status_json(RESOURCE_EXHAUSTED, fit_details(str(error)))
+        return RESOURCE_EXHAUSTED
 
 
 class JsonCall(_Answers):
@@ -208,7 +223,7 @@ class JsonCall(_Answers):
 
     def on_body(self, data: bytes) -> None:
         self._exchange.give_room(len(data))
-        if self._call.is_over or self._problem is not None:
+        if self._call.is_over or self._problem.answer is not None:
             return
         try:
             self._body.feed(data)
@@ -219,7 +234,7 @@ class JsonCall(_Answers):
             self._call.hold(len(self._body.data))
 
     def on_end(self) -> None:
-        if self._call.is_over or self._problem is not None:
+        if self._call.is_over or self._problem.answer is not None:
             return
         try:
             self._body.end()
@@ -242,7 +257,9 @@ class JsonCall(_Answers):
             self._call.start(message)
 
     def _bound(self) -> bytes:
-        request, data = self._target.translation.request, self._body.data
+        request = self._target.translation.request
+        # What is counted from now on is the message; the body goes with this translation.
+        data, self._body.data = self._body.data, bytearray()
         head = self._exchange.head
         if data and not request.takes_body:
             raise FieldError("this path takes no body")
@@ -258,32 +275,26 @@ class JsonStreamCall(_Answers):
     __slots__ = ("_flow",)
 
     def __init__(
-        self, exchange: Exchange, target: JsonTarget, method: ServedMethod, head: JsonHead, form: StreamForm
+        self,
+        exchange: Exchange,
+        target: JsonTarget,
+        method: ServedMethod,
+        head: JsonHead,
+        form: StreamForm,
+        body: MessageBody,
     ) -> None:
         super().__init__(exchange, target, method, head, form)
-        self._flow: RequestFlow | None = None
-
-    def begin(self, body: MessageBody) -> None:
-        """Start the call, with the messages of this body."""
-        self._flow = RequestFlow(
-            self._exchange, self._call, _BodyReader(body, self._note_problem, self.on_request_room)
-        )
+        self._flow = RequestFlow(exchange, self._call, _BodyReader(body, self._problem))
         self._flow.begin()
 
     def on_body(self, data: bytes) -> None:
-        if self._flow is not None:
-            self._flow.on_body(data)
+        self._flow.on_body(data)
 
     def on_end(self) -> None:
-        if self._flow is not None:
-            self._flow.on_end()
+        self._flow.on_end()
 
     def on_request_room(self) -> None:
-        if self._flow is not None:
-            self._flow.on_room()
-
-    def _note_problem(self, problem: FieldError | BodyTooLargeError) -> None:
-        self._problem = problem
+        self._flow.on_room()
 
 
 class MessageBody(Protocol):
@@ -302,22 +313,24 @@ class MessageBody(Protocol):
 class _BodyReader:
     """A body as the flow of requests reads it: with one kind of error, and a limit on what is translated in a turn."""
 
-    __slots__ = ("_body", "_has_spent", "_note", "_on_turn", "is_paused")
+    __slots__ = ("_body", "_has_spent", "_problem")
 
-    def __init__(
-        self, body: MessageBody, note: Callable[[FieldError | BodyTooLargeError], None], on_turn: Callable[[], None]
-    ) -> None:
-        """`on_turn` lets the flow go on after a pause."""
+    def __init__(self, body: MessageBody, problem: _Problem) -> None:
         self._body = body
-        self._note = note
-        self._on_turn = on_turn
-        self.is_paused = False
+        self._problem = problem
         self._has_spent = False
         """Since its turn began, something of the budget."""
 
     @property
     def kept_bytes(self) -> int:
         return self._body.kept_bytes
+
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        if not (self._has_spent and self._body.kept_bytes) or turn_budget().take(0):
+            return False
+        self._has_spent = False
+        turn_budget().wait(go_on)
+        return True
 
     def feed(self, data: bytes) -> None:
         self._attempt(lambda: self._body.feed(data))
@@ -326,31 +339,17 @@ class _BodyReader:
         self._attempt(self._body.end)
 
     def next_message(self) -> bytes | None:
-        if self.is_paused:
-            return None
-        if self._has_spent and self._body.kept_bytes and not turn_budget().take(0):
-            self.is_paused = True
-            turn_budget().wait(self._begin_turn)
-            return None
         message = self._attempt(self._body.next_message)
         if message is not None and len(message) > SMALL_MAX_BYTES:
             self._has_spent = True
             turn_budget().spend(len(message))
         return message
 
-    def _begin_turn(self) -> None:
-        self.is_paused = self._has_spent = False
-        self._on_turn()
-
     def _attempt(self, step: Callable[[], T]) -> T:
         try:
             return step()
-        except FieldError as error:
-            self._note(error)
-            raise MessageError(INVALID_ARGUMENT, str(error)) from None
-        except BodyTooLargeError as error:
-            self._note(error)
-            raise MessageError(RESOURCE_EXHAUSTED, str(error)) from None
+        except (FieldError, BodyTooLargeError) as error:
+            raise MessageError(self._problem.note(error), str(error)) from None
         except Exception:
             # A later turn of the loop and the router are not the place for it: the call would have no end.
             logger.exception("a message of a streamed request was not translated")

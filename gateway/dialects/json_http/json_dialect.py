@@ -121,9 +121,8 @@ class JsonDialect:
             form = stream_form(head.all_of(b"accept").decode("latin-1")) or JSON_ARRAY
         is_gzip = _encoding(head).endswith("gzip")
         if method.streams_request:
-            call = JsonStreamCall(exchange, target, method, json_head, form)
-            call.begin(_messages(head, target, is_gzip=is_gzip))
-            return call
+            messages = _messages(head, target, is_gzip=is_gzip)
+            return JsonStreamCall(exchange, target, method, json_head, form, messages)
         body = WholeBody(method.json_max_bytes, is_gzip=is_gzip)
         return JsonCall(exchange, target, method, json_head, form, body)
 

@@ -39,7 +39,9 @@ class TranslatingOwner(CallOwner, Protocol):
 class PacedCall(MethodCall):
     """On the I/O loop only."""
 
-    __slots__ = ("_outcome", "_share", "_task", "_translator", "_waiting")
+    __slots__ = ("_outcome", "_share", "_task", "_waiting")
+
+    _owner: TranslatingOwner
 
     def __init__(
         self,
@@ -54,7 +56,6 @@ class PacedCall(MethodCall):
         super().__init__(exchange, method, owner, invocation, timeout_s=timeout_s)
         self._share = exchange.share
         """Counts what waits."""
-        self._translator = owner
         self._waiting: deque[Payload] = deque()
         self._outcome: Outcome | None = None
         """How the call has ended, once all messages are sent."""
@@ -99,8 +100,9 @@ class PacedCall(MethodCall):
         self._go_on()
 
     async def _translate_in_thread(self, payload: Payload) -> None:
+        owner = self._owner
         try:
-            translated = await run_blocking(Work.TRANSLATE, self._translator.translate, payload.data)
+            translated = await run_blocking(Work.TRANSLATE, owner.translate, payload.data)
         except ValueError as error:
             translated = error
         except Exception:
@@ -108,7 +110,7 @@ class PacedCall(MethodCall):
             self.refuse(INTERNAL, GATEWAY_FAILED)
             translated = None
         if self._waiting and self.takes_messages:
-            self.pass_on(self._next(), partial(self._translator.send_translated, translated))
+            self.pass_on(self._next(), partial(owner.send_translated, translated))
         self._go_on()
 
     def _go_on(self) -> None:

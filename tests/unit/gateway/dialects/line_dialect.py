@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.dialects.grpc_metadata import read_invocation
 from gateway.dialects.method_call import CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
@@ -20,8 +22,6 @@ CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 1, 4
 class LineReader:
     """Messages that end with a newline; "!" is none."""
 
-    is_paused = False
-
     def __init__(self) -> None:
         self._kept = b""
         self._has_ended = False
@@ -29,6 +29,9 @@ class LineReader:
     @property
     def kept_bytes(self) -> int:
         return len(self._kept)
+
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        return False
 
     def feed(self, data: bytes) -> None:
         self._kept += data

@@ -118,3 +118,15 @@ def test_what_waits_of_a_body_counts_as_buffered(size: int | None) -> None:
         each.break_by(BrokenBy.CLIENT)
     assert budget.used_bytes == 0
     ends.assert_idle()
+
+
+@pytest.mark.parametrize(("size", "counted"), [(60_000, 60_000), (1_000, 0)])
+def test_a_large_body_of_one_frame_counts_until_its_call_has_ended(size: int, counted: int) -> None:
+    """Calls wait for a place with all of it."""
+    ends = WebEnds()
+    exchange = ends.open(web_request("POST", "/", body_bytes=size), is_complete=False)
+    exchange.receive(b"x" * size)
+    assert exchange.share.used_bytes == counted
+    respond(ends.call, b"done")
+    assert exchange.share.used_bytes == 0
+    ends.assert_idle()
