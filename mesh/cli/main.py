@@ -136,8 +136,9 @@ def start(
 
 
 @main.command()
+@click.argument("app", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
-@click.option("--name", help="Only this application.")
+@click.option("--name", help="The same as APP.")
 @click.option("--replicas", "with_replicas", is_flag=True, help="List every replica, and the last deaths.")
 @click.option(
     "--wait",
@@ -150,12 +151,12 @@ def start(
 )
 @click.option("--address", "-a", help=ADDRESS_HELP)
 @one_line_errors
-def status(as_json: bool, name: str | None, with_replicas: bool, wait_s: float | None, address: str | None) -> None:
+def status(app: str | None, as_json: bool, with_replicas: bool, wait_s: float | None, **given: str | None) -> None:
     """Show applications, their replicas and the gateways.
 
     \b
     mesh status                      everything in one table, with the reasons why something does not run
-    mesh status --name shop          one application, with the tracebacks of failures
+    mesh status shop                 one application, with the tracebacks of failures
     mesh status --replicas           every replica, and the last five deaths of each deployment
     mesh status --json               for programs: always all keys, null for unset values
     mesh status --wait 60            for scripts: waits until everything runs
@@ -166,7 +167,10 @@ def status(as_json: bool, name: str | None, with_replicas: bool, wait_s: float |
     The exit status is 1 if something has failed: an application is DEPLOY_FAILED or UNHEALTHY, or a gateway is
     UNHEALTHY. With --wait it is also 1 if not everything runs when the time is over.
     """
-    reply = attached_status(address)
+    name = app or given["name"]
+    if given["name"] not in (None, name):
+        raise ValueError(f"APP is {app!r} and --name is {given['name']!r}: name one application.")
+    reply = attached_status(given["address"])
     is_in_time = True
     if name is not None:
         reply = _only(reply, name)

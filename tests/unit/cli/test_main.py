@@ -47,6 +47,8 @@ def test_status_of_one_application(cluster: FakeCluster) -> None:
     controller.add("other", "RUNNING")
     assert "shop" not in invoke("status", "--name", "other").output
     assert "There is no application 'none'. There are: shop, other." in invoke("status", "--name", "none").output
+    assert invoke("status", "other").output == invoke("status", "--name", "other").output
+    assert "name one application" in invoke("status", "shop", "--name", "other").output
 
 
 def test_status_of_one_application_has_the_tracebacks(cluster: FakeCluster) -> None:

@@ -179,7 +179,7 @@ def _check_predecessors(state: control_pb2.DesiredState, canary: control_pb2.App
             raise InvalidChangeError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"Deployment {spec.name!r} still runs this version, because the rollout of another one is not complete."
-                f" Wait for it (`mesh status --name {canary.name} --wait`), or go back with"
+                f" Wait for it (`mesh status {canary.name} --wait`), or go back with"
                 f" `mesh rollback {canary.name}`.",
             )
 
