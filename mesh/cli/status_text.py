@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from google.protobuf.message import Message
@@ -117,7 +117,10 @@ def _without_seconds(line: str) -> str:
 
 def _progress_lines(application: control_pb2.ApplicationStatus) -> list[str]:
     name = application.name
-    lines = [f"  {name}/{each.name}: {_joined(_running(each), _news(each))}" for each in application.deployments]
+    lines = [
+        f"  {name}/{each.name}: {_joined(_running(each, each.replicas), _news(each))}"
+        for each in application.deployments
+    ]
     # An application that changes its number of replicas is RUNNING too, but not complete.
     is_complete = all(each.status == DeploymentStatus.HEALTHY for each in application.deployments)
     is_settled = application.status == ApplicationStatus.DEPLOY_FAILED or (
@@ -163,8 +166,9 @@ def _application_rows(applications: Sequence[control_pb2.ApplicationStatus], wit
         yield application.name, application.status, _joined(route, origin, undone, message)
         if application.HasField("canary"):
             yield from _canary_rows(application.canary)
+        canaries = {each.name: each.version for each in application.canary.deployments}
         for deployment in application.deployments:
-            yield _deployment_row(deployment)
+            yield _deployment_row(deployment, canaries.get(deployment.name, ""))
             if with_replicas:
                 yield from map(_death_row, deployment.deaths)
                 yield from map(_replica_row, deployment.replicas)
@@ -186,8 +190,11 @@ def _canary_rows(canary: control_pb2.CanaryStatus) -> Iterator[_Row]:
         yield f"    {each.name}", "", _joined(f"version {_short_version(each.version)}", replicas, each.message)
 
 
-def _deployment_row(deployment: control_pb2.DeploymentStatus) -> _Row:
-    details = _joined(_replicas(deployment), _load(deployment), _autoscaling(deployment), _news(deployment))
+def _deployment_row(deployment: control_pb2.DeploymentStatus, canary_version: str) -> _Row:
+    """The replicas of the canary have a row of their own."""
+    details = _joined(
+        _replicas(deployment, canary_version), _load(deployment), _autoscaling(deployment), _news(deployment)
+    )
     ended = f"last ended: {deployment.last_ended}" if deployment.last_ended else ""
     paused = "rollouts are paused" if deployment.is_paused else ""
     return f"  {deployment.name}", deployment.status, _joined(details, paused, _restarts(deployment.restarts), ended)
@@ -254,18 +261,19 @@ def _autoscaling(deployment: control_pb2.DeploymentStatus) -> str:
     return _joined(f"scales from {status.min_replicas} to {status.max_replicas}", status.decision, status.problem)
 
 
-def _replicas(deployment: control_pb2.DeploymentStatus) -> str:
-    states = Counter(replica.state for replica in deployment.replicas if replica.state not in _SERVING)
+def _replicas(deployment: control_pb2.DeploymentStatus, canary_version: str) -> str:
+    own = [each for each in deployment.replicas if each.version != canary_version]
+    states = Counter(replica.state for replica in own if replica.state not in _SERVING)
     others = "".join(f", {count} {state.lower()}" for state, count in sorted(states.items()))
-    return f"{_running(deployment)}{others}"
+    return f"{_running(deployment, own)}{others}"
 
 
-def _running(deployment: control_pb2.DeploymentStatus) -> str:
+def _running(deployment: control_pb2.DeploymentStatus, replicas: Iterable[control_pb2.ReplicaStatus]) -> str:
     """The counts in its message, which knows more about the replicas, or else those of the states."""
     counted = _COUNTS.search(_headline(deployment.message))
     if counted is not None:
         return f"{counted[1]} running"
-    running = sum(replica.state in _SERVING for replica in deployment.replicas)
+    running = sum(replica.state in _SERVING for replica in replicas)
     return f"{running} of {deployment.target_replicas} replicas running"
 
 

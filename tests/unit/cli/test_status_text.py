@@ -76,6 +76,16 @@ def test_the_table_says_how_busy_a_deployment_is(load: dict[str, Any], shown: st
     assert f"1 starting; {shown}; ValueError" in as_text(idle)
 
 
+def test_the_replicas_of_a_canary_count_in_its_own_row() -> None:
+    shown = reply()
+    app = shown.applications[0]
+    app.deployments[0].replicas.add(replica_id="r3", state="RUNNING", version="fedcba98-76543210")
+    app.canary.deployments.add(name="Model", version="fedcba98-76543210", target_replicas=1, running_replicas=1)
+    lines = as_text(shown).splitlines()
+    assert "    Model                            version fedcba98-76543210; 1 of 1 replicas running" in lines
+    assert any(line.startswith("  Model ") and " 1 of 2 replicas running, 1 starting; " in line for line in lines)
+
+
 def test_the_table_counts_restarts() -> None:
     shown = reply()
     assert "restart" not in as_text(shown)
