@@ -35,7 +35,10 @@ def _changes(
     if old is None or new is None:
         yield f"{name}: {'new' if old is None else 'deleted'}"
         return
-    yield from _canary_changes(canary_of(before, name), canary_of(after, name))
+    if _is_promotion(old, new, canary_of(before, name)) and canary_of(after, name) is None:
+        yield f"{name}: canary promoted"
+    else:
+        yield from _canary_changes(canary_of(before, name), canary_of(after, name))
     for field in ("route_prefix", "ingress"):
         if getattr(old, field) != getattr(new, field):
             yield f"{name}: {field}: {getattr(old, field)!r} -> {getattr(new, field)!r}"
@@ -52,13 +55,24 @@ def _changes(
             yield f"{where}: {'new' if deployment in news else 'deleted'}"
 
 
+def _is_promotion(
+    old: control_pb2.ApplicationSpec, new: control_pb2.ApplicationSpec, canary: control_pb2.ApplicationSpec | None
+) -> bool:
+    """The canary's versions are those of the application from now on, and were not before."""
+    return canary is not None and _versions(new) == _versions(canary) != _versions(old)
+
+
+def _versions(app: control_pb2.ApplicationSpec) -> list[str]:
+    return [each.version for each in app.deployments]
+
+
 def _canary_changes(old: control_pb2.ApplicationSpec | None, new: control_pb2.ApplicationSpec | None) -> Iterator[str]:
     if new is None:
         if old is not None:
             yield f"{old.name}: canary ended"
     elif old is None:
         yield f"{new.name}: canary for {traffic_text(new.traffic)}"
-    elif [each.version for each in old.deployments] != [each.version for each in new.deployments]:
+    elif _versions(old) != _versions(new):
         yield f"{new.name}: another canary for {traffic_text(new.traffic)}"
     elif old.traffic != new.traffic:
         yield f"{new.name}: canary for {traffic_text(old.traffic)} -> {traffic_text(new.traffic)}"

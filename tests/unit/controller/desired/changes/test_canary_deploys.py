@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.controller.desired.changes.change_text import changes_by_application
 from mesh.controller.desired.changes.desired_change import (
     ConfigSource,
     InvalidChangeError,
@@ -70,6 +71,14 @@ def test_what_a_canary_shares_stays_shared_when_the_application_is_updated() -> 
     assert own(state) == {"A": ("a2", 1)}
     assert own(deployed(state, shop({"A": "a1", "B": "b3"}))) == {"A": ("a2", 1)}
     assert wanted(with_promoted(state, "shop", 0.0)) == {"A": "a2", "B": "b2"}
+
+
+def test_the_history_tells_a_promotion_from_the_end_of_a_canary() -> None:
+    state = deployed(proven(deployed(EMPTY, shop({"A": "a1", "B": "b1"}))), shop({"A": "a2", "B": "b1"}, 10.0))
+    promotion = changes_by_application(state, with_promoted(state, "shop", 0.0))["shop"]
+    end = changes_by_application(state, rolled_back(state, "shop", 0.0))["shop"]
+    another = changes_by_application(state, deployed(state, shop({"C": "c1"})))["shop"]
+    assert (promotion[0], end, another[0]) == ("shop: canary promoted", ["shop: canary ended"], "shop: canary ended")
 
 
 def test_a_canary_keeps_what_its_application_drops_once_that_has_stopped() -> None:
