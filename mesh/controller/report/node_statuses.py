@@ -43,7 +43,7 @@ def _status(node: Node, count: int, picture: MeshPicture) -> control_pb2.NodeSta
         cordon = picture.desired.cordons.get(node.node_id, control_pb2.Cordon())
         status.replicas_to_move = max(cordon.replicas, count)
         status.moved_replicas = status.replicas_to_move - count
-        status.message = "; ".join(_obstacles(node.node_id, picture))
+        status.message = "; ".join(each.removesuffix(".") for each in _obstacles(node.node_id, picture))
     return status
 
 

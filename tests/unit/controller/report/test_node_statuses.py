@@ -77,7 +77,7 @@ def test_a_placement_group_is_on_all_its_nodes() -> None:
 
 
 def test_what_keeps_replicas_from_moving_is_shown() -> None:
-    assert status(there(), verdict=judged(shortage=NO_ROOM)).message == f"app/Model: {NO_ROOM}"
+    assert status(there(), verdict=judged(shortage=f"{NO_ROOM}.")).message == f"app/Model: {NO_ROOM}"
     assert status(there(), verdict=judged(is_given_up=True, message="ValueError: no\nTraceback")).message == (
         "app/Model: ValueError: no"
     )
