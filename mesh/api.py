@@ -287,7 +287,10 @@ def get_deployment_handle(
         applications = _applications()
         found = applications.get(app_name)
         if found is None:
-            advice = option_checks.did_you_mean(app_name, [*applications, *local_names()])
+            names = [*applications, *local_names()]
+            advice = option_checks.did_you_mean(app_name, names)
+            if deployment_name in names:
+                advice = f" {deployment_name!r} is an application: the name of the deployment comes first."
             raise KeyError(f"Application '{app_name}' of deployment '{deployment_name}' does not exist.{advice}")
         names = [each.name for each in found.deployments]
         if deployment_name not in names:

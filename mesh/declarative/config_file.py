@@ -16,7 +16,7 @@ from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.import_path import parse_import_path
 from mesh.declarative.yaml_positions import Finding, Path, Source, read_yaml
 from mesh.options import logging_options, option_checks, runtime_env
-from mesh.options.deployments import autoscaling_policy
+from mesh.options.deployments import actor_options, autoscaling_policy
 from mesh.options.deployments.rollout_policy import traffic_rule
 from mesh.options.gateway import gateway_options
 from mesh.options.gateway.start_keywords import START_KEYWORDS
@@ -195,6 +195,8 @@ def _misplaced(path: Path, name: str) -> Finding | None:
         where = "belongs to an application: write it below `applications:`, beside its import_path."
     elif len(path) in (0, 2) and path[:1] in ((), ("applications",)) and name in file_schema.DEPLOYMENT_OPTIONS:
         where = "is an option of a deployment: write it below `deployments:` of its application, beside `- name: ...`."
+    elif path[2:3] == ("deployments",) and len(path) == 4 and name in actor_options.KEYS:
+        where = f"is one of ray_actor_options: write `ray_actor_options: {{{name}: ...}}`."
     else:
         return None
     return Finding((*path, name), where, is_about_key=True)

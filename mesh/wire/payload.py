@@ -127,7 +127,7 @@ def _advice_on(value: object) -> str:
         return f". Await {value.__qualname__} where it is called."
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
         return f". Make a list of what {value.__qualname__} yields, or `yield` its items."
-    return ""
+    return ". Send data: what cannot travel, such as locks, sockets and clients, is to be made where it is used."
 
 
 def _check_size(what: str, size_bytes: int) -> None:

@@ -234,6 +234,11 @@ APP = "applications:\n  - import_path: shop.app:app\n"
             "application, beside `- name: ...`.",
         ),
         (
+            f"{APP}    deployments: [{{name: Shop, num_cpus: 2}}]",
+            "mesh.yaml:3:32: applications[0].deployments[0].num_cpus: is one of ray_actor_options: write "
+            "`ray_actor_options: {num_cpus: ...}`.",
+        ),
+        (
             f"{APP}route_prefix: /shop",
             "mesh.yaml:3:1: route_prefix: belongs to an application: write it below `applications:`, beside its "
             "import_path.",

@@ -53,6 +53,12 @@ def test_a_deployment_of_an_application_that_is_not_there(cluster: FakeCluster) 
     assert caught.value.args == ("Application 'deflt' of deployment 'Shop' does not exist. Did you mean 'default'?",)
 
 
+def test_an_application_in_the_place_of_its_deployment(cluster: FakeCluster) -> None:
+    mesh.run(Shop.bind())
+    with pytest.raises(KeyError, match="'default' is an application: the name of the deployment comes first"):
+        mesh.get_deployment_handle("default", "Shop")
+
+
 def test_a_deployment_that_is_not_there(cluster: FakeCluster) -> None:
     mesh.run(Shop.bind())
     with pytest.raises(KeyError) as caught:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from mesh.options.absent_options import why_unknown
+from mesh.options.deployments import actor_options
 from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.options.deployments.backpressure_options import BackpressureConfig
 from mesh.options.deployments.request_router_options import RequestRouterConfig
@@ -51,5 +52,7 @@ OPTION_NAMES = tuple(DeploymentOptions.__annotations__)
 def check_names(given: Iterable[str]) -> None:
     """Raises TypeError with advice for the first name that is not an option."""
     for name in given:
+        if name in actor_options.KEYS:
+            raise TypeError(f"{name} is one of ray_actor_options: write ray_actor_options={{{name!r}: ...}}.")
         if name not in OPTION_NAMES:
             raise TypeError(f"{name} {why_unknown(name, OPTION_NAMES)}")

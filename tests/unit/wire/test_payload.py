@@ -93,7 +93,7 @@ def test_what_pickle_cannot_do_cloudpickle_does() -> None:
 
 
 def test_an_unpicklable_value_is_named() -> None:
-    with pytest.raises(UnserializableError, match=r"The arguments cannot be pickled: .*lock"):
+    with pytest.raises(UnserializableError, match=r"The arguments cannot be pickled: .*lock.* object\. Send data: "):
         encode(threading.Lock(), "arguments")
 
 

@@ -22,7 +22,11 @@ def test_the_keywords_are_the_configuration_s_fields_and_some_more() -> None:
 
 @pytest.mark.parametrize(
     ("options", "advice"),
-    [({"num_replica": 2}, "Did you mean 'num_replicas'"), ({"label_selector": {}}, "use custom resources")],
+    [
+        ({"num_replica": 2}, "Did you mean 'num_replicas'"),
+        ({"label_selector": {}}, "use custom resources"),
+        ({"num_cpus": 2}, r"num_cpus is one of ray_actor_options: write ray_actor_options=\{'num_cpus': ...\}."),
+    ],
 )
 def test_an_unknown_option_is_refused_with_advice(options: dict[str, Any], advice: str) -> None:
     """The decorator and `.options()` say what to write instead."""
