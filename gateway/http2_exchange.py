@@ -8,7 +8,7 @@ import re
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.requests.dialect_list import AnswerFault
 from gateway.requests.end_to_end_fields import is_host, one_cookie_field
-from gateway.requests.exchange import UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import TEXT, UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.http_date import http_date
 from gateway.requests.in_flight import InFlight
 from gateway.requests.route_prefixes import without_root
@@ -38,7 +38,6 @@ _BY_CODE: dict[int, BrokenBy] = {
 }
 _ANY_BYTES = 2**62
 """A place in a body that is not reached: a WebSocket may pause everywhere."""
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 def read_http2_head(
@@ -191,12 +190,6 @@ class Http2Exchange:
             self._finish()
             self._stream.connection.reset(self._stream, ErrorCode.INTERNAL_ERROR)
 
-    def fail(self) -> None:
-        """What serves the exchange has failed."""
-        if not self.has_sent_head:
-            self.send_whole(500, [_TEXT], b"The server failed; its log has the reason.\n")
-        self.abort()
-
     # ---- Receiver of the stream --------------------------------------------------------------------------------------
 
     def on_headers(self, stream: Stream, head: RequestHead | None, *, ended: bool) -> None:
@@ -262,7 +255,7 @@ class Http2Exchange:
         """The answer is not valid: another one says so, or none if its head has left."""
         logger.error("the answer to %s %s is not valid HTTP: %s", self.head.method, self.head.path, text)
         if not self.has_sent_head:
-            self.send_whole(500, [_TEXT], b"The answer of the server was not valid HTTP; its log has the reason.\n")
+            self.send_whole(500, [TEXT], b"The answer of the server was not valid HTTP; its log has the reason.\n")
         self.abort()
 
 

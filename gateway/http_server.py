@@ -18,7 +18,7 @@ from gateway.http1.http1_limits import Http1Limits
 from gateway.http1.http1_service import Http1Service
 from gateway.http2_exchange import Http2Exchange, read_http2_head, refuse_http2
 from gateway.requests.dialect_list import AnswerFault
-from gateway.requests.exchange import UNHEARD, Exchange, ExchangeReceiver
+from gateway.requests.exchange import UNHEARD, Exchange, ExchangeReceiver, fail
 from gateway.requests.in_flight import InFlight
 from mesh.http2.connection import Connection
 from mesh.http2.limits import BufferBudget, Limits
@@ -216,7 +216,7 @@ class HttpServer:
             receiver = self._open_exchange(exchange)
         except Exception:
             logger.exception("a request of %s was not accepted", head.path)
-            exchange.fail()
+            fail(exchange)
         else:
             if not exchange.has_ended:
                 exchange.receiver = receiver or UNHEARD

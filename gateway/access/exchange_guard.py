@@ -15,7 +15,7 @@ from gateway.access.call_limits import RESOURCE_EXHAUSTED
 from gateway.access.user_check import PendingCheck
 from gateway.requests.cors import is_preflight
 from gateway.requests.dialect_list import CHALLENGE, answer_json, retry_after_field
-from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
+from gateway.requests.exchange import UNHEARD, BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, fail
 from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal
 from gateway.requests.web_status import NO_ROOM
@@ -38,7 +38,6 @@ _OF_PREFLIGHT = (
     " mesh.start(http_options={'cors': ...})."
 )
 _NO_ROOM = Refusal(RESOURCE_EXHAUSTED, NO_ROOM.text)
-_FAILED = b"The gateway failed; its log has the reason.\n"
 
 
 def open_for_caller(
@@ -139,11 +138,11 @@ class AwaitingCaller:
             self._pass_on(answer, received)
         except Exception:
             logger.exception("a request of %s was not accepted", self._exchange.head.path)
-            self._fail()
+            fail(self._exchange)
 
     def _pass_on(self, identity: Identity, received: list[bytes]) -> None:
         exchange = self._exchange
-        receiver = self._receiver = self._open_as(identity) or _IGNORED
+        receiver = self._receiver = self._open_as(identity) or UNHEARD
         for data in received:
             if not exchange.has_ended:
                 receiver.on_body(data)
@@ -159,25 +158,3 @@ class AwaitingCaller:
         self._held_bytes = 0
         received, self._received = self._received, []
         return received
-
-    def _fail(self) -> None:
-        """End the exchange, as its connection does where a receiver fails under its own eyes."""
-        exchange = self._exchange
-        if exchange.has_ended:
-            return
-        if not exchange.has_sent_head:
-            answer(exchange, 500, [(b"content-type", b"text/plain; charset=utf-8")], _FAILED)
-        else:
-            exchange.abort()
-
-
-class _Ignored:
-    """The receiver of an exchange that has been answered."""
-
-    def on_body(self, data: bytes) -> None: ...
-    def on_end(self) -> None: ...
-    def on_broken(self, by: BrokenBy) -> None: ...
-    def on_writable(self) -> None: ...
-
-
-_IGNORED = _Ignored()

@@ -29,7 +29,7 @@ from gateway.http1.http1_limits import Http1Error, Http1Limits
 from gateway.http1.http1_reader import Http1Reader
 from gateway.http1.http1_service import Http1Service
 from gateway.http1.http1_upkeep import Doing, Http1Clock, Http1Upkeep, Http1Vitals
-from gateway.requests.exchange import BrokenBy
+from gateway.requests.exchange import TEXT, BrokenBy, fail
 from gateway.requests.http_date import http_date
 from mesh.http2.limits import BufferShare
 from mesh.http2.transport import ConnectionFacts, peer_name
@@ -48,7 +48,6 @@ _QUIET_S = 0.3
 """An idle connection that drains is closed after this time: a client that sends one request after the other is then
 asked to leave by an answer, and not by a socket that closes while its next request is on the way."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class Http1Connection(asyncio.Protocol):
@@ -217,7 +216,7 @@ class Http1Connection(asyncio.Protocol):
         except Exception:
             logger.exception("the receiver of %r failed", self._exchange)
             if self._exchange is not None:
-                self._exchange.fail()
+                fail(self._exchange)
             self._turn.loop.call_soon(self._advance_on)
         finally:
             # A request that is alone shares its write with no other.
@@ -354,7 +353,7 @@ class Http1Connection(asyncio.Protocol):
 
 def _plain_answer(fault: Http1Error) -> tuple[bytes, bytes]:
     text = f"{fault}\n".encode()
-    return write_head(Asked(keeps_alive=False), fault.status, [_TEXT], http_date(), len(text)).data, text
+    return write_head(Asked(keeps_alive=False), fault.status, [TEXT], http_date(), len(text)).data, text
 
 
 def _has_to_close(exchange: Http1Exchange, reader: Http1Reader, limits: Http1Limits) -> bool:

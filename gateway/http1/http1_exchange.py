@@ -17,14 +17,13 @@ from gateway.http1.answer_head import (
 from gateway.http1.answer_writer import AnswerWriter
 from gateway.http1.head_syntax import ReceivedHead
 from gateway.http1.http1_upkeep import Http1Clock
-from gateway.requests.exchange import UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import TEXT, UNHEARD, BrokenBy, Caller, ExchangeReceiver, Fields, HttpHead
 from gateway.requests.http_date import http_date
 from mesh.http2.limits import BufferShare
 
 logger = logging.getLogger("mesh.gateway")
 
 _FAILED = b"The answer of the server was not valid HTTP; its log has the reason.\n"
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class ExchangeHost(Protocol):
@@ -199,13 +198,6 @@ class Http1Exchange:
             except Exception:
                 logger.exception("the receiver of %r failed at its end", self)
 
-    def fail(self) -> None:
-        """The receiver has raised: a fault of ours."""
-        self.receiver = UNHEARD
-        if not self.has_sent_head:
-            self.send_whole(500, [_TEXT], b"The server failed; its log has the reason.\n")
-        self.abort()
-
     # ---- Inside ------------------------------------------------------------------------------------------------------
 
     def _write_head(self, status: int, fields: Fields, length: int | None, *, is_complete: bool) -> AnswerHead | None:
@@ -251,6 +243,6 @@ class Http1Exchange:
         if self.has_sent_head:
             self.abort()
         else:
-            self.send_whole(500, [_TEXT], _FAILED)
+            self.send_whole(500, [TEXT], _FAILED)
         if not self.has_ended:
             self.abort()

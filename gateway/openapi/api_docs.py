@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.openapi.openapi_document import DocumentedApplication, openapi_document
 from gateway.openapi.source_comments import source_comments
-from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.routes import NO_ROUTES, RoutedApplication, Routes
 from mesh.wire.blocking_work import Work, run_blocking
 
@@ -168,5 +168,4 @@ def _asset(name: str) -> bytes:
 
 def _answer(exchange: Exchange, status: int, content_type: str, body: bytes, fields: Fields | None = None) -> None:
     own = [(b"content-type", content_type.encode()), (b"x-content-type-options", b"nosniff"), *(fields or [])]
-    if not exchange.send_whole(status, own, body):
-        exchange.abort()
+    answer(exchange, status, own, body)

@@ -115,5 +115,4 @@ class _PageRequest:
         except Exception:
             answer_text(self._exchange, 500, "The page could not be made; the log of the gateway has the reason.\n")
             raise
-        if not self._exchange.send_whole(200, [(b"content-type", content_type.encode())], body):
-            self._exchange.abort()
+        answer(self._exchange, 200, [(b"content-type", content_type.encode())], body)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.requests.cors import CorsPolicy, asked_for, is_preflight, is_unasked
-from gateway.requests.exchange import Caller, Exchange, ExchangeReceiver, Fields, HttpHead, answer
+from gateway.requests.exchange import TEXT, Caller, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from mesh.http2.limits import BufferShare
 
 OpenExchange = Callable[[Exchange], ExchangeReceiver | None]
@@ -65,7 +65,7 @@ class CorsGate:
 
 def _refuse(exchange: Exchange, origin: bytes) -> None:
     text = _REFUSED.format(origin=origin[:_ORIGIN_SHOWN_CHARS].decode("latin-1"))
-    answer(exchange, 403, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
+    answer(exchange, 403, [TEXT], text.encode())
 
 
 class _CorsExchange:

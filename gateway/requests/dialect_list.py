@@ -7,7 +7,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import Protocol, runtime_checkable
 
-from gateway.requests.exchange import Exchange, ExchangeReceiver, Fields, HttpHead
+from gateway.requests.exchange import TEXT, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.routes import Refusal
 
 CHALLENGE = (b"www-authenticate", b"Bearer")
@@ -97,14 +97,9 @@ class DialectList:
 
 def answer_text(exchange: Exchange, status: int, text: str) -> None:
     """Answer with plain text. If there is no room for it, the exchange is aborted."""
-    _answer(exchange, status, b"text/plain; charset=utf-8", text.encode(), [])
+    answer(exchange, status, [TEXT], text.encode())
 
 
 def answer_json(exchange: Exchange, status: int, value: object, more: Fields | None = None) -> None:
     """Answer with what `json` can write, and `more` header fields. If there is no room, the exchange is aborted."""
-    _answer(exchange, status, b"application/json", json.dumps(value).encode(), more or [])
-
-
-def _answer(exchange: Exchange, status: int, content_type: bytes, body: bytes, more: Fields) -> None:
-    if not exchange.send_whole(status, [(b"content-type", content_type), *more], body):
-        exchange.abort()
+    answer(exchange, status, [(b"content-type", b"application/json"), *(more or [])], json.dumps(value).encode())

@@ -192,7 +192,18 @@ class _Unheard:
 UNHEARD = _Unheard()
 
 
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
+"""Of answers that people read."""
+
+
 def answer(exchange: Exchange, status: int, fields: Fields, body: bytes = b"") -> None:
     """Answer with a small body. If there is no room even for that, the exchange is aborted."""
     if not exchange.send_whole(status, fields, body):
         exchange.abort()
+
+
+def fail(exchange: Exchange) -> None:
+    """End it because what serves it has raised: a fault of ours."""
+    if not exchange.has_sent_head:
+        exchange.send_whole(500, [TEXT], b"The server failed; its log has the reason.\n")
+    exchange.abort()

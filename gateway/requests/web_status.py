@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gateway.requests.exchange import BrokenBy, Exchange, Fields
+from gateway.requests.exchange import TEXT, BrokenBy, Exchange, Fields
 from mesh.wire.outcome import USUAL_BACKPRESSURE, BackpressureAnswer, Outcome
 
 CLIENT_LEFT = 499
@@ -44,7 +44,7 @@ class WebFailure(NamedTuple):
     def answer(self, request_id: str) -> tuple[int, Fields, bytes]:
         """Status, header fields and body."""
         fields = [
-            (b"content-type", b"text/plain; charset=utf-8"),
+            TEXT,
             (b"x-request-id", request_id.encode()),
             *self.fields,
         ]

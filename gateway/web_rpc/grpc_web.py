@@ -16,7 +16,7 @@ from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.equal_heads import EqualHeads
-from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
+from gateway.requests.exchange import TEXT, BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal
 from gateway.transcoding.status_json import CODE_OF_FAULT
@@ -51,7 +51,7 @@ class GrpcWebDialect:
         is_text = _CONTENT_TYPES.get(head.content_type)
         if is_text is None:
             text = f"This gateway takes {', '.join(_CONTENT_TYPES)}; messages are Protobuf."
-            answer(exchange, 415, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
+            answer(exchange, 415, [TEXT], text.encode())
             return None
         if head.method != "POST":
             answer(exchange, 405, [(b"allow", b"POST")])
