@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Invocation
 from gateway.dialects.http_metadata import read_http_invocation, write_fields
 from gateway.requests.exchange import Fields, HttpHead
-from gateway.requests.mesh_headers import TIMEOUT_NAME, MeshHeaders, read_mesh_headers, timeout_of
+from gateway.requests.mesh_headers import TIMEOUT_NAME, read_mesh_headers, timeout_of
 from gateway.transcoding.query_parameters import split_query
 from mesh.rpc.grpc_fields import Entry, read_timeout
 from mesh.rpc.status_details import DETAILS_KEY
@@ -27,17 +27,9 @@ class JsonHead:
 
 def read_json_head(head: HttpHead) -> JsonHead:
     """Raises ValueError for values that metadata cannot carry, and for wrong timeouts."""
-    mesh = read_mesh_headers(head.fields)
-    invocation = read_http_invocation([_metadata_field(field) for field in head.fields], _OF_JSON)
-    return JsonHead(
-        invocation._replace(
-            request_id=mesh.request_id or invocation.request_id,
-            multiplexed_model_id=mesh.multiplexed_model_id or invocation.multiplexed_model_id,
-            session_id=mesh.session_id or invocation.session_id,
-            tenant=mesh.tenant or invocation.tenant,
-        ),
-        _timeout_s(head, mesh),
-    )
+    # Of what is said in two fields the first counts: one without the prefix.
+    fields = sorted(head.fields, key=lambda field: field[0].startswith(_METADATA_PREFIX))
+    return JsonHead(read_http_invocation([*map(_metadata_field, fields)], _OF_JSON), _timeout_s(head))
 
 
 def with_query(head: JsonHead, query: bytes, names: frozenset[str]) -> JsonHead:
@@ -92,10 +84,10 @@ def _metadata_field(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     return (name[len(_METADATA_PREFIX) :], value) if name.startswith(_METADATA_PREFIX) else field
 
 
-def _timeout_s(head: HttpHead, mesh: MeshHeaders) -> float | None:
+def _timeout_s(head: HttpHead) -> float | None:
     """The shorter one of what the two headers say."""
-    grpc = head.by_name.get(b"grpc-timeout")
+    grpc, own = head.by_name.get(b"grpc-timeout"), read_mesh_headers(head.fields).timeout
     timeouts_s = [] if grpc is None else [read_timeout(grpc)]
-    if mesh.timeout:
-        timeouts_s.append(timeout_of(mesh.timeout))
+    if own:
+        timeouts_s.append(timeout_of(own))
     return min(timeouts_s, default=None)
