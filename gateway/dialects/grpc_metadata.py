@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.requests.exchange import HttpHead
-from gateway.requests.mesh_headers import tenant_of
+from gateway.requests.mesh_headers import is_returnable, tenant_of
 from gateway.requests.route_prefixes import method_without_root
 from mesh.http2.hpack_decoder import Field
 from mesh.rpc.grpc_fields import Entry
@@ -20,7 +20,6 @@ from mesh.wire.request_context import RequestContext, new_request_id
 
 REQUEST_ID_KEY = "request_id"
 
-_REQUEST_ID_MAX_CHARS = 200
 _RESERVED_PREFIX = "grpc-"
 
 
@@ -89,7 +88,7 @@ def read_invocation(entries: Iterable[Entry]) -> Invocation:
     request_id = texts.get(REQUEST_ID_KEY, "")
     return Invocation(
         texts.get("application") or None,
-        request_id if _is_returnable(request_id) else "",
+        request_id if is_returnable(request_id) else "",
         texts.get("multiplexed_model_id", ""),
         texts.get("session_id", ""),
         texts.get("traceparent", ""),
@@ -97,8 +96,3 @@ def read_invocation(entries: Iterable[Entry]) -> Invocation:
         texts.get("tenant", ""),
         tuple(passed_on),
     )
-
-
-def _is_returnable(request_id: str) -> bool:
-    """Whether gRPC can send it back as metadata. If it could not, the call would end without a status."""
-    return len(request_id) <= _REQUEST_ID_MAX_CHARS and request_id.isascii() and request_id.isprintable()

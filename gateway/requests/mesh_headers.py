@@ -77,7 +77,7 @@ def read_mesh_headers(fields: Fields) -> MeshHeaders:
         return NO_MESH_HEADERS
     request_id = found.get("request_id", "")
     return MeshHeaders(
-        request_id if _is_returnable(request_id) else "",
+        request_id if is_returnable(request_id) else "",
         found.get("multiplexed_model_id", ""),
         found.get("session_id", ""),
         found.get("tenant", ""),
@@ -107,5 +107,6 @@ def timeout_of(text: str) -> float:
     return timeout_s
 
 
-def _is_returnable(request_id: str) -> bool:
+def is_returnable(request_id: str) -> bool:
+    """Whether every dialect can send it back. If gRPC could not, the call would end without a status."""
     return len(request_id) <= REQUEST_ID_MAX_CHARS and request_id.isascii() and request_id.isprintable()
