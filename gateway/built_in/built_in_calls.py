@@ -12,13 +12,14 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
 from mesh.exceptions import CancelReason, RequestCancelledError
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.phases.waiting import Waiters
+from mesh.rpc.method_handlers import CallDetails
 from mesh.rpc.request_head import RequestHead
 from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome, loop_deadline
 from mesh.settings import settings
@@ -32,13 +33,6 @@ _REQUEST_CREDITS = 8
 """Messages of a streamed request that may wait here; they are small."""
 
 
-class _Details(NamedTuple):
-    """What grpc's generic handlers look at: a grpc.HandlerCallDetails."""
-
-    method: str
-    invocation_metadata: Any
-
-
 class BuiltInRouter:
     """A CallRouter. I/O loop only."""
 
@@ -50,7 +44,7 @@ class BuiltInRouter:
         return f"<BuiltInRouter {len(self._calls)} calls>"
 
     def submit(self, call: OutgoingCall) -> None:
-        details: Any = _Details(call.request.method, call.request.metadata)
+        details: Any = CallDetails(call.request.method, tuple(call.request.metadata))
         handler = self._handler.service(details)
         if handler is None:
             text = f"This gateway does not serve {call.request.method}."

@@ -16,7 +16,7 @@ from mesh.rpc.servicer_call import MESSAGE_MAX_BYTES, ServicerCall
 _UNIMPLEMENTED = 12
 
 
-class _CallDetails(NamedTuple):
+class CallDetails(NamedTuple):
     """What grpc's generic handlers look at: a grpc.HandlerCallDetails."""
 
     method: str
@@ -51,7 +51,7 @@ class MethodHandlers:
         """The grpc.RpcMethodHandler of a request, or None."""
         handler = self._registered.get(head.path)
         if handler is None and self._generic:
-            details: Any = _CallDetails(head.path, head.metadata)
+            details: Any = CallDetails(head.path, head.metadata)
             found = (each.service(details) for each in self._generic)
             handler = next((each for each in found if each is not None), None)
         return handler
