@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
 
@@ -26,7 +25,6 @@ from gateway.http1.http1_limits import Http1Limits
 from gateway.http_server import HttpServer, ServerLimits
 from gateway.listener_phase import LISTENER_TRANSITIONS, ListenerEvent, ListenerPhase
 from gateway.ops.built_in_services import REQUEST_MAX_BYTES
-from gateway.ops.connections_page import ShownConnection
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.cors_gate import CorsGate
 from gateway.requests.dialect_list import Dialect, DialectList
@@ -39,7 +37,6 @@ from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
 from mesh.rpc.message_reader import PREFIX_BYTES
 from mesh.rpc.method_handlers import MethodHandlers
-from mesh.rpc.socket_server import SocketServer
 from mesh.settings import settings
 from mesh.wire.identity import Identity
 
@@ -121,28 +118,10 @@ class GatewayListener:
     def connections(self) -> int:
         return self.server.connections
 
-    def client_connections(self) -> Iterator[ShownConnection]:
-        """All that are open, on every port."""
-        return self.server.client_connections()
-
-    @property
-    def http1_connections(self) -> int:
-        return self.server.http1_connections
-
     @property
     def exchanges(self) -> int:
         """Requests in progress that are not gRPC."""
         return self.server.in_flight.count
-
-    @property
-    def sockets(self) -> SocketServer[Any]:
-        """The ports, with the sockets that listen on each."""
-        return self.server.sockets
-
-    @property
-    def is_listening(self) -> bool:
-        """Whether every port that was opened is open."""
-        return self.server.is_listening
 
     @property
     def buffered_bytes(self) -> int:

@@ -94,7 +94,7 @@ class GatewayPorts:
     def leave(self) -> None:
         """Accept no connection any more where a successor does."""
         taken = self._offer.taken
-        self._listener.sockets.close_ports(number for number, name in enumerate(self._opened) if name in taken)
+        self._listener.server.sockets.close_ports(number for number, name in enumerate(self._opened) if name in taken)
 
     def close(self) -> None:
         self._offer.close()
@@ -114,4 +114,4 @@ class GatewayPorts:
             raise OSError(f"cannot listen on {port.host}:{port.number}: {error.strerror or error}") from error
 
     def _sockets(self) -> dict[str, Sequence[Descriptor]]:
-        return dict(zip(self._opened, self._listener.sockets.listening(), strict=True))
+        return dict(zip(self._opened, self._listener.server.sockets.listening(), strict=True))

@@ -193,7 +193,7 @@ class NodeGateway:
 
     async def check_health(self) -> None:
         """Raises MeshException when a port is closed. Callers need a timeout for an I/O loop that hangs."""
-        if not self.listener.is_listening and self.listener.phase is not ListenerPhase.DRAINING:
+        if not self.listener.server.is_listening and self.listener.phase is not ListenerPhase.DRAINING:
             raise MeshException("A port of the gateway is closed.")
 
     def why_unhealthy(self) -> str:
@@ -212,8 +212,8 @@ class NodeGateway:
         yield from self.metrics.collect()
         yield from self._web.collect()
         yield CONTROLLER_CONNECTED, [Sample((), float(self._process.has_controller))]
-        yield CONNECTIONS, [Sample((), self.listener.connections - self.listener.http1_connections)]
-        yield HTTP1_CONNECTIONS, [Sample((), self.listener.http1_connections)]
+        yield CONNECTIONS, [Sample((), self.listener.connections - self.listener.server.http1_connections)]
+        yield HTTP1_CONNECTIONS, [Sample((), self.listener.server.http1_connections)]
         yield EXCHANGES, [Sample((), self.listener.exchanges)]
         yield BUFFERED, [Sample((), self.listener.buffered_bytes)]
         yield from self._security.collect()
@@ -259,7 +259,7 @@ class NodeGateway:
                 each.route_prefix: each.name for each in self._routes.applications.values() if each.route_prefix
             },
             scrape=self._node_metrics.scrape,
-            connections=lambda: connections_page(self.listener.client_connections, self._spec.gateway_id),
+            connections=lambda: connections_page(self.listener.server.client_connections, self._spec.gateway_id),
         )
 
 

@@ -200,7 +200,7 @@ def test_a_gateway_whose_port_is_closed_is_unhealthy() -> None:
     async def scenario() -> None:
         async with running(FakeRouter(echo)) as node:
             await node.gateway.check_health()
-            node.gateway.listener.sockets._listeners[1].close()
+            node.gateway.listener.server.sockets._listeners[1].close()
             with pytest.raises(MeshException, match="port of the gateway is closed"):
                 await node.gateway.check_health()
 

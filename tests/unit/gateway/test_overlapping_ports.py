@@ -111,7 +111,7 @@ def is_shared(each: socket.socket) -> bool:
 
 
 def sockets_of(node: Node) -> list[socket.socket]:
-    return [each for found in node.gateway.listener.sockets.listening() for each in found]
+    return [each for found in node.gateway.listener.server.sockets.listening() for each in found]
 
 
 def test_a_port_with_tls_gets_another_host_too(tmp_path: Path):

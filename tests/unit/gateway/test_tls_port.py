@@ -81,7 +81,7 @@ def test_clients_that_connect_and_say_nothing_are_limited(pki: Pki, monkeypatch:
                 async with asyncio.timeout(30):
                     assert await reader.read() == b""
             assert await gateway.channel.unary_unary(UNARY)(b"x", timeout=10) == b"x"
-            (listener,) = gateway.listener.sockets._listeners
+            (listener,) = gateway.listener.server.sockets._listeners
             assert isinstance(listener, tls_listener.TlsListener)
             assert 2 <= listener.handshakes <= 3
         for reader, writer in silent[3:]:
