@@ -124,6 +124,9 @@ class Http2Transport(asyncio.Protocol):
                     break
                 data = b""
                 turn.write_early()
+            if connection.is_closing:
+                # Its last stream may have ended without a frame of ours: `_write` closes the socket then.
+                self._on_output()
         finally:
             turn.end()
         if connection.reader.has_unread and self._socket is not None:

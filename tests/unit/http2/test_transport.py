@@ -11,6 +11,7 @@ import pytest
 
 from mesh.http2 import frame_format as wire
 from mesh.http2 import transport as module
+from mesh.http2.client_connection import ClientConnection
 from mesh.http2.connection import Connection
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.limits import Limits
@@ -19,7 +20,7 @@ from mesh.http2.transport import Http2Transport, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.http2.write_turn import ENOUGH
 from tests.unit.fakes.fake_socket import FakeSocket
-from tests.unit.fakes.http2_ends import Exchange, FakeClock, data, echo, failures, headers, settings
+from tests.unit.fakes.http2_ends import RESPONSE, Exchange, FakeClock, data, echo, failures, headers, settings
 from tests.unit.fakes.rpc_ends import until
 
 POLICY = UpkeepPolicy(idle_timeout_s=300, age_max_s=1_000)
@@ -55,6 +56,13 @@ class Shell:
     def greet(self) -> None:
         self.transport.data_received(wire.PREFACE + settings())
         self.socket.frames()
+
+
+class ClientShell(Shell):
+    """A client's one."""
+
+    def _make(self, transport: Http2Transport, on_output: Callable[[], None]) -> Connection[Any]:
+        return ClientConnection(lambda fields: fields, Limits(), self.clock, on_output)
 
 
 def shells(scenario: Callable[[], Any]) -> None:
@@ -197,6 +205,39 @@ def test_a_drain_closes_the_socket_once_the_peer_knows_and_the_streams_have_ende
         assert not socket.is_closed
         transport.data_received(data(3, ends=True))
         assert (socket.is_closed, transport.lost_reason) == (True, "drained")
+
+    shells(scenario)
+
+
+def test_a_drain_closes_the_socket_when_the_last_stream_is_cancelled() -> None:
+    def scenario() -> None:
+        shell = Shell()
+        shell.greet()
+        shell.transport.data_received(headers(1))
+        with shell.turn():
+            shell.transport.drain()
+        shell.transport.data_received(wire.ping_frame(shell.socket.frames()[1].payload, wire.ACK))
+        assert not shell.socket.is_closed
+        shell.transport.data_received(wire.rst_stream_frame(1, ErrorCode.CANCEL))
+        assert (shell.socket.is_closed, shell.transport.lost_reason) == (True, "drained")
+
+    shells(scenario)
+
+
+def test_a_client_closes_its_socket_when_the_server_drains_and_no_stream_is_left() -> None:
+    def scenario() -> None:
+        shell = ClientShell()
+        client, socket = shell.transport, shell.socket
+        client.data_received(settings())
+        exchange = Exchange(lambda exchange: None)
+        with shell.turn():
+            exchange.stream = client.connection.open(b"\x83", exchange)
+            client.connection.outbox.end(exchange.stream)
+        client.data_received(wire.goaway_frame(2**31 - 1, ErrorCode.NO_ERROR))
+        assert not socket.is_closed
+        client.data_received(headers(1, RESPONSE, ends=True))
+        assert exchange.is_complete
+        assert (socket.is_closed, client.lost_reason) == (True, "drained")
 
     shells(scenario)
 
