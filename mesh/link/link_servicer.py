@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from mesh.exceptions import CancelReason
 from mesh.http2.frame_format import ErrorCode
-from mesh.http2.stream import Stream
+from mesh.http2.stream import UNHEARD, Stream
 from mesh.link import frames
 from mesh.link.admission import Admission
 from mesh.link.callee_link import CalleeLink, CallService
@@ -111,18 +111,18 @@ class _CallerStream:
         self._stream = stream
         self.receiver = LinkStream(self._on_hello, self._on_end, HELLO_MAX_BYTES)
         timeout_s = settings().link.connect_timeout_s
-        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._refuse, _UNAUTHENTICATED, _PRIVATE)
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._answer, _UNAUTHENTICATED, _PRIVATE)
 
     def _on_hello(self, data: bytes) -> None:
         self._timer.cancel()
         servicer = self._servicer
         hello = _read_hello(data)
         if hello is None or not servicer.token_matches(hello.token):
-            self._refuse(_UNAUTHENTICATED, _PRIVATE)
+            self._answer(_UNAUTHENTICATED, _PRIVATE)
         elif hello.replica_id != servicer.replica_id:
-            self._refuse(_UNAUTHENTICATED, f"This is replica {servicer.replica_id}, not {hello.replica_id}.")
+            self._answer(_UNAUTHENTICATED, f"This is replica {servicer.replica_id}, not {hello.replica_id}.")
         elif hello.protocol_version != frames.PROTOCOL_VERSION:
-            self._refuse(
+            self._answer(
                 _FAILED_PRECONDITION,
                 f"This replica speaks protocol {frames.PROTOCOL_VERSION}, not {hello.protocol_version}.",
             )
@@ -131,14 +131,14 @@ class _CallerStream:
 
     def _on_end(self, reason: str, code: ErrorCode | int) -> None:
         self._timer.cancel()
-        self._refuse(_UNAUTHENTICATED, _PRIVATE)
+        self._answer(_UNAUTHENTICATED, _PRIVATE)
 
     def _carry_link(self) -> None:
         servicer, stream = self._servicer, self._stream
 
         def end_stream(code: int, text: str) -> None:
             servicer.links.discard(link)
-            answer_status(stream, code, text)
+            self._answer(code, text)
 
         writer = self.receiver.writer = LinkWriter(stream)
         link = CalleeLink(servicer.admission, servicer.service, writer, end_stream)
@@ -147,7 +147,9 @@ class _CallerStream:
         stream.connection.outbox.send_headers(stream, RESPONSE_BLOCK)
         link.start(servicer.facts)
 
-    def _refuse(self, code: int, text: str) -> None:
+    def _answer(self, code: int, text: str) -> None:
+        """End the stream. It lasts until the socket takes this; what comes meanwhile is not read."""
+        self._stream.receiver = UNHEARD
         answer_status(self._stream, code, text)
 
 

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.limits import Limits
-from mesh.http2.stream import Stream
+from mesh.http2.stream import UNHEARD, Stream
 from mesh.http2.transport import Http2Transport, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.http2.write_turn import write_turn
@@ -72,7 +72,6 @@ class LinkStream:
         self._on_end = on_end
         self._turn = write_turn()
         self._reader: MessageReader | None = None
-        self._has_ended = False
 
     def become(
         self,
@@ -94,7 +93,8 @@ class LinkStream:
         """Headers that open the response say nothing; those that end it say why."""
         if ended:
             code = head.code if head is not None and head.code is not None else _UNKNOWN
-            self._end(f"{status_code(code).name}: {head.message}" if code else "it has ended", ErrorCode.NO_ERROR)
+            reason = f"{status_code(code).name}: {head.message}" if code else "it has ended"
+            self._end(stream, reason, ErrorCode.NO_ERROR)
 
     def on_data(self, stream: Stream, data: bytes, start: int, stop: int) -> None:
         try:
@@ -118,16 +118,16 @@ class LinkStream:
                 raise MalformedFrameError("the first message is too long")
             self._give_room(stream, stop - start)
         except (DecodeError, MalformedFrameError, MessageError) as error:
-            self._end(f"malformed frames: {error}", ErrorCode.PROTOCOL_ERROR)
+            self._end(stream, f"malformed frames: {error}", ErrorCode.PROTOCOL_ERROR)
         except Exception as error:
             logger.exception("a link ends: its process failed to read a frame")
-            self._end(f"{type(error).__name__}: {error}", ErrorCode.INTERNAL_ERROR)
+            self._end(stream, f"{type(error).__name__}: {error}", ErrorCode.INTERNAL_ERROR)
 
     def on_end(self, stream: Stream) -> None:
-        self._end("it has ended", ErrorCode.NO_ERROR)
+        self._end(stream, "it has ended", ErrorCode.NO_ERROR)
 
     def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
-        self._end(f"the stream was reset with error code {code}", code)
+        self._end(stream, f"the stream was reset with error code {code}", code)
 
     def on_writable(self, stream: Stream) -> None:
         if self.writer is not None:
@@ -160,11 +160,11 @@ class LinkStream:
         if not stream.has_ended:
             stream.connection.give_room(stream, size)
 
-    def _end(self, reason: str, code: ErrorCode | int) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            self._reader = None
-            self._on_end(reason, code)
+    def _end(self, stream: Stream, reason: str, code: ErrorCode | int) -> None:
+        # The stream lasts until the socket takes our answer, but what else comes on it counts no longer.
+        stream.receiver = UNHEARD
+        self._reader = None
+        self._on_end(reason, code)
 
 
 _local = threading.local()

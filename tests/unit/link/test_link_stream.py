@@ -6,8 +6,21 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from mesh.http2 import frame_format as wire
 from mesh.http2.write_turn import ENOUGH, write_turn
-from mesh.link.link_stream import HELLO_MAX_BYTES, LinkStream
+from mesh.link import frames
+from mesh.link.admission import Admission
+from mesh.link.callee_link import IncomingCall
+from mesh.link.link_servicer import LinkServicer
+from mesh.link.link_stream import HELLO_MAX_BYTES, LINK_LIMITS, LINK_METHOD, LinkStream
+from mesh.rpc.request_head import read_request_head
+from mesh.rpc.rpc_channel import request_block
+from mesh.rpc.rpc_requests import RpcRequests
+from tests.unit.fakes.http2_ends import data as data_frame
+from tests.unit.fakes.http2_ends import frame, settings
+from tests.unit.fakes.raw_peer import open_frame
 
 STREAM: Any = SimpleNamespace(connection=SimpleNamespace(give_room=lambda stream, size: None), has_ended=False)
 
@@ -80,3 +93,29 @@ def test_a_hello_may_come_in_pieces_and_what_follows_it_may_be_long() -> None:
 
     asyncio.run(read())
     assert got == [b"hello", bytes(10 * HELLO_MAX_BYTES)]
+
+
+@pytest.mark.parametrize("malformed", [b"\xff\xff garbage", b""], ids=["wrong frames", "the replica stops"])
+def test_a_call_that_comes_behind_the_end_of_its_link_does_not_run(malformed: bytes) -> None:
+    """The link's stream lasts until the socket takes its status, which may be long after the link has ended."""
+    started: list[IncomingCall] = []
+
+    async def run() -> None:
+        service: Any = SimpleNamespace(start=started.append)
+        servicer = LinkServicer("r1", Admission(10), service, token_matches=lambda token: True)
+        connection = RpcRequests(read_request_head, servicer.accept, limits=LINK_LIMITS).connection("", lambda: None)
+        block = request_block(LINK_METHOD, "r1")
+        connection.receive(wire.PREFACE + settings() + frame(wire.HEADERS, wire.END_HEADERS, 1, block))
+        connection.receive(data_frame(1, message(frames.pack_hello("r1", b""))))
+        connection.receive(data_frame(1, message(open_frame(1))))
+        connection.outbox.is_paused = True
+        if malformed:
+            connection.receive(data_frame(1, message(malformed)))
+        else:
+            servicer.stop()
+        assert connection.streams, "the status waits for the socket"
+        connection.receive(data_frame(1, message(open_frame(2))))
+        assert not servicer.links
+
+    asyncio.run(run())
+    assert [call.call_id for call in started] == [1]

@@ -38,7 +38,7 @@ class Receiver:
         self._assembler = Assembler(10_000_000)
         connection = SimpleNamespace(give_room=self._give_room)
         self.stream: Any = SimpleNamespace(connection=connection, has_ended=False)
-        self.link = LinkStream(self.on_message, self.on_end)
+        self.link = self.stream.receiver = LinkStream(self.on_message, self.on_end)
         self.link.become(self.on_message, self.on_part, self.on_end)
 
     def on_message(self, data: bytes) -> None:
@@ -70,7 +70,7 @@ class Receiver:
         for size in [*sizes, len(data)]:
             piece, data = data[:size], data[size:]
             if piece:
-                self.link.on_data(self.stream, b"head" + piece + b"tail", 4, 4 + len(piece))
+                self.stream.receiver.on_data(self.stream, b"head" + piece + b"tail", 4, 4 + len(piece))
 
 
 def parts_of(call_id: int, body: bytes) -> list[bytes]:
