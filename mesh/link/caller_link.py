@@ -283,11 +283,8 @@ class CallerLink:
         if payload is not None and payload.stored is not None:
             self._fetching += 1
             io_thread().spawn(self._fetch(call, outcome, payload.stored), "fetch-stored-result")
-            return
-        try:
-            self._observer.on_result(self, call, outcome)
-        except Exception:
-            _give_up(call, self._observer)
+        else:
+            self._report_result(call, outcome)
 
     async def _fetch(self, call: OutgoingCall, outcome: Outcome, stored: StoredObject) -> None:
         """Map a result's stored buffers, release the replica's copy, then hand the result on."""
@@ -299,7 +296,13 @@ class CallerLink:
         finally:
             self._fetching -= 1
             self.release(stored.object_id)
-        self._observer.on_result(self, call, outcome)
+        self._report_result(call, outcome)
+
+    def _report_result(self, call: OutgoingCall, outcome: Outcome) -> None:
+        try:
+            self._observer.on_result(self, call, outcome)
+        except Exception:
+            _give_up(call, self._observer)
 
     def _on_reject(self, call_id: int, reject: replica_pb2.Reject) -> None:
         call = self._calls.pop(call_id, None)

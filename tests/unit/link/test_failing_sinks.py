@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 
+from mesh.cluster.ray_objects import StoredObject
+from mesh.link import caller_link
 from mesh.link.caller_link import CallerLink
 from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.replica import method_codecs
 from mesh.routing.router import Router
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, Trailers
-from mesh.wire.payload import Payload, encode
+from mesh.wire.payload import PICKLE_BUFFERS, Payload, encode
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
 
@@ -97,13 +101,20 @@ def test_a_sink_that_raises_ends_its_call_alone(
         mesh.assert_idle()
 
 
-def test_a_router_that_fails_at_a_result_still_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_router_that_fails_at_a_result_still_ends_the_call(is_stored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("a defect")
+
+    def stored(value: object, *arguments: object) -> Payload:
+        return Payload(PICKLE_BUFFERS, pickle.dumps(value), stored=StoredObject(b"id", b"owner", b"status"))
 
     with mesh_of(Service()) as mesh:
         link, sink = link_of(mesh), Sink("")
         with monkeypatch.context() as patched:
+            if is_stored:
+                patched.setattr(method_codecs, "encode", stored)
+                patched.setattr(caller_link, "load_buffers", lambda *arguments: [])
             patched.setattr(Router, "on_result", fail)
             submit(mesh, sink, "echo")
             until(lambda: sink.outcomes, "the end of the call")
