@@ -32,6 +32,8 @@ class UserObject:
         """The call of each hook that was made last."""
         self._warned_of: set[str] = set()
         """Checks that have returned False."""
+        self._deleting = asyncio.Lock()
+        """A restarted controller drains a replica again: it must not end before the first `delete` has."""
         self.not_ready = ""
         """Why its `check_ready` says that it takes no calls, when it was asked last."""
         self.web: WebService | None = None
@@ -102,15 +104,16 @@ class UserObject:
 
         A step that raises does not stop the others; then this raises it. Python does not run `__del__` again.
         """
-        web, self.web = self.web, None
-        target, self.target = self.target, None
-        try:
-            if web is not None:
-                await web.stop()
-        finally:
-            await current_registry().unload_all()
-            if target is not None and inspect.isclass(self._code.callable):
-                await finalize(target, in_thread=False)
+        async with self._deleting:
+            web, self.web = self.web, None
+            target, self.target = self.target, None
+            try:
+                if web is not None:
+                    await web.stop()
+            finally:
+                await current_registry().unload_all()
+                if target is not None and inspect.isclass(self._code.callable):
+                    await finalize(target, in_thread=False)
 
     async def _ask(self, hook: str) -> object:
         """What a hook returns now. A sync one runs in a thread: it may block.

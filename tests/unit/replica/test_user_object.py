@@ -35,6 +35,30 @@ def test_arguments_reach_new_and_init() -> None:
     assert (target.size_at_birth, target.size) == (3, 3)
 
 
+def test_a_second_delete_waits_for_the_first() -> None:
+    """A controller that is restarted drains a replica again, and ends its process when that is done."""
+    events: list[str] = []
+    may_end = asyncio.Event()
+
+    class Slow:
+        async def __del__(self) -> None:
+            await may_end.wait()
+            events.append("finalised")
+
+    async def delete_twice() -> None:
+        user_object = UserObject(UserCode(Slow, ()))
+        await user_object.construct()
+        first, second = asyncio.create_task(user_object.delete()), asyncio.create_task(user_object.delete())
+        second.add_done_callback(lambda task: events.append("drained again"))
+        for _ in range(5):  # steps of the loop, more than a delete that does nothing takes
+            await asyncio.sleep(0)
+        may_end.set()
+        await asyncio.gather(first, second)
+
+    asyncio.run(delete_twice())
+    assert events == ["finalised", "drained again"]
+
+
 def test_wrong_arguments_are_a_type_error() -> None:
     with pytest.raises(TypeError):
         constructed(type("Plain", (), {}), 3)
