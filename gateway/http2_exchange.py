@@ -83,7 +83,7 @@ def read_http2_head(
 def refuse_http2(stream: Stream, status: int) -> None:
     """Answer a request that no dialect can take."""
     block = encode_fields([(b":status", b"%d" % status), (b"date", http_date())])
-    stream.connection.let_linger(stream)
+    stream.may_linger = True
     stream.connection.send_response(stream, block, b"")
 
 
@@ -155,7 +155,7 @@ class Http2Exchange:
             self._fail(wrong)
             return
         self._finish()
-        self._stream.connection.let_linger(self._stream)
+        self._stream.may_linger = True
         self._stream.connection.outbox.end(self._stream, encode_fields(trailers) if trailers else b"")
 
     def send_whole(self, status: int, fields: Fields, body: bytes | memoryview) -> bool:
@@ -168,7 +168,7 @@ class Http2Exchange:
         if block is None:
             return True
         body = body if self._has_body else b""
-        self._stream.connection.let_linger(self._stream)
+        self._stream.may_linger = True
         if not self._stream.connection.send_response(self._stream, block, body):
             return False
         self.has_sent_head = True

@@ -289,7 +289,7 @@ class Connection(Generic[H]):
 
     def _open(self, stream_id: int) -> Stream:
         stream = Stream(self, stream_id, self.outbox.stream_window_bytes, self.limits.stream_window_bytes)
-        stream.received_bytes, stream.pause_bytes, stream.counted_bytes = 0, -1, 0
+        stream.received_bytes, stream.pause_bytes, stream.counted_bytes, stream.may_linger = 0, -1, 0, False
         self.streams[stream_id] = stream
         return stream
 

@@ -51,7 +51,6 @@ class ServerConnection(Connection[H]):
         self._last_id = 0
         self._accepted_id_max = _EVERY_ID
         """Streams above it came after our last GOAWAY."""
-        self._may_linger: set[int] = set()
         self._lingering = LingeringStreams()
         self._gaps: list[range] = []
         """Stream ids that the peer has left out, the latest."""
@@ -127,15 +126,6 @@ class ServerConnection(Connection[H]):
             self.outbox.send(wire.window_update_frame(stream.id, window_bytes - stream.receive_window))
             stream.receive_window = window_bytes
 
-    def let_linger(self, stream: Stream) -> None:
-        """No reset is to follow at once if the response of this stream ends before its request.
-
-        gRPC wants the reset (its clients expect it); other clients may drop the response because of it.
-        """
-        if not stream.is_remote_done and not stream.has_ended:
-            self._may_linger.intersection_update(self.streams)
-            self._may_linger.add(stream.id)
-
     def reset_lingering(self, before_s: float) -> None:
         """Reset streams whose response had ended before this instant, and whose request still has not."""
         for stream_id in self._lingering.overdue(before_s):
@@ -178,8 +168,7 @@ class ServerConnection(Connection[H]):
         self._end_stream(stream)
         if not stream.is_remote_done:
             # The response is complete without the rest of the request.
-            if stream.id in self._may_linger:
-                self._may_linger.discard(stream.id)
+            if stream.may_linger:
                 self._reset_rest(self._lingering.add(stream.id, self._clock()))
             else:
                 self._send_reset(stream.id, ErrorCode.NO_ERROR, stream.receive_window)

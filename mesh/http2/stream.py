@@ -68,6 +68,7 @@ class Stream:
         "id",
         "is_local_done",
         "is_remote_done",
+        "may_linger",
         "opened_at_s",
         "pause_bytes",
         "pending",
@@ -86,7 +87,11 @@ class Stream:
     """The last place in them where the peer may pause as long as it likes; -1: there was none."""
     counted_bytes: int
     """Memory that it takes by itself, as counted in what the connection buffers."""
+    may_linger: bool
+    """Set on a server: no reset is to follow at once if the response ends before the request.
 
+    gRPC wants the reset (its clients expect it); other clients may drop the response because of it.
+    """
     has_received_headers: bool
     """On a client: some of the response have come, perhaps interim ones."""
 

@@ -133,11 +133,6 @@ def _field(tag: bytes, data: bytes) -> bytes:
     return b"%b%b%b" % (tag, _VARINTS[length] if length < 2048 else varint(length), data)
 
 
-def _sized(data: bytes) -> bytes:
-    length = len(data)
-    return (_VARINTS[length] if length < 2048 else varint(length)) + data
-
-
 def _varint(number: int) -> bytes:
     return _VARINTS[number] if number < 2048 else varint(number)
 
