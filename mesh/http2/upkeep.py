@@ -85,18 +85,19 @@ class UpkeepClock:
         "_behind_since_at_s",
         "_drain_since_at_s",
         "_idle_since_at_s",
-        "_opened_at_s",
         "_paused_since_at_s",
         "_pinged_at_s",
-        "_read_at_s",
         "_reads",
+        "opened_at_s",
+        "read_at_s",
     )
 
     def __init__(self, now_s: float, age_factor: float = 1.0) -> None:
         """`age_factor`, near 1, differs between connections, so that those opened together do not end together."""
         self._age_factor = age_factor
-        self._opened_at_s = now_s
-        self._read_at_s = now_s
+        self.opened_at_s = now_s
+        self.read_at_s = now_s
+        """When bytes had come for the last time; as exact as the looks are frequent."""
         self._reads = 0
         self._pinged_at_s: float | None = None
         self._awaited_stream: int | None = None
@@ -108,15 +109,6 @@ class UpkeepClock:
         self._behind_sent_bytes = 0
 
     @property
-    def opened_at_s(self) -> float:
-        return self._opened_at_s
-
-    @property
-    def read_at_s(self) -> float:
-        """When bytes had come for the last time; as exact as the looks are frequent."""
-        return self._read_at_s
-
-    @property
     def awaits_pong(self) -> bool:
         """Whether a PING is on its way to a peer that has sent nothing since."""
         return self._pinged_at_s is not None
@@ -124,7 +116,7 @@ class UpkeepClock:
     def check(self, vitals: Vitals, policy: UpkeepPolicy, now_s: float) -> Upkeep | None:
         """What the connection needs now, the most urgent first; call it again at the next look."""
         if vitals.reads != self._reads:
-            self._reads, self._read_at_s, self._pinged_at_s = vitals.reads, now_s, None
+            self._reads, self.read_at_s, self._pinged_at_s = vitals.reads, now_s, None
         if vitals.awaited_stream != self._awaited_stream:
             # A busy peer may be found in the middle of headers at each look, but of other ones.
             self._awaited_stream, self._awaits_since_at_s = vitals.awaited_stream, None
@@ -145,11 +137,11 @@ class UpkeepClock:
                 return Upkeep.END_DRAIN
             if _lasts(self._drain_since_at_s, policy.goaway_delay_s, now_s):
                 return Upkeep.FINISH_DRAIN
-        elif _lasts(self._opened_at_s, policy.age_max_s * self._age_factor, now_s) or _lasts(
+        elif _lasts(self.opened_at_s, policy.age_max_s * self._age_factor, now_s) or _lasts(
             self._idle_since_at_s, policy.idle_timeout_s, now_s
         ):
             return Upkeep.DRAIN
-        if self._pinged_at_s is None and _lasts(self._read_at_s, policy.keepalive_after_s, now_s):
+        if self._pinged_at_s is None and _lasts(self.read_at_s, policy.keepalive_after_s, now_s):
             self._pinged_at_s = now_s
             return Upkeep.PING
         return None
