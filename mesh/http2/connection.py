@@ -10,9 +10,16 @@ Theory of operation. The shell passes received bytes to `receive`, and writes wh
 The other way, what is to be sent goes through a method here or of the outbox, which knows the windows. Nothing here
 waits, sleeps or reads a clock but for the one that it was given, so every rule is tested by bytes in and bytes out.
 
+Windows bound what is in memory. The peer gets the connection's window back as bytes arrive, and a stream's as its
+receiver takes them (`give_room`): so a slow receiver stops its own stream and no other. What we send and the peer does
+not take waits in the outbox, stream by stream, and counts in a `BufferShare`; without room there, sending is refused.
+
 Faults are of two kinds. What is wrong with one stream ends that stream (RST_STREAM, `fail_stream`). What makes the
 connection's state unknowable raises Http2Error and ends it (GOAWAY, `fail`). In both cases the receivers learn
 by `on_reset` that nothing more will come. A peer that only costs work runs out of the FloodGuard's budget.
+
+The core has no timers. Its shell writes once in a turn of the event loop, when all that was read has been handled, and
+looks at each connection about once a second: keepalive, slow peers, idle and old connections, and the end of drains.
 
 Read on in this order: `frame_reader` and `hpack_decoder` for what comes in, `outbox` for what leaves, `stream`, the two
 roles, `limits` and `flood_guard` for what a peer may do; then the shell, `transport`, `upkeep` and `write_turn`.
