@@ -90,11 +90,7 @@ class IncomingCall:
         self.timer: asyncio.TimerHandle | None = None
         """The timer of the call's deadline, if it has one."""
         self.keeps_place = False
-        """User code goes on when the call has ended, and `leave_place` follows."""
-
-    def leave_place(self) -> None:
-        """User code that went on behind the end of its call has ended."""
-        self.link.leave_place()
+        """User code goes on when the call has ended, and the link's `leave_place` follows."""
 
     def send_item(self, payload: Payload) -> None:
         """Send one response item, unless the call is cancelled."""

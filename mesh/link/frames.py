@@ -163,11 +163,6 @@ def pack_compression(call_id: int, encoding: str, *, skips_next: bool) -> bytes:
     return pack(Frame(call_id=call_id, compression=replica_pb2.Compression(encoding=encoding, skips_next=skips_next)))
 
 
-def is_large(payload: Payload | None) -> bool:
-    """Whether a frame with this payload crosses the link in parts."""
-    return payload is not None and payload.size_bytes > settings().payload.part_bytes
-
-
 def pack_result(call_id: int, outcome: Outcome, ongoing: int | None) -> Packed:
     """Ends a call. `ongoing` is the replica's load; None if the result may arrive too late for it."""
     payload = outcome.payload
@@ -275,7 +270,7 @@ def _deadline_ms(request: CallRequest) -> int | None:
 
 
 def _pack_with(frame: Frame, payload: Payload, message: common_pb2.Payload) -> Packed:
-    if not is_large(payload):
+    if payload.size_bytes <= settings().payload.part_bytes:
         payloads.write(payload, message)
         return pack(frame)
     sections = payloads.write_sections(payload, message)

@@ -161,7 +161,7 @@ class WebExecution:
         elif error is not None:
             self._outcome = failure_outcome(error, self.request, self.request.title)
         if self.phase is ExecutionPhase.CONCLUDED:
-            self._user.to_io(self.call.leave_place)
+            self._user.to_io(self.call.link.leave_place)
             return
         self._move(ExecutionEvent.CONCLUDE)
         assert self._outcome is not None
