@@ -119,6 +119,18 @@ class CallFuture:
         assert self.outcome is not None
         return self.outcome
 
+    async def wait_headers(self) -> None:
+        """Wait for the initial metadata or the end of the call. A task that is cancelled meanwhile leaves it alone."""
+        if self.initial_metadata is None and self.outcome is None:
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            wake = waker(loop, future)
+            self.when_headers(wake)
+            try:
+                await future
+            finally:
+                self._forget(wake)
+
     def wait_headers_blocking(self, timeout_s: float | None) -> None:
         """Wait in a thread for the initial metadata or the end of the call. Raises TimeoutError."""
         option_checks.seconds("timeout_s", timeout_s)

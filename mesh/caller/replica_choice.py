@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mesh.caller.call_future import CallFuture, waker
+from mesh.caller.call_future import CallFuture
 from mesh.caller.response import refuse_in_loop
 from mesh.cluster.keys import DeploymentKey
 from mesh.context import ReplicaId
@@ -84,15 +84,11 @@ class ReplicaChoice:
     async def __aenter__(self) -> ReplicaSelection:
         """Waits for a free place. Raises what a call raises that does not get one, such as BackPressureError."""
         future, call = self._start()
-        if future.initial_metadata is None and future.outcome is None:
-            loop = asyncio.get_running_loop()
-            taken = loop.create_future()
-            future.when_headers(waker(loop, taken))
-            try:
-                await taken
-            except asyncio.CancelledError:
-                future.cancel()
-                raise
+        try:
+            await future.wait_headers()
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
         return self._select(future, call)
 
     async def __aexit__(self, *error: object) -> None:
@@ -102,7 +98,11 @@ class ReplicaChoice:
         """Like `async with`, blocking."""
         refuse_in_loop()
         future, call = self._start()
-        future.wait_headers_blocking(None)
+        try:
+            future.wait_headers_blocking(None)
+        except BaseException:  # KeyboardInterrupt: no selection is left to give the place back
+            future.cancel()
+            raise
         return self._select(future, call)
 
     def __exit__(self, *error: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
-from mesh.caller.call_future import CallFuture, ItemStream, waker
+from mesh.caller.call_future import CallFuture, ItemStream
 from mesh.caller.not_a_value import NotAValue
 from mesh.cluster import ray_objects
 from mesh.exceptions import MeshException
@@ -69,13 +69,8 @@ class _Response(NotAValue):
 
     async def initial_metadata(self) -> CallMetadata:
         """What the method has sent ahead of its first response, waiting for it; empty if it sends none."""
-        future = self._future
-        if future.initial_metadata is None and future.outcome is None:
-            loop = asyncio.get_running_loop()
-            arrived = loop.create_future()
-            future.when_headers(waker(loop, arrived))
-            await arrived
-        return _decoded(future.initial_metadata or ())
+        await self._future.wait_headers()
+        return _decoded(self._future.initial_metadata or ())
 
     async def trailing_metadata(self) -> CallMetadata:
         """What the method has sent behind its last response, waiting for the end of the call, however it ends."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.caller.call_future import CallFuture
 from mesh.exceptions import (
     BackPressureError,
     DeadlineExceededError,
@@ -239,6 +240,20 @@ def test_a_cancelled_choice_takes_no_place(mesh: SmallMesh) -> None:
             await until_async(lambda: not mesh.router.queued, "the queue to be empty")
 
     asyncio.run(choose())
+
+
+def test_a_choice_that_is_interrupted_gives_its_place_back(mesh: SmallMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Ctrl-C: no block of `with` follows, whose end would give it back."""
+    wait = CallFuture.wait_headers_blocking
+
+    def interrupt(future: CallFuture, timeout_s: float | None) -> None:
+        wait(future, timeout_s)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CallFuture, "wait_headers_blocking", interrupt)
+    with pytest.raises(KeyboardInterrupt), mesh.handle().choose_replica():
+        pass
+    until(lambda: not any(replica.ongoing for replica in mesh.replicas), "the place to be free")
 
 
 def test_a_call_for_a_replica_that_is_gone_fails_safely(mesh: SmallMesh) -> None:

@@ -125,6 +125,27 @@ def test_headers_of_a_stream_come_with_its_first_item_at_the_latest(mesh: SmallM
     asyncio.run(asyncio.wait_for(call(), DEADLINE_S))
 
 
+def test_one_who_gives_up_waiting_for_headers_leaves_nothing_behind(mesh: SmallMesh) -> None:
+    """It may try again and again while the method takes its time; the call goes on."""
+
+    async def call() -> None:
+        async def none() -> AsyncIterator[Any]:
+            await asyncio.Event().wait()
+            yield
+
+        response = mesh.handle("/mesh.tests.Shop/Haggle").remote(none())
+        for _ in range(3):
+            waiting = asyncio.create_task(response.initial_metadata())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        assert response._future._header_waiters == []
+        assert response._future.outcome is None
+        response.cancel()
+
+    asyncio.run(asyncio.wait_for(call(), DEADLINE_S))
+
+
 def test_the_trailers_of_a_status_can_be_read(mesh: SmallMesh) -> None:
     """However the call ends (item 218)."""
     response = mesh.handle("/mesh.tests.Shop/Price").remote(shop_pb2.Item(name="missing"))
