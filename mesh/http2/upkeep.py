@@ -132,18 +132,18 @@ class UpkeepClock:
             return Upkeep.BEHIND
         if _lasts(self._pinged_at_s, policy.keepalive_timeout_s, now_s):
             return Upkeep.GONE
+        if _lasts(self._drain_since_at_s, policy.drain_timeout_s, now_s):
+            return Upkeep.END_DRAIN
+        if self._pinged_at_s is None and _lasts(self.read_at_s, policy.keepalive_after_s, now_s):
+            self._pinged_at_s = now_s
+            return Upkeep.PING
         if vitals.is_draining:
-            if _lasts(self._drain_since_at_s, policy.drain_timeout_s, now_s):
-                return Upkeep.END_DRAIN
             if _lasts(self._drain_since_at_s, policy.goaway_delay_s, now_s):
                 return Upkeep.FINISH_DRAIN
         elif _lasts(self.opened_at_s, policy.age_max_s * self._age_factor, now_s) or _lasts(
             self._idle_since_at_s, policy.idle_timeout_s, now_s
         ):
             return Upkeep.DRAIN
-        if self._pinged_at_s is None and _lasts(self.read_at_s, policy.keepalive_after_s, now_s):
-            self._pinged_at_s = now_s
-            return Upkeep.PING
         return None
 
     def _behind_since(self, vitals: Vitals, policy: UpkeepPolicy, now_s: float) -> float | None:

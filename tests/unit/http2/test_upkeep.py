@@ -73,6 +73,18 @@ def test_a_silent_peer_is_pinged_and_given_up_when_it_stays_silent() -> None:
     assert [each for each in found if each[1]][:2] == [(60, Upkeep.PING), (80, Upkeep.GONE)]
 
 
+def test_a_silent_peer_is_given_up_while_its_connection_drains_too() -> None:
+    """A drain may last as long as its streams do: one of a host that has vanished would never end."""
+    policy = UpkeepPolicy(drain_timeout_s=float("inf"))
+    clock = UpkeepClock(0)
+    found = [(second, clock.check(vitals(is_draining=True), policy, second)) for second in range(100)]
+    assert (1, Upkeep.FINISH_DRAIN) in found
+    assert [each for each in found if each[1] in (Upkeep.PING, Upkeep.GONE)][:2] == [
+        (60, Upkeep.PING),
+        (80, Upkeep.GONE),
+    ]
+
+
 def test_an_answer_to_the_ping_keeps_the_connection() -> None:
     clock, answers = UpkeepClock(0), 0
     for second in range(500):
