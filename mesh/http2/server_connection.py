@@ -75,7 +75,7 @@ class ServerConnection(Connection[H]):
 
     @property
     def is_done(self) -> bool:
-        return self._accepted_id_max != _EVERY_ID and not self.streams
+        return self._accepted_id_max != _EVERY_ID and not self.streams and not self._lingering
 
     @property
     def streams_opened(self) -> int:

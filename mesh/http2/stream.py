@@ -181,6 +181,9 @@ class LingeringStreams:
     def __contains__(self, stream_id: int) -> bool:
         return stream_id in self._since
 
+    def __len__(self) -> int:
+        return len(self._since)
+
     def add(self, stream_id: int, now_s: float) -> int | None:
         """Returns the stream that is to be reset for it, if there are too many."""
         self._since[stream_id] = _Lingering(now_s)

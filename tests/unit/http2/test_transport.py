@@ -14,6 +14,7 @@ from mesh.http2 import transport as module
 from mesh.http2.client_connection import ClientConnection
 from mesh.http2.connection import Connection
 from mesh.http2.frame_format import ErrorCode
+from mesh.http2.hpack_encoder import encode_fields
 from mesh.http2.limits import Limits
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.transport import Http2Transport, TransportSet
@@ -220,6 +221,27 @@ def test_a_drain_closes_the_socket_when_the_last_stream_is_cancelled() -> None:
         assert not shell.socket.is_closed
         shell.transport.data_received(wire.rst_stream_frame(1, ErrorCode.CANCEL))
         assert (shell.socket.is_closed, shell.transport.lost_reason) == (True, "drained")
+
+    shells(scenario)
+
+
+def test_a_drain_waits_for_the_rest_of_a_request_that_was_answered_early() -> None:
+    """The system resets a connection that is closed while bytes come, and its peer may lose the answer."""
+
+    def scenario() -> None:
+        shell = Shell()
+        shell.greet()
+        transport, socket = shell.transport, shell.socket
+        transport.data_received(headers(1))
+        stream = transport.connection.streams[1]
+        with shell.turn():
+            stream.may_linger = True
+            stream.connection.send_response(stream, encode_fields([(b":status", b"413")]), b"")
+            transport.drain()
+        transport.data_received(wire.ping_frame(socket.frames()[2].payload, wire.ACK) + data(1, b"more"))
+        assert not socket.is_closed
+        transport.data_received(data(1, ends=True))
+        assert (socket.is_closed, transport.lost_reason) == (True, "drained")
 
     shells(scenario)
 
