@@ -138,12 +138,12 @@ class GrpcContext:
         return self._trailers
 
     def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        self._trailers = tuple(trailing_metadata)
+        self._trailers = _pairs(trailing_metadata)
 
     def send_initial_metadata(self, initial_metadata: Iterable[tuple[str, str | bytes]]) -> Awaitable[None]:
         """Send the response's headers now, once and before the first message. With and without `await`."""
         self._require_headers_unsent("send_initial_metadata")
-        entries = encoded(tuple(initial_metadata))
+        entries = encoded(_pairs(initial_metadata))
         self.has_sent_headers = True
         if self.response is not None:
             response, user_loop = self.response
@@ -167,7 +167,7 @@ class GrpcContext:
         """End the call with this status. Raises, with and without `await`."""
         if code is grpc.StatusCode.OK:
             raise ValueError("abort() ends a call with an error, got StatusCode.OK: return the response instead.")
-        self._trailers = tuple(trailing_metadata) or self._trailers
+        self._trailers = _pairs(trailing_metadata) or self._trailers
         error = GrpcStatusError(code, details, encoded(self._trailers))
         self._code, self._details = code, error.details
         raise error
@@ -268,10 +268,18 @@ def _decoded(key: str, value: str | bytes) -> Metadatum:
     return Metadatum(key, value.decode("ascii", "replace"))
 
 
-def encoded(metadata: Metadata) -> Trailers:
-    """Metadata as the wire carries them. Raises TypeError for what gRPC could not carry."""
+def _pairs(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
+    """Raises TypeError for a mapping, and for a pair in the place of the whole."""
     if isinstance(metadata, Mapping):
         raise TypeError(f"metadata are pairs, not a {type(metadata).__name__}: write tuple(metadata.items())")
+    pairs = tuple(metadata)
+    if any(isinstance(each, str | bytes) for each in pairs):
+        raise TypeError(f"metadata are pairs: write [(key, value)], not {metadata!r}")
+    return pairs
+
+
+def encoded(metadata: Metadata) -> Trailers:
+    """Metadata as the wire carries them. Raises TypeError for what gRPC could not carry."""
     pairs = tuple((key, value.encode() if isinstance(value, str) else value) for key, value in metadata)
     for key, value in pairs:
         if not isinstance(key, str) or not key.isascii() or not isinstance(value, bytes):

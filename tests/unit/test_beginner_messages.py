@@ -18,8 +18,8 @@ from mesh.declarative.config_file import read_config
 from mesh.declarative.import_path import import_attribute, load_application, parse_import_path
 from mesh.declarative.yaml_positions import ConfigError
 from mesh.options.gateway import gateway_options
-from mesh.replica.grpc_context import encoded
 from mesh.settings import settings
+from mesh.testing import grpc_context
 
 
 class Model:
@@ -144,12 +144,14 @@ def test_a_loader_without_a_model_id() -> None:
     )
 
 
-def test_metadata_as_a_dict() -> None:
-    """Python said: not enough values to unpack."""
-    metadata: Any = {"source": "the usual"}
-    assert says(TypeError, lambda: encoded(metadata)) == (
+@pytest.mark.parametrize("method", ["set_trailing_metadata", "send_initial_metadata"])
+def test_metadata_that_are_not_pairs(method: str) -> None:
+    """Python said: not enough values to unpack. A dict with a key of two letters was sent as a pair of them."""
+    give: Any = getattr(grpc_context(), method)
+    assert says(TypeError, lambda: give({"id": "7"})) == (
         "metadata are pairs, not a dict: write tuple(metadata.items())"
     )
+    assert says(TypeError, lambda: give(("id", "7"))) == "metadata are pairs: write [(key, value)], not ('id', '7')"
 
 
 # ---- Calls -----------------------------------------------------------------------------------------------------------
