@@ -91,6 +91,15 @@ def multiplexed() -> object:
             "DeploymentHandle.options() got an unexpected keyword argument 'timeout'. Did you mean 'timeout_s'?",
         ),
         (
+            lambda: FakeHandle(Plain()).sell.remote().result(5),
+            "DeploymentResponse.result() takes timeout_s by name: write timeout_s=5.",
+        ),
+        (
+            lambda: HANDLE.options("sell"),  # type: ignore[call-overload]
+            "DeploymentHandle.options() takes method_name, multiplexed_model_id, stream, timeout_s, idempotent, retry, "
+            "queue_timeout_s, hedge_after_s, session_id, tenant, metadata by name.",
+        ),
+        (
             lambda: mesh.AutoscalingConfig(max_replica=3),
             "AutoscalingConfig() got an unexpected keyword argument 'max_replica'. Did you mean 'max_replicas'?",
         ),
