@@ -116,13 +116,23 @@ class UserCheck:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            self._run()
             for task in self._tasks:
                 task.cancel()
             if self._tasks:
                 self._loop.run_until_complete(asyncio.wait(self._tasks, timeout=_STOP_TIMEOUT_S))
         finally:
             self._loop.close()
+
+    def _run(self) -> None:
+        """Until `close` stops the loop."""
+        while True:
+            try:
+                self._loop.run_forever()
+                return
+            except (SystemExit, KeyboardInterrupt):
+                # asyncio lets these out of the loop when a task that the function has started raises them.
+                logger.exception("a task of the authentication function tried to end the process")
 
     def _begin(self, request: ClientRequest, pending: PendingCheck) -> None:
         task = self._loop.create_task(self._answer(request))
@@ -147,7 +157,7 @@ class UserCheck:
             return Refusal(error.code.value[0] or _UNAUTHENTICATED, error.details)
         except TimeoutError:
             return _TOO_LATE
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):  # a function that calls sys.exit() must not end its thread
             self._log_failure()
             return _FAILED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -77,6 +78,13 @@ async def by_header(request: ClientRequest) -> Identity | Refused:
             raise ValueError("a secret of the function")
         case "status":
             raise GrpcStatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many log-ins")
+        case "exit":
+            sys.exit("a secret of the function")
+        case "exit-later":
+            asyncio.get_running_loop().call_soon(sys.exit)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return Identity("known")
         case "nothing":
             return None  # type: ignore[return-value]
         case "ok-status":
@@ -122,6 +130,19 @@ def test_a_function_decides_and_every_failure_refuses(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.ERROR, "mesh.gateway"):
         on_io_loop(scenario())
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+
+
+def test_a_function_that_ends_its_program_ends_no_other_check(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        options = {"function": f"{HERE}:by_header", "concurrent_max": 2}
+        async with guarded(FakeRouter(echo), authentication=options) as (gateway, _):
+            for _ in range(3):
+                assert await call(gateway, who="exit") is grpc.StatusCode.UNAUTHENTICATED
+                assert await call(gateway, who="exit-later") is grpc.StatusCode.OK
+            assert await call(gateway, who="known") is grpc.StatusCode.OK
+
+    on_io_loop(scenario())
+    assert "tried to end the process" in caplog.text
 
 
 def test_a_call_waits_with_its_request_until_the_function_has_decided() -> None:
