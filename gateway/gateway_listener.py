@@ -153,7 +153,7 @@ class GatewayListener:
         self.methods.message_max_bytes = min(
             message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes
         )
-        return await self.server.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
+        return await self.server.sockets.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
 
     def add_dialects(self, *dialects: Dialect) -> None:
         """For requests that are not gRPC; they are asked in the order in which they were added."""
@@ -175,7 +175,7 @@ class GatewayListener:
 
     def drain(self) -> None:
         """Close the ports, and ask clients to open new calls elsewhere. Those that are on their way are served."""
-        self.server.drain()
+        self.server.sockets.drain()
 
     async def idle(self) -> None:
         """Wait until no call and no exchange is in progress."""
@@ -184,7 +184,7 @@ class GatewayListener:
 
     async def stop(self, grace_s: float) -> None:
         """Drain, and end the calls that are still in progress after `grace_s`."""
-        await self.server.stop(grace_s)
+        await self.server.sockets.stop(grace_s)
 
     def _open(self, exchange: Exchange) -> ExchangeReceiver | None:
         if self.guard is None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -71,10 +69,14 @@ class HttpServer:
         """Exchanges in progress. Calls of gRPC are not among them."""
         self._is_leaving = False
         """A drain has been announced."""
+        self.sockets: SocketServer[NewConnection | Http1Connection | Http2Transport] = SocketServer(
+            lambda: NewConnection(self), limits.upkeep
+        )
+        """The ports, and the connections on them."""
         self._http1 = Http1Service(
             open=open_exchange,
             answer_fault=self._answer_fault,
-            on_lost=self._on_lost,
+            on_lost=self.sockets.on_lost,
             in_flight=self.in_flight,
             limits=limits.http1,
             budget=limits.budget,
@@ -92,9 +94,6 @@ class HttpServer:
             )
             for is_tls in (False, True)
         }
-        self.sockets: SocketServer[NewConnection | Http1Connection | Http2Transport] = SocketServer(
-            lambda: NewConnection(self), limits.upkeep
-        )
 
     def __repr__(self) -> str:
         return f"<HttpServer {self.sockets!r}>"
@@ -111,43 +110,12 @@ class HttpServer:
     def http1_connections(self) -> int:
         return sum(isinstance(each, Http1Connection) for each in self.sockets.connections)
 
-    @property
-    def is_listening(self) -> bool:
-        """Whether every port that was opened is open."""
-        return self.sockets.is_listening
-
-    async def listen(
-        self,
-        host: str,
-        port: int,
-        *,
-        tls: Callable[[], ssl.SSLContext] | None = None,
-        shares_port: bool = False,
-        inherited: Sequence[socket.socket] = (),
-    ) -> int:
-        """Open a TCP port, 0 for any; returns it. Raises OSError naming it when it is taken.
-
-        `tls` gives the context for the next handshake, which offers both versions of HTTP by ALPN; what the client then
-        sends decides.
-        `shares_port`: other gateways of the node may listen on it too (SO_REUSEPORT).
-        `inherited`: sockets that listen on it already.
-        """
-        return await self.sockets.listen(host, port, tls=tls, shares_port=shares_port, inherited=inherited)
-
     def announce_drain(self) -> None:
         """Let clients of HTTP/1.1 leave with their next answer. Everything is still served."""
         self._is_leaving = True
         for connection in self.sockets.connections:
             if isinstance(connection, Http1Connection):
                 connection.is_draining = True
-
-    def drain(self) -> None:
-        """Stop listening, and close connections that are idle; the others once what is in progress has ended."""
-        self.sockets.drain()
-
-    async def stop(self, grace_s: float) -> None:
-        """Drain, and close what is still open after `grace_s`."""
-        await self.sockets.stop(grace_s)
 
     # ---- Connections -------------------------------------------------------------------------------------------------
 
@@ -169,7 +137,7 @@ class HttpServer:
             known.data_received(data)
 
     def on_gone(self, connection: NewConnection) -> None:
-        self._on_lost(connection)
+        self.sockets.on_lost(connection)
 
     def _hand_over(self, known: Http1Connection | Http2Transport, socket: asyncio.Transport) -> None:
         is_refused = self.connections > self.limits.connections_max
@@ -192,10 +160,7 @@ class HttpServer:
         def make(transport: Http2Transport, on_output: Callable[[], None]) -> Connection[ClientHead]:
             return requests.connection(transport.peer, on_output)
 
-        return Http2Transport(make, self._on_lost, _on_stalled)
-
-    def _on_lost(self, connection: NewConnection | Http1Connection | Http2Transport) -> None:
-        self.sockets.on_lost(connection)
+        return Http2Transport(make, self.sockets.on_lost, _on_stalled)
 
     # ---- Requests on HTTP/2 ------------------------------------------------------------------------------------------
 

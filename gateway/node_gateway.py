@@ -193,7 +193,7 @@ class NodeGateway:
 
     async def check_health(self) -> None:
         """Raises MeshException when a port is closed. Callers need a timeout for an I/O loop that hangs."""
-        if not self.listener.server.is_listening and self.listener.phase is not ListenerPhase.DRAINING:
+        if not self.listener.server.sockets.is_listening and self.listener.phase is not ListenerPhase.DRAINING:
             raise MeshException("A port of the gateway is closed.")
 
     def why_unhealthy(self) -> str:
@@ -277,34 +277,30 @@ def _cors_policy(options: control_pb2.GatewayOptions) -> CorsPolicy | None:
 
 
 def _upkeep_policy(options: control_pb2.GatewayOptions) -> UpkeepPolicy:
-    def given(name: str, otherwise: float) -> float:
-        return getattr(options, name) if options.HasField(name) else otherwise
-
     usual = UpkeepPolicy()
     return UpkeepPolicy(
-        keepalive_after_s=given("keepalive_s", usual.keepalive_after_s),
-        keepalive_timeout_s=given("keepalive_timeout_s", usual.keepalive_timeout_s),
+        keepalive_after_s=_given(options, "keepalive_s", usual.keepalive_after_s),
+        keepalive_timeout_s=_given(options, "keepalive_timeout_s", usual.keepalive_timeout_s),
         body_timeout_s=settings().gateway.http_body_timeout_s,
         body_min_bytes=_body_min_bytes(),
-        idle_timeout_s=given("max_connection_idle_s", math.inf),
-        age_max_s=given("max_connection_age_s", math.inf),
+        idle_timeout_s=_given(options, "max_connection_idle_s", math.inf),
+        age_max_s=_given(options, "max_connection_age_s", math.inf),
         # A gateway that ends has a limit of its own, see NodeGateway.drain.
-        drain_timeout_s=given("max_connection_age_grace_s", math.inf),
+        drain_timeout_s=_given(options, "max_connection_age_grace_s", math.inf),
     )
 
 
 def _http1_limits(options: control_pb2.GatewayOptions) -> Http1Limits:
-    usual = Http1Limits()
     return Http1Limits(
         fields_max_bytes=settings().gateway.metadata_max_bytes,
         body_timeout_s=settings().gateway.http_body_timeout_s,
         body_min_bytes=_body_min_bytes(),
-        keep_alive_timeout_s=(
-            options.http_keep_alive_timeout_s
-            if options.HasField("http_keep_alive_timeout_s")
-            else usual.keep_alive_timeout_s
-        ),
+        keep_alive_timeout_s=_given(options, "http_keep_alive_timeout_s", Http1Limits().keep_alive_timeout_s),
     )
+
+
+def _given(options: control_pb2.GatewayOptions, name: str, otherwise: float) -> float:
+    return getattr(options, name) if options.HasField(name) else otherwise
 
 
 def _body_min_bytes() -> int:
