@@ -67,13 +67,13 @@ class Http1Clock:
         "_age_factor",
         "_doing",
         "_drain_since_at_s",
-        "_opened_at_s",
         "_paused_since_at_s",
-        "_read_at_s",
         "_seen",
         "_since",
         "body_bytes",
+        "opened_at_s",
         "pause_bytes",
+        "read_at_s",
         "reads",
         "requests",
     )
@@ -81,11 +81,12 @@ class Http1Clock:
     def __init__(self, now_s: float, age_factor: float = 1.0) -> None:
         """`age_factor`, near 1, differs between connections, so that those opened together do not end together."""
         self._age_factor = age_factor
-        self._opened_at_s = now_s
+        self.opened_at_s = now_s
         self._doing = Doing.OPENED
         self._since = now_s, 0
         """When the client began what it is doing or had gone on enough with it, and how much of bodies had come."""
-        self._read_at_s = now_s
+        self.read_at_s = now_s
+        """When bytes had come for the last time; as exact as the looks are frequent."""
         self._seen = (0, 0)
         self.reads = 0
         """How often bytes have come; the connection counts."""
@@ -98,15 +99,6 @@ class Http1Clock:
         self._paused_since_at_s: float | None = None
         self._drain_since_at_s: float | None = None
 
-    @property
-    def opened_at_s(self) -> float:
-        return self._opened_at_s
-
-    @property
-    def read_at_s(self) -> float:
-        """When bytes had come for the last time; as exact as the looks are frequent."""
-        return self._read_at_s
-
     def check(self, vitals: Http1Vitals, limits: Http1Limits, policy: UpkeepPolicy, now_s: float) -> Http1Upkeep | None:
         """What the connection needs now; call it again at the next look."""
         reads, requests = self._seen
@@ -114,7 +106,7 @@ class Http1Clock:
         if vitals.doing is not self._doing or has_progress:
             self._doing, self._since = vitals.doing, (now_s, self.body_bytes + vitals.dropped_bytes)
         if reads != self.reads:
-            self._read_at_s = now_s
+            self.read_at_s = now_s
         self._seen = self.reads, self.requests
         self._paused_since_at_s = since(self._paused_since_at_s, now_s, is_so=vitals.is_paused)
         self._drain_since_at_s = since(self._drain_since_at_s, now_s, is_so=vitals.is_draining)
@@ -127,7 +119,7 @@ class Http1Clock:
         rule = _RULES.get(self._doing)
         if rule is not None and now_s - self._since[0] >= rule[0](limits):
             return rule[1]
-        if not vitals.is_draining and now_s - self._opened_at_s >= policy.age_max_s * self._age_factor:
+        if not vitals.is_draining and now_s - self.opened_at_s >= policy.age_max_s * self._age_factor:
             return Http1Upkeep.DRAIN
         return None
 
