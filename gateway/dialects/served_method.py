@@ -7,9 +7,9 @@ from time import monotonic
 from typing import Protocol
 
 from gateway.ops.grpc_metrics import MethodStats
+from gateway.requests import web_status
 from gateway.requests.descriptors import Descriptors
 from gateway.requests.model_ids import model_id_of_message
-from gateway.requests.web_status import timeout_text
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall, nested_lead_s
 from mesh.options.calls.call_policies import CallPolicies
@@ -22,10 +22,7 @@ COUNTED_MIN_BYTES = 4_096
 """Smaller requests that come at once are not counted in what the gateway buffers: open streams count for themselves."""
 _DEADLINE_EXCEEDED = 4
 
-NO_ROOM = (
-    "This gateway buffers as many bytes as MESH_GATEWAY_BUFFER_MAX_BYTES allows, or this connection its part of them."
-    " Retry later, or with smaller messages."
-)
+NO_ROOM = web_status.NO_ROOM.text
 ROUNDED_S = 0.005
 """Clients and proxies round deadlines: one that leaves this long before the deadline has reached it."""
 _ROUNDED_SHARE = 0.01
@@ -109,7 +106,7 @@ class ServedMethod:
             return outcome
         # User code may have deadlines of its own. A nested call that has that of the request fails at its very end.
         is_users = outcome.remote_traceback and monotonic() < started_at_s + own_s - nested_lead_s(own_s)
-        return outcome if is_users else Outcome(outcome.code, timeout_text(request_id, own_s))
+        return outcome if is_users else Outcome(outcome.code, web_status.timeout_text(request_id, own_s))
 
 
 def reason_of_leaving(deadline_at_s: float | None, started_at_s: float) -> CancelReason:
