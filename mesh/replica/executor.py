@@ -52,7 +52,7 @@ class Executor:
         except MeshException as error:
             self._conclude(call, failed(error))
             return None
-        except Exception as error:  # a property of the user's class
+        except BaseException as error:  # a property of the user's class
             failure_log.record(call.request.method, call.request.context.request_id, error)
             self._conclude(call, failed_in_user_code(error))
             return None

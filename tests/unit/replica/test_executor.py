@@ -1,5 +1,6 @@
 """mesh.replica.executor: whatever becomes of a call on its way into user code, it ends and gives its place back."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
+import grpc
 import pytest
 
 from mesh.caller.call_future import CallFuture
@@ -26,6 +28,7 @@ from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, SmallReplica, do_on_io, mesh_of, on_io, until
 
 DEADLINE_S = 30.0
+INTERNAL = grpc.StatusCode.INTERNAL.value[0]
 STORED = StoredObject(b"id", b"owner", b"status")
 
 
@@ -57,6 +60,22 @@ def test_a_call_for_which_no_thread_is_left_ends(stored: StoredObject | None, mo
         assert "shutdown" in link.outcomes[0].message
     finally:
         replica.close()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, asyncio.CancelledError])
+def test_a_call_of_a_property_that_raises_ends(error: type[BaseException]) -> None:
+    """It is looked up on the I/O loop, where `sys.exit` would otherwise end the link with all its calls."""
+
+    class Locked:
+        @property
+        def price(self) -> Any:
+            raise error("locked")
+
+    with mesh_of(Locked()) as mesh:
+        for _ in range(2):
+            outcome = mesh.handle("price").remote()._future.wait_blocking(DEADLINE_S)
+            assert (outcome.code, outcome.message) == (INTERNAL, f"{error.__name__}: locked")
+        mesh.assert_idle()
 
 
 class Vault:
