@@ -59,5 +59,5 @@ class OwnHealth:
         try:
             async with asyncio.timeout(check_timeout_s_of(self._options())):
                 return not await self._check()
-        except Exception:  # the user's code may raise anything, and the controller's call will say what
+        except (Exception, SystemExit):  # the user's code may raise anything, and the controller's call will say what
             return False

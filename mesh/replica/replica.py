@@ -169,7 +169,7 @@ class ReplicaProcess:
             user_object.not_ready = ""
         except TimeoutError:
             user_object.not_ready = f"check_ready() has not returned within {timeout_s:g} s"
-        except Exception as error:  # the user's code may raise anything: that it raises is the answer
+        except (Exception, SystemExit) as error:  # the user's code may raise anything: that it raises is the answer
             user_object.not_ready = f"{type(error).__name__}: {error}"[:_NOT_READY_MAX_CHARS]
         return user_object.not_ready
 

@@ -1,4 +1,4 @@
-"""mesh.replica.replica: what a running replica takes over of another configuration."""
+"""mesh.replica.replica: what a running replica takes over of another configuration, and what its checks answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from mesh.context import get_replica_context, set_replica_context
+from mesh.membership.own_health import OwnHealth
 from mesh.replica.replica import ReplicaProcess
+from mesh.replica.user_object import UserObject
+from mesh.usercode.user_code import UserCode
 from mesh.v1 import common_pb2, control_pb2
 from mesh.wire.io_thread import io_thread
 
@@ -40,3 +43,32 @@ def test_the_context_of_a_replica_has_the_limit_of_now() -> None:
         await replica.drain()
 
     io_thread().submit(scenario()).result(10)
+
+
+class Exits:
+    """Its checks end with `sys.exit`, as those of a command would."""
+
+    async def check_health(self) -> None:
+        raise SystemExit("no licence")
+
+    async def check_ready(self) -> None:
+        raise SystemExit("no licence")
+
+
+@pytest.mark.usefixtures("outside_again")
+@pytest.mark.parametrize("is_isolated", [True, False])
+def test_checks_that_call_sys_exit_are_answers_like_others(is_isolated: bool) -> None:
+    """They must not end the actor, whose calls would fail, nor the replica's own checks."""
+
+    async def scenario() -> tuple[str, bool]:
+        spec = spec_with(4)
+        spec.spec.options.isolate_user_loop = is_isolated
+        replica = ReplicaProcess(spec)
+        replica._object = UserObject(UserCode(Exits, ()))
+        await replica._on_user_loop(replica._object.construct())
+        own_health = OwnHealth("r1", replica.check_health, lambda: spec.spec.options, lambda health: None)
+        answers = await replica.check_ready(), await own_health._is_well()
+        await replica.drain()
+        return answers
+
+    assert io_thread().submit(scenario()).result(10) == ("SystemExit: no licence", False)
