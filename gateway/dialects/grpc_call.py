@@ -282,7 +282,7 @@ class GrpcCall:
         """The message; None, and the call is over, if it is wrong."""
         turns, max_bytes = decompression_turns(), self._method.decompressed_max_bytes
         try:
-            return turns.decompressed(self._stream.connection, message, self._head.encoding, max_bytes)
+            return turns.decompressed(self._stream.connection.outbox.share, message, self._head.encoding, max_bytes)
         except MessageError as error:
             self._refuse(error.code, error.text)
             return None
@@ -363,7 +363,7 @@ class UnaryRequestCall(GrpcCall):
         elif decompression_turns().has_room:
             self._submit_compressed(request)
         else:
-            decompression_turns().wait(stream.connection, partial(self._submit_compressed, request))
+            decompression_turns().wait(stream.connection.outbox.share, partial(self._submit_compressed, request))
 
     def _submit_compressed(self, request: CompressedMessage) -> None:
         if self._stream.has_ended or self._refused_with:

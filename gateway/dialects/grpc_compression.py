@@ -1,4 +1,4 @@
-"""Compression in gRPC calls: of a response, as its method asks and its client accepts, and the pace of requests.
+"""Compression in all dialects: of a response, as its method asks and its client accepts, and the pace of requests.
 
 A request of some kilobytes may hold many messages that become large. So they are decompressed as much in each turn of
 the loop as delays other calls little, and the connections take turns.
@@ -10,11 +10,9 @@ import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any
 
-from mesh.http2.connection import Connection
 from mesh.http2.hpack_encoder import encode_field
-from mesh.http2.limits import BufferBudget
+from mesh.http2.limits import BufferBudget, BufferShare
 from mesh.rpc.message_reader import ENCODINGS, PREFIX_BYTES, compressed, decompressed
 
 _MESSAGE_MAX_BYTES = 1024 * 1024
@@ -77,7 +75,7 @@ class DecompressionTurns:
         self._done_bytes = 0
         self._is_due = False
         self._is_resuming = False
-        self._waiting: OrderedDict[Connection[Any], deque[Callable[[], None]]] = OrderedDict()
+        self._waiting: OrderedDict[BufferShare, deque[Callable[[], None]]] = OrderedDict()
 
     def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         return self._loop is loop
@@ -87,8 +85,8 @@ class DecompressionTurns:
         """Whether a message may be decompressed now; if not, `wait`."""
         return self._done_bytes < TURN_BYTES and (self._is_resuming or not self._waiting)
 
-    def decompressed(self, connection: Connection[Any], message: bytes, encoding: str, max_bytes: int) -> bytes:
-        """A message of this connection, now; it counts for this turn. Raises MessageError."""
+    def decompressed(self, share: BufferShare, message: bytes | bytearray, encoding: str, max_bytes: int) -> bytes:
+        """A message of the connection with this share, now; it counts for this turn. Raises MessageError."""
         done_bytes = max_bytes
         try:
             plain = decompressed(message, encoding, max_bytes)
@@ -96,17 +94,17 @@ class DecompressionTurns:
             return plain
         finally:
             self._done_bytes += max(done_bytes, _MESSAGE_BYTES_MIN)
-            self._end_soon(connection)
+            self._end_soon(share)
 
-    def wait(self, connection: Connection[Any], resume: Callable[[], None]) -> None:
+    def wait(self, share: BufferShare, resume: Callable[[], None]) -> None:
         """Call `resume` once there is room, and after the other connections have had their turns."""
-        self._waiting.setdefault(connection, deque()).append(resume)
-        self._end_soon(connection)
+        self._waiting.setdefault(share, deque()).append(resume)
+        self._end_soon(share)
 
-    def _end_soon(self, connection: Connection[Any]) -> None:
+    def _end_soon(self, share: BufferShare) -> None:
         if not self._is_due:
             self._is_due = True
-            self._loop.call_soon(self._end, connection.outbox.share.budget)
+            self._loop.call_soon(self._end, share.budget)
 
     def _end(self, budget: BufferBudget) -> None:
         if budget.used_bytes > _PRESSED_BYTES:
@@ -120,10 +118,10 @@ class DecompressionTurns:
         self._is_resuming = True
         try:
             while self._waiting and self.has_room:
-                connection, waiting = self._waiting.popitem(last=False)
+                share, waiting = self._waiting.popitem(last=False)
                 resume = waiting.popleft()
                 if waiting:
-                    self._waiting[connection] = waiting
+                    self._waiting[share] = waiting
                 resume()
         finally:
             self._is_resuming = False
@@ -141,3 +139,32 @@ def decompression_turns() -> DecompressionTurns:
     if turns is None or not turns.belongs_to(loop):
         turns = _local.turns = DecompressionTurns(loop)
     return turns
+
+
+class RequestDecompression:
+    """What decompresses the messages of one request that is not gRPC, in the turns of its connection."""
+
+    __slots__ = ("_encoding", "_max_bytes", "_share", "_turns")
+
+    def __init__(self, turns: DecompressionTurns, share: BufferShare, encoding: str, max_bytes: int) -> None:
+        """`share`: of the connection. `encoding`: one of ENCODINGS. `max_bytes`: of one message, decompressed."""
+        self._turns = turns
+        self._share = share
+        self._encoding = encoding
+        self._max_bytes = max_bytes
+
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        """Whether the next message has to wait; `go_on` is called once it need not."""
+        if self._turns.has_room:
+            return False
+        self._turns.wait(self._share, go_on)
+        return True
+
+    def plain(self, message: bytes | bytearray) -> bytes:
+        """The message. Raises MessageError."""
+        return self._turns.decompressed(self._share, message, self._encoding, self._max_bytes)
+
+
+def request_decompression(share: BufferShare, encoding: str, max_bytes: int) -> RequestDecompression | None:
+    """None if the request names no encoding."""
+    return RequestDecompression(decompression_turns(), share, encoding, max_bytes) if encoding else None

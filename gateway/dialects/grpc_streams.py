@@ -131,7 +131,7 @@ class _StreamedRequest(GrpcCall):
                 if not turns.has_room:
                     if not upload.awaits_turn:
                         upload.awaits_turn = True
-                        turns.wait(stream.connection, self._on_turn)
+                        turns.wait(stream.connection.outbox.share, self._on_turn)
                     break
                 plain = self._decompressed(received)
                 if plain is None:

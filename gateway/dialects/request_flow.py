@@ -7,12 +7,15 @@ message that becomes a large one is therefore decompressed only when it can leav
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.dialects.method_call import MethodCall
+from gateway.dialects.method_call import GATEWAY_FAILED, MethodCall
 from gateway.requests.exchange import Exchange
-from mesh.rpc.message_reader import UNIMPLEMENTED, MessageError
+from mesh.rpc.message_reader import INTERNAL, UNIMPLEMENTED, MessageError
+
+logger = logging.getLogger("mesh.gateway")
 
 
 class RequestReader(Protocol):
@@ -125,7 +128,11 @@ class RequestFlow:
             if self._message is None:
                 raise MessageError(UNIMPLEMENTED, f"{call.method.full_name} takes one request message; none came.")
             message, self._message = self._message, None
-            call.start(message)
+            self._start(message)
+
+    def _start(self, message: bytes) -> None:
+        """Start the call with its one request message. May raise MessageError."""
+        self._call.start(message)
 
     def _next_message(self) -> bytes | None:
         """None if none is complete, or if it is to be made in a later turn."""
@@ -135,7 +142,12 @@ class RequestFlow:
 
     def _on_turn(self) -> None:
         self._awaits_turn = False
-        self.on_room()
+        try:
+            self.on_room()
+        except Exception:
+            # Nothing else in a later turn of the loop ends the call.
+            logger.exception("a request of %s was not read", self._call.method.full_name)
+            self._call.refuse(INTERNAL, GATEWAY_FAILED)
 
     def _give_room(self) -> None:
         if self._owed_bytes:

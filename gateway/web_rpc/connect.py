@@ -13,12 +13,13 @@ import logging
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.descriptor_pool import DescriptorPool
 
+from gateway.dialects.grpc_compression import RequestDecompression, request_decompression
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Invocation
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.http_metadata import read_http_invocation, write_fields
 from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
-from gateway.dialects.request_flow import RequestFlow, RequestReader
+from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.dialect_list import CHALLENGE, retry_after_field
 from gateway.requests.equal_heads import EqualHeads
@@ -156,7 +157,9 @@ def _answer_refusal(exchange: Exchange, refusal: Refusal, status: int) -> None:
 class _ConnectCall:
     """What unary calls and streams have in common: the receiver of an exchange, and owner of a MethodCall."""
 
-    __slots__ = ("_call", "_codec", "_exchange", "_flow", "_initial", "_reader", "_request")
+    __slots__ = ("_call", "_codec", "_exchange", "_flow", "_initial", "_request")
+
+    _flow: RequestFlow
 
     def __init__(
         self,
@@ -172,8 +175,7 @@ class _ConnectCall:
         self._initial: tuple[Entry, ...] = ()
         accepts = request.accepted.__contains__ if request.accepted else None
         self._call = MethodCall(exchange, method, self, invocation, timeout_s=request.timeout_s, accepts=accepts)
-        self._reader = self._make_reader(method.message_max_bytes)
-        self._flow = RequestFlow(exchange, self._call, self._reader)
+        self._flow = self._make_flow(method.message_max_bytes)
         if request.message is not None:
             self._flow.on_message_of_head(request.message)
         self._flow.begin()
@@ -208,8 +210,12 @@ class _ConnectCall:
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
 
-    def _make_reader(self, max_bytes: int) -> RequestReader:
+    def _make_flow(self, max_bytes: int) -> RequestFlow:
         raise AssertionError("unary calls and streams read differently")
+
+    def _decompression(self, max_bytes: int) -> RequestDecompression | None:
+        max_bytes = min(max_bytes, self._call.method.decompressed_max_bytes)
+        return request_decompression(self._exchange.share, self._request.encoding, max_bytes)
 
     @property
     def _request_id(self) -> tuple[bytes, bytes]:
@@ -236,48 +242,27 @@ class _UnaryCall(_ConnectCall):
     __slots__ = ("_task",)
 
     _task: asyncio.Task[None] | None
-    """Translates a large message from or to JSON."""
-
-    def on_end(self) -> None:
-        if self._is_large(self._reader.kept_bytes) and not self._call.is_over:
-            self._task = asyncio.get_running_loop().create_task(self._start_large())
-        else:
-            super().on_end()
+    """Translates a large response to JSON."""
+    _flow: _UnaryFlow
 
     def on_broken(self, by: BrokenBy) -> None:
         super().on_broken(by)
-        if self._task is not None:
-            self._task.cancel()
+        for task in (self._flow.task, self._task):
+            if task is not None:
+                task.cancel()
 
     def on_status(self, end: CallEnd) -> int | None:
-        if end.response is not None and self._is_large(len(end.response)):
+        if end.response is not None and _is_large(self._codec, end.response):
             self._task = asyncio.get_running_loop().create_task(self._send_large(end))
             return end.code
         return self._answer(*self._encoded(end))
 
-    def _make_reader(self, max_bytes: int) -> RequestReader:
+    def _make_flow(self, max_bytes: int) -> RequestFlow:
         self._task = None
-        method = self._call.method
         if self._request.codec == JSON:
-            max_bytes = method.json_max_bytes
-        return WholeBodyReader(
-            self._codec, max_bytes, self._request.encoding, min(max_bytes, method.decompressed_max_bytes)
-        )
-
-    def _is_large(self, size: int) -> bool:
-        return self._request.codec == JSON and size > ON_LOOP_MAX_BYTES
-
-    async def _start_large(self) -> None:
-        self._reader.end()
-        try:
-            message = await run_blocking(Work.TRANSLATE, self._reader.next_message)
-        except MessageError as error:
-            self._call.refuse(error.code, error.text)
-        except Exception:
-            logger.exception("a request of %s was not translated", self._call.method.full_name)
-            self._call.refuse(INTERNAL, GATEWAY_FAILED)
-        else:
-            self._call.start(message)
+            max_bytes = self._call.method.json_max_bytes
+        reader = WholeBodyReader(max_bytes, self._decompression(max_bytes))
+        return _UnaryFlow(self._exchange, self._call, reader, self._codec)
 
     async def _send_large(self, end: CallEnd) -> None:
         """The call is counted as a success already; its answer may still fail."""
@@ -310,6 +295,35 @@ class _UnaryCall(_ConnectCall):
             return message
         fields += [(b"content-encoding", compression.encoding.encode()), (b"vary", b"accept-encoding")]
         return data
+
+
+class _UnaryFlow(RequestFlow):
+    """The request message of a unary call, which is translated if it is JSON."""
+
+    __slots__ = ("_codec", "task")
+
+    def __init__(self, exchange: Exchange, call: MethodCall, reader: WholeBodyReader, codec: MessageCodec) -> None:
+        super().__init__(exchange, call, reader)
+        self._codec = codec
+        self.task: asyncio.Task[None] | None = None
+        """Translates a large message."""
+
+    def _start(self, message: bytes) -> None:
+        if _is_large(self._codec, message):
+            self.task = asyncio.get_running_loop().create_task(self._start_large(message))
+        else:
+            super()._start(self._codec.decode(message))
+
+    async def _start_large(self, message: bytes) -> None:
+        try:
+            decoded = await run_blocking(Work.TRANSLATE, self._codec.decode, message)
+        except MessageError as error:
+            self._call.refuse(error.code, error.text)
+        except Exception:
+            logger.exception("a request of %s was not translated", self._call.method.full_name)
+            self._call.refuse(INTERNAL, GATEWAY_FAILED)
+        else:
+            self._call.start(decoded)
 
 
 class _StreamCall(_ConnectCall):
@@ -345,11 +359,11 @@ class _StreamCall(_ConnectCall):
             body = sent_envelope(message, self._call.compression) + body
         return end.code if exchange.send_whole(200, self._head_fields(), body) else None
 
-    def _make_reader(self, max_bytes: int) -> RequestReader:
+    def _make_flow(self, max_bytes: int) -> RequestFlow:
         if self._request.codec == JSON:
             max_bytes = min(max_bytes, STREAMED_JSON_MAX_BYTES)
-        decompressed_max_bytes = min(max_bytes, self._call.method.decompressed_max_bytes)
-        return EncodedEnvelopeReader(self._codec, max_bytes, self._request.encoding, decompressed_max_bytes)
+        reader = EncodedEnvelopeReader(self._codec, max_bytes, self._decompression(max_bytes))
+        return RequestFlow(self._exchange, self._call, reader)
 
     def _head_fields(self) -> Fields:
         fields: Fields = [(b"content-type", self._request.content_type), self._request_id]
@@ -362,6 +376,11 @@ class _StreamCall(_ConnectCall):
 def _read_head(head: HttpHead) -> tuple[ConnectRequest, Invocation]:
     """Raises UnsupportedEncodingError or another ValueError."""
     return read_request(head), read_http_invocation(head.fields, OWN_FIELDS)
+
+
+def _is_large(codec: MessageCodec, message: bytes | memoryview) -> bool:
+    """Whether the translation of a message takes longer than the I/O loop may wait."""
+    return codec is not PROTO_CODEC and len(message) > ON_LOOP_MAX_BYTES
 
 
 def _is_safe(method: ServedMethod) -> bool:

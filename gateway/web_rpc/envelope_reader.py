@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.dialects.grpc_compression import ResponseCompression
-from mesh.rpc.message_reader import INTERNAL, PREFIX_BYTES, MessageError, decompressed, too_large
+from gateway.dialects.grpc_compression import RequestDecompression, ResponseCompression
+from mesh.rpc.message_reader import INTERNAL, PREFIX_BYTES, MessageError, too_large
 
 _COMPRESSED = 1
 
@@ -16,16 +16,12 @@ _COMPRESSED = 1
 class EnvelopeReader:
     """Cuts the messages of one request out of its body."""
 
-    __slots__ = ("_decompressed_max_bytes", "_encoding", "_has_ended", "_kept", "_max_bytes")
+    __slots__ = ("_decompression", "_has_ended", "_kept", "_max_bytes")
 
-    def __init__(self, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None) -> None:
-        """`max_bytes`: of one message. `decompressed_max_bytes`: of one that was compressed, if that is less.
-
-        `encoding`: one that can be read, or empty.
-        """
+    def __init__(self, max_bytes: int, decompression: RequestDecompression | None = None) -> None:
+        """`max_bytes`: of one message, as it comes. `decompression` None: no encoding was named."""
         self._max_bytes = max_bytes
-        self._decompressed_max_bytes = max_bytes if decompressed_max_bytes is None else decompressed_max_bytes
-        self._encoding = encoding
+        self._decompression = decompression
         self._kept = bytearray()
         self._has_ended = False
 
@@ -34,7 +30,11 @@ class EnvelopeReader:
         return len(self._kept)
 
     def must_wait(self, go_on: Callable[[], None]) -> bool:
-        return False
+        kept, decompression = self._kept, self._decompression
+        if decompression is None or len(kept) < PREFIX_BYTES or kept[0] != _COMPRESSED:
+            return False
+        is_complete = len(kept) - PREFIX_BYTES >= int.from_bytes(kept[1:PREFIX_BYTES], "big")
+        return is_complete and decompression.must_wait(go_on)
 
     def feed(self, data: bytes) -> None:
         self._kept += data
@@ -51,9 +51,9 @@ class EnvelopeReader:
                 message = bytes(memoryview(kept)[PREFIX_BYTES:end])
                 del kept[:end]
                 # Nothing at all is not decompressed (Connect protocol, Unary-Request).
-                if not (flags and message):
+                if self._decompression is None or not (flags and message):
                     return message
-                return decompressed(message, self._encoding, self._decompressed_max_bytes)
+                return self._decompression.plain(message)
         if kept and self._has_ended:
             raise MessageError(INTERNAL, "The last request message is not complete.")
         return None
@@ -61,7 +61,7 @@ class EnvelopeReader:
     def _check(self, flags: int, length: int) -> None:
         if flags > _COMPRESSED:
             raise MessageError(INTERNAL, f"A request message begins with {flags}; only 0 and 1 are defined.")
-        if flags and not self._encoding:
+        if flags and self._decompression is None:
             raise MessageError(INTERNAL, "A request message is compressed, but its encoding was not named.")
         if length > self._max_bytes:
             raise too_large(length, self._max_bytes)

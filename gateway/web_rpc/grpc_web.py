@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 
+from gateway.dialects.grpc_compression import RequestDecompression, request_decompression
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Invocation
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.http_metadata import read_http_invocation, write_fields, write_value
@@ -130,8 +131,8 @@ class _GrpcWebCall:
         self._initial: tuple[Entry, ...] = ()
         self._call = MethodCall(exchange, method, self, invocation, timeout_s=timeout_s, accepts=accepted.__contains__)
         reader_type = _TextReader if is_text else EnvelopeReader
-        reader = reader_type(method.message_max_bytes, _encoding(head), method.decompressed_max_bytes)
-        self._flow = RequestFlow(exchange, self._call, reader)
+        decompression = request_decompression(exchange.share, _encoding(head), method.decompressed_max_bytes)
+        self._flow = RequestFlow(exchange, self._call, reader_type(method.message_max_bytes, decompression))
 
     # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
 
@@ -195,8 +196,8 @@ class _TextReader(EnvelopeReader):
 
     __slots__ = ("_pieces",)
 
-    def __init__(self, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None) -> None:
-        super().__init__(max_bytes, encoding, decompressed_max_bytes)
+    def __init__(self, max_bytes: int, decompression: RequestDecompression | None = None) -> None:
+        super().__init__(max_bytes, decompression)
         self._pieces = Base64Pieces()
 
     def feed(self, data: bytes) -> None:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.dialects.grpc_compression import RequestDecompression
 from gateway.web_rpc.envelope_reader import EnvelopeReader
 from gateway.web_rpc.message_codec import MessageCodec
-from mesh.rpc.message_reader import decompressed, too_large
+from mesh.rpc.message_reader import too_large
 
 
 class WholeBodyReader:
-    """The body is the message. See RequestReader."""
+    """The body is the message, still in the codec of the client. See RequestReader."""
 
-    __slots__ = ("_codec", "_decompressed_max_bytes", "_encoding", "_has_ended", "_kept", "_max_bytes")
+    __slots__ = ("_decompression", "_has_ended", "_kept", "_max_bytes")
 
-    def __init__(
-        self, codec: MessageCodec, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None
-    ) -> None:
+    def __init__(self, max_bytes: int, decompression: RequestDecompression | None = None) -> None:
         """See EnvelopeReader."""
-        self._codec = codec
-        self._decompressed_max_bytes = max_bytes if decompressed_max_bytes is None else decompressed_max_bytes
+        self._decompression = decompression
         self._max_bytes = max_bytes
-        self._encoding = encoding
         self._kept: bytes | bytearray = b""
         self._has_ended = False
 
@@ -30,7 +27,10 @@ class WholeBodyReader:
         return len(self._kept)
 
     def must_wait(self, go_on: Callable[[], None]) -> bool:
-        return False
+        # An empty body is never compressed (Connect protocol, Unary-Request).
+        return bool(
+            self._has_ended and self._kept and self._decompression is not None and self._decompression.must_wait(go_on)
+        )
 
     def feed(self, data: bytes) -> None:
         if len(self._kept) + len(data) > self._max_bytes:
@@ -49,11 +49,8 @@ class WholeBodyReader:
         if not self._has_ended:
             return None
         self._has_ended = False
-        data, self._kept = bytes(self._kept), b""
-        # An empty body is never compressed (Connect protocol, Unary-Request).
-        if data and self._encoding:
-            data = decompressed(data, self._encoding, self._decompressed_max_bytes)
-        return self._codec.decode(data)
+        data, self._kept = self._kept, b""
+        return self._decompression.plain(data) if data and self._decompression is not None else bytes(data)
 
 
 class EncodedEnvelopeReader(EnvelopeReader):
@@ -61,10 +58,8 @@ class EncodedEnvelopeReader(EnvelopeReader):
 
     __slots__ = ("_codec",)
 
-    def __init__(
-        self, codec: MessageCodec, max_bytes: int, encoding: str = "", decompressed_max_bytes: int | None = None
-    ) -> None:
-        super().__init__(max_bytes, encoding, decompressed_max_bytes)
+    def __init__(self, codec: MessageCodec, max_bytes: int, decompression: RequestDecompression | None = None) -> None:
+        super().__init__(max_bytes, decompression)
         self._codec = codec
 
     def next_message(self) -> bytes | None:

@@ -161,7 +161,7 @@ def not_read_here(encoding: str) -> str:
     return f"Messages compressed with {encoding[:40]!r} cannot be read here. Compress them with one of {accepted}."
 
 
-def decompressed(data: bytes | memoryview, encoding: str, max_bytes: int) -> bytes:
+def decompressed(data: bytes | bytearray | memoryview, encoding: str, max_bytes: int) -> bytes:
     """A message that was compressed with one of ENCODINGS. Raises MessageError, before it has more than `max_bytes`."""
     inflate = zlib.decompressobj(_WINDOW_BITS[encoding])
     try:

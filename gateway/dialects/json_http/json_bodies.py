@@ -2,73 +2,57 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Callable
 
+from gateway.dialects.grpc_compression import RequestDecompression
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.json_lines import LineReader
 from gateway.transcoding.json_parser import parse_json
 from gateway.transcoding.json_scalars import Json
+from mesh.rpc.message_reader import RESOURCE_EXHAUSTED, MessageError
 
 LINE_MAX_BYTES = 1024 * 1024
 """Size of a line with one message of a streamed request: it is translated on the I/O loop."""
-
-_GZIP = 31
 
 
 class BodyTooLargeError(Exception):
     """A body, or a line of one, is longer than allowed."""
 
 
-class Inflater:
-    """Decompresses gzip as it arrives, up to a limit in total."""
-
-    __slots__ = ("_left_bytes", "_max_bytes", "_stream")
-
-    def __init__(self, max_bytes: int) -> None:
-        self._stream = zlib.decompressobj(_GZIP)
-        self._max_bytes = self._left_bytes = max_bytes
-
-    def feed(self, data: bytes) -> bytes:
-        """Raises BodyTooLargeError before more than the limit is made, FieldError for what is not gzip."""
-        try:
-            plain = self._stream.decompress(data, self._left_bytes + 1)
-        except zlib.error:
-            raise FieldError("the body is not gzip, which its content-encoding says") from None
-        self._left_bytes -= len(plain)
-        if self._left_bytes < 0:
-            raise BodyTooLargeError(f"the body has more than {self._max_bytes} bytes once it is decompressed")
-        if self._stream.unused_data:
-            raise FieldError("the body has bytes behind the end of its gzip")
-        return plain
-
-    def end(self) -> None:
-        """Raises FieldError for a body that is cut off."""
-        if not self._stream.eof:
-            raise FieldError("the gzip of the body is cut off")
-
-
 class WholeBody:
     """A body that is one message, or an array of messages."""
 
-    __slots__ = ("_inflater", "_max_bytes", "data")
+    __slots__ = ("_decompression", "_max_bytes", "data")
 
-    def __init__(self, max_bytes: int, *, is_gzip: bool) -> None:
+    def __init__(self, max_bytes: int, decompression: RequestDecompression | None = None) -> None:
+        """`max_bytes`: also once it is decompressed. `decompression` None: it is not compressed."""
+        self._decompression = decompression
         self._max_bytes = max_bytes
-        self._inflater = Inflater(max_bytes) if is_gzip else None
-        self.data = bytearray()
+        self.data: bytes | bytearray = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Raises BodyTooLargeError and FieldError."""
-        self.data += data if self._inflater is None else self._inflater.feed(data)
+        """Raises BodyTooLargeError."""
+        self.data += data
         if len(self.data) > self._max_bytes:
             raise BodyTooLargeError(f"the body has more than {self._max_bytes} bytes")
 
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        """Whether the complete body is to be decompressed in a later turn of the loop; `go_on` is called then."""
+        return bool(self.data) and self._decompression is not None and self._decompression.must_wait(go_on)
+
     def end(self) -> None:
-        """Raises FieldError."""
-        if self._inflater is not None and self.data:
-            self._inflater.end()
+        """Let `data` be the text. Raises BodyTooLargeError, before more than the limit is made, and FieldError."""
+        if self._decompression is None or not self.data:
+            return
+        try:
+            self.data = self._decompression.plain(self.data)
+        except MessageError as error:
+            if error.code == RESOURCE_EXHAUSTED:
+                raise BodyTooLargeError(
+                    f"the body has more than {self._max_bytes} bytes once it is decompressed"
+                ) from None
+            raise FieldError("the body is not exactly one whole gzip stream, as its content-encoding says") from None
 
 
 class MessageLines:
@@ -87,6 +71,9 @@ class MessageLines:
     def kept_bytes(self) -> int:
         """Bytes of lines that were not returned."""
         return self._waiting_bytes + self._lines.begun_bytes
+
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        return False
 
     def feed(self, data: bytes) -> None:
         """Raises FieldError."""
@@ -119,32 +106,37 @@ class MessageArray:
     It is as long as a line may be; longer ones are to be sent as lines.
     """
 
-    __slots__ = ("_bind", "_body", "_trees")
+    __slots__ = ("_bind", "_body", "_is_complete", "_trees")
 
-    def __init__(self, bind: Callable[[Json], bytes], *, is_gzip: bool) -> None:
+    def __init__(self, bind: Callable[[Json], bytes], body: WholeBody) -> None:
         """`bind` makes the serialised message of an element, and raises FieldError."""
         self._bind = bind
-        self._body = WholeBody(LINE_MAX_BYTES, is_gzip=is_gzip)
+        self._body = body
+        self._is_complete = False
         self._trees: deque[Json] = deque()
 
     @property
     def kept_bytes(self) -> int:
         return len(self._body.data) if not self._trees else 1
 
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        return self._is_complete and self._body.must_wait(go_on)
+
     def feed(self, data: bytes) -> None:
-        """Raises FieldError and BodyTooLargeError."""
+        """Raises BodyTooLargeError."""
         self._body.feed(data)
 
     def end(self) -> None:
-        """The body is complete. Raises FieldError."""
-        self._body.end()
-        if self._body.data:
+        """The body is complete."""
+        self._is_complete = True
+
+    def next_message(self) -> bytes | None:
+        """The next serialised message. Raises FieldError and BodyTooLargeError."""
+        if self._is_complete and self._body.data:
+            self._body.end()
             tree = parse_json(self._body.data)
             self._trees.extend(tree if type(tree) is list else [tree])
             self._body.data = bytearray()
-
-    def next_message(self) -> bytes | None:
-        """The next serialised message. Raises FieldError."""
         return self._bind(self._trees.popleft()) if self._trees else None
 
 
@@ -163,6 +155,9 @@ class RawPieces:
     @property
     def kept_bytes(self) -> int:
         return max(self._kept_bytes or 0, len(self._pieces))
+
+    def must_wait(self, go_on: Callable[[], None]) -> bool:
+        return False
 
     def feed(self, data: bytes) -> None:
         self._pieces.append(data)

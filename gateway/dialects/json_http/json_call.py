@@ -227,23 +227,28 @@ class JsonCall(_Answers):
             return
         try:
             self._body.feed(data)
-        except (FieldError, BodyTooLargeError) as error:
+        except BodyTooLargeError as error:
             self._body.data = bytearray()
             self._refuse_request(error)
         else:
             self._call.hold(len(self._body.data))
 
     def on_end(self) -> None:
-        if self._call.is_over or self._problem.answer is not None:
+        if self._call.is_over or self._body.must_wait(self.on_end):
             return
         try:
             self._body.end()
+            if not self._call.hold(len(self._body.data)):
+                return
             if not fits_turn(len(self._body.data)):
                 self._task = asyncio.get_running_loop().create_task(self._start_large())
             else:
                 self._call.start(self._bound())
-        except FieldError as error:
+        except (FieldError, BodyTooLargeError) as error:
             self._refuse_request(error)
+        except Exception:
+            # Nothing else in a later turn of the loop ends the call.
+            self._fail()
 
     async def _start_large(self) -> None:
         try:
@@ -251,10 +256,13 @@ class JsonCall(_Answers):
         except FieldError as error:
             self._refuse_request(error)
         except Exception:
-            logger.exception("a request of %s was not translated", self._call.method.full_name)
-            self._call.refuse(INTERNAL, GATEWAY_FAILED)
+            self._fail()
         else:
             self._call.start(message)
+
+    def _fail(self) -> None:
+        logger.exception("a request of %s was not translated", self._call.method.full_name)
+        self._call.refuse(INTERNAL, GATEWAY_FAILED)
 
     def _bound(self) -> bytes:
         request = self._target.translation.request
@@ -303,6 +311,8 @@ class MessageBody(Protocol):
     @property
     def kept_bytes(self) -> int: ...
 
+    def must_wait(self, go_on: Callable[[], None]) -> bool: ...
+
     def feed(self, data: bytes) -> None: ...
 
     def end(self) -> None: ...
@@ -327,7 +337,7 @@ class _BodyReader:
 
     def must_wait(self, go_on: Callable[[], None]) -> bool:
         if not (self._has_spent and self._body.kept_bytes) or turn_budget().take(0):
-            return False
+            return self._body.must_wait(go_on)
         self._has_spent = False
         turn_budget().wait(go_on)
         return True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.dialects.grpc_compression import request_decompression
 from gateway.dialects.grpc_status import fit_details
-from gateway.dialects.json_http.json_bodies import MessageArray, MessageLines, RawPieces, WholeBody
+from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES, MessageArray, MessageLines, RawPieces, WholeBody
 from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody
 from gateway.dialects.json_http.json_headers import read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget, OtherMethods
@@ -119,11 +120,11 @@ class JsonDialect:
         form = JSON_ARRAY
         if method.streams_response:
             form = stream_form(head.all_of(b"accept").decode("latin-1")) or JSON_ARRAY
-        is_gzip = _encoding(head).endswith("gzip")
+        max_bytes = LINE_MAX_BYTES if method.streams_request else method.json_max_bytes
+        encoding = "gzip" if _encoding(head).endswith("gzip") else ""
+        body = WholeBody(max_bytes, request_decompression(exchange.share, encoding, max_bytes))
         if method.streams_request:
-            messages = _messages(head, target, is_gzip=is_gzip)
-            return JsonStreamCall(exchange, target, method, json_head, form, messages)
-        body = WholeBody(method.json_max_bytes, is_gzip=is_gzip)
+            return JsonStreamCall(exchange, target, method, json_head, form, _messages(head, target, body))
         return JsonCall(exchange, target, method, json_head, form, body)
 
     def _refuse_method(self, exchange: Exchange, found: OtherMethods) -> None:
@@ -144,15 +145,15 @@ class JsonDialect:
         answer_refused(exchange, HTTP_STATUS[refusal.code], body, fields)
 
 
-def _messages(head: HttpHead, target: JsonTarget, *, is_gzip: bool) -> MessageBody:
-    """The body of a request that streams its messages."""
+def _messages(head: HttpHead, target: JsonTarget, whole: WholeBody) -> MessageBody:
+    """The body of a request that streams its messages. `whole`: where it is an array."""
     request, variables = target.translation.request, target.variables
     if request.is_raw:
         content_type = head.by_name.get(b"content-type", b"").decode("latin-1")
         return RawPieces(lambda piece: request.bind_raw(variables, head.query, content_type, piece))
     if head.content_type in LINE_TYPES:
         return MessageLines(lambda line: request.bind(variables, head.query, line))
-    return MessageArray(lambda tree: request.bind_tree(variables, head.query, tree), is_gzip=is_gzip)
+    return MessageArray(lambda tree: request.bind_tree(variables, head.query, tree), whole)
 
 
 def _unsupported(head: HttpHead, method: ServedMethod, *, is_raw: bool) -> str:

@@ -8,11 +8,20 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from tests.unit.fakes.standing_loop import standing_loop
+
 
 @pytest.fixture
 def eager_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections are looked at so often that a test need not wait for it."""
     monkeypatch.setattr("mesh.http2.transport._LOOK_INTERVAL_S", 0.01)
+
+
+@pytest.fixture
+def on_a_loop() -> Iterator[None]:
+    """A loop that does not run."""
+    with standing_loop():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from gateway.web_rpc.envelope_reader import envelope
 from mesh.http2.frame_format import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame_header, settings_frame
 from mesh.http2.hpack_encoder import encode_fields
 from mesh.link.outgoing_call import OutgoingCall
-from mesh.rpc.message_reader import compressed
+from mesh.rpc.message_reader import compressed, decompressed
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
@@ -144,35 +144,85 @@ def test_a_bomb_in_a_grpc_stream_is_refused_behind_what_came_before(monkeypatch:
     assert streamed(LARGE_BYTES, LIMIT_BYTES + 1, 1) == (b"8", [LARGE_BYTES])
 
 
-def test_calls_that_come_together_are_decompressed_in_turns_of_the_loop() -> None:
+JSON_TEXT = b'{"name":"' + b"x" * MIB + b'"}'
+TURN_KINDS: dict[str, tuple[bytes, dict[bytes, str]]] = {
+    "gRPC": (envelope(bomb(31, MIB), 1), {b"grpc-encoding": "gzip"}),
+    "gRPC-Web": (envelope(bomb(31, MIB), 1), {b"content-type": GRPC_WEB, b"grpc-encoding": "gzip"}),
+    "Connect": (bomb(31, MIB), {b"content-type": CONNECT, b"content-encoding": "gzip"}),
+    "JSON": (compressed(JSON_TEXT, "gzip"), {b"content-type": JSON, b"content-encoding": "gzip"}),
+    "array of JSON": (
+        compressed(JSON_TEXT[:-10_000] + b'"}', "gzip"),
+        {b":path": TOTAL, b"content-type": JSON, b"content-encoding": "gzip"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TURN_KINDS)
+def test_calls_that_come_together_are_decompressed_in_turns_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """Other calls go on meanwhile, and so does the rest of what the bombs have been made into."""
     bytes_of_turns, calls = [0], 40
-    body = envelope(bomb(31, MIB), 1)
+    body, own_fields = TURN_KINDS[kind]
+
+    def counted(message: bytes, encoding: str, max_bytes: int) -> bytes:
+        plain = decompressed(message, encoding, max_bytes)
+        bytes_of_turns[-1] += len(plain)
+        return plain
 
     def answer(call: OutgoingCall) -> None:
-        assert call.request.payload is not None
-        bytes_of_turns[-1] += len(call.request.payload.data)
-        finish(call, Outcome(payload=raw(b"")))
+        if call.request.payload is None:
+            allow(call, 10_000)
+        else:
+            finish(call, Outcome(payload=raw(b"")))
 
     async def scenario() -> None:
-        fields = {**dict(RAW_REQUEST), b":path": PRICE.encode(), b"grpc-encoding": b"gzip"}
+        fields = {**dict(RAW_REQUEST), b":path": PRICE.encode()}
+        fields |= {name: value.encode() for name, value in own_fields.items()}
         head = encode_fields(list(fields.items()))
         frames = [
             frame_header(len(head), HEADERS, END_HEADERS, number) + head + data
             for number in range(1, 2 * calls, 2)
             for data in [frame_header(len(body), DATA, END_STREAM, number) + body]
         ]
-        async with every_dialect(FakeRouter(answer)) as gateway:
+        router = FakeRouter(answer)
+        router.link.on_half_close = lambda call: finish(call, Outcome(payload=raw(b"")))
+        async with every_dialect(router) as gateway, asyncio.timeout(60):
             _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             writer.write(b"".join([PREFACE, settings_frame({}), *frames]))
-            while sum(bytes_of_turns) < calls * MIB:
+            while sum(bytes_of_turns) < 39 * MIB:
                 await asyncio.sleep(0)
                 bytes_of_turns.append(0)
             writer.close()
 
+    monkeypatch.setattr("gateway.dialects.grpc_compression.decompressed", counted)
     on_io_loop(scenario())
     # A turn of the test may lie between two of the loop, and the last message of each may exceed what it has.
     assert 0 < max(bytes_of_turns) <= 2 * (TURN_BYTES + MIB)
+
+
+def streamed_by_connect(sizes: list[int]) -> list[int]:
+    """What passed on of a Connect stream with compressed messages of these sizes, which has no credit at first."""
+    router = FakeRouter()
+    router.link.on_half_close = lambda call: finish(call, Outcome(payload=raw(b"")))
+    body = b"".join(envelope(compressed(bytes(size), "gzip"), 1) for size in sizes)
+
+    async def scenario() -> None:
+        async with every_dialect(router) as gateway:
+            request = post(TOTAL, body, CONNECT_STREAM, "connect-content-encoding: gzip")
+            answered = asyncio.create_task(answer_to(gateway, request))
+            await until(lambda: router.calls, "the call")
+            allow(router.calls[0], 10_000)
+            await answered
+            assert gateway.listener.buffered_bytes == 0
+
+    on_io_loop(scenario())
+    return [len(each) for each in router.link.items]
+
+
+def test_a_stream_of_connect_goes_on_turn_by_turn_to_its_end() -> None:
+    sizes = [MIB] * 13 + [0, 1]
+    assert streamed_by_connect(sizes) == sizes
 
 
 def test_a_call_that_waits_to_be_decompressed_ends_with_its_client(monkeypatch: pytest.MonkeyPatch) -> None:

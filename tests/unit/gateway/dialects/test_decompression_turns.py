@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
 
 import pytest
 
 from gateway.dialects.grpc_compression import DecompressionTurns
-from mesh.http2.limits import BufferBudget, Limits
-from mesh.http2.server_connection import ServerConnection
+from mesh.http2.limits import BufferBudget, BufferShare
 from mesh.rpc.message_reader import MessageError, compressed
+from tests.unit.fakes.turning_loop import TurningLoop
 
 MIB = 1024 * 1024
 MESSAGE = compressed(bytes(MIB), "gzip")
 TURN = 4
 """Such messages fill a turn."""
-
-
-class FakeLoop:
-    """Runs what was asked of it when the test says so."""
-
-    def __init__(self) -> None:
-        self._due: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self.delays_s: list[float] = []
-
-    def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
-        self._due.append((callback, arguments))
-
-    def call_later(self, delay_s: float, callback: Callable[..., None]) -> None:
-        self.delays_s.append(delay_s)
-        self._due.append((callback, ()))
-
-    def turn(self) -> None:
-        due, self._due = self._due, []
-        for callback, arguments in due:
-            callback(*arguments)
 
 
 class Client:
@@ -47,19 +24,17 @@ class Client:
         self.name = name
         self._turns = turns
         self._done = done
-        self.connection: ServerConnection[Any] = ServerConnection(
-            lambda fields: fields, lambda stream, head: None, Limits(), lambda: 0.0, lambda: None, budget
-        )
+        self.share = BufferShare(budget)
 
     def send(self, count: int = 1) -> None:
         for _ in range(count):
             if self._turns.has_room:
                 self._decompress()
             else:
-                self._turns.wait(self.connection, self._decompress)
+                self._turns.wait(self.share, self._decompress)
 
     def _decompress(self) -> None:
-        assert self._turns.decompressed(self.connection, MESSAGE, "gzip", MIB) == bytes(MIB)
+        assert self._turns.decompressed(self.share, MESSAGE, "gzip", MIB) == bytes(MIB)
         self._done.append(self.name)
 
 
@@ -67,8 +42,8 @@ class Bench:
     """Clients of one loop."""
 
     def __init__(self) -> None:
-        self.loop = FakeLoop()
-        self.turns = DecompressionTurns(cast("asyncio.AbstractEventLoop", self.loop))
+        self.loop = TurningLoop()
+        self.turns = DecompressionTurns(self.loop.as_loop)
         self.done: list[str] = []
         self.budget = BufferBudget(1024 * MIB)
 
@@ -113,17 +88,17 @@ def test_what_comes_later_does_not_overtake_what_waits() -> None:
 
 def test_a_message_that_is_refused_counts_as_the_work_that_it_took() -> None:
     bench = Bench()
-    connection = bench.client("x").connection
+    share = bench.client("x").share
     with pytest.raises(MessageError):
-        bench.turns.decompressed(connection, compressed(bytes(8 * MIB), "gzip"), "gzip", TURN * MIB)
+        bench.turns.decompressed(share, compressed(bytes(8 * MIB), "gzip"), "gzip", TURN * MIB)
     assert not bench.turns.has_room
 
 
 def test_small_messages_count_too() -> None:
     bench = Bench()
-    connection, empty = bench.client("x").connection, compressed(b"", "gzip")
+    share, empty = bench.client("x").share, compressed(b"", "gzip")
     for _ in range(1024):
-        bench.turns.decompressed(connection, empty, "gzip", MIB)
+        bench.turns.decompressed(share, empty, "gzip", MIB)
     assert not bench.turns.has_room
 
 
@@ -141,7 +116,7 @@ def test_a_gateway_that_buffers_much_decompresses_at_a_pace() -> None:
 def test_one_that_fails_holds_no_other_up() -> None:
     bench = Bench()
     bench.client("x").send(TURN)
-    bench.turns.wait(bench.client("y").connection, partial(bench.done.remove, "unknown"))
+    bench.turns.wait(bench.client("y").share, partial(bench.done.remove, "unknown"))
     bench.client("z").send()
     with pytest.raises(ValueError, match="not in list"):
         bench.loop.turn()

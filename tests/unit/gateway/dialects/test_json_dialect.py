@@ -303,6 +303,7 @@ def test_types_of_json_are_read(kind: str) -> None:
     assert JsonGateway(answer_with(BOOK)).ask("POST", f"{SERVICE}GetBook", b"{}", ("content-type", kind)).status == 200
 
 
+@pytest.mark.usefixtures("on_a_loop")
 def test_a_gzip_body_is_read_in_pieces() -> None:
     gateway = JsonGateway(answer_with(BOOK))
     body = gzip.compress(b'{"name": "x"}')
@@ -310,6 +311,7 @@ def test_a_gzip_body_is_read_in_pieces() -> None:
     assert sent_request(gateway.call, kinds_pb2.BookRequest).name == "x"
 
 
+@pytest.mark.usefixtures("on_a_loop")
 @pytest.mark.parametrize(
     "body", [b"{}", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"x"], ids=["no gzip", "cut off", "a byte more"]
 )
@@ -319,6 +321,7 @@ def test_a_wrong_gzip_body_is_refused(body: bytes) -> None:
     assert "gzip" in json_of(answer)["message"]
 
 
+@pytest.mark.usefixtures("on_a_loop")
 @pytest.mark.parametrize("is_gzip", [False, True])
 def test_a_body_above_the_limit_is_refused_before_it_is_kept(is_gzip: bool) -> None:
     gateway = JsonGateway()

@@ -17,6 +17,7 @@ from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.fakes.fake_exchange import FakeExchange, request
+from tests.unit.fakes.standing_loop import standing_loop
 from tests.unit.gateway.dialects.json_ends import SERVICE, JsonGateway
 from tests.unit.gateway.fakes import allow, finish, item
 from tests.unit.protos import kinds_pb2
@@ -90,28 +91,29 @@ def serve(call: OutgoingCall) -> None:
     leaves_at=st.integers(0, 20),
 )
 def test_any_request_is_answered_once_and_counted_once(**sent: Any) -> None:
-    gateway = JsonGateway(serve)
-    head = request(sent["path"], *sent["fields"], method=sent["method"], query=sent["query"])
-    exchange = FakeExchange(head)
-    if not gateway.dialect.claims(head):
-        return
-    receiver = gateway.dialect.open(exchange)
-    if receiver is None:
-        assert exchange.has_ended
-        assert exchange.status >= 400
-        return
-    for number, start in enumerate(range(0, len(sent["body"]), sent["step"])):
-        if exchange.has_ended or number == sent["leaves_at"]:
-            break
-        receiver.on_body(sent["body"][start : start + sent["step"]])
-    else:
+    with standing_loop():
+        gateway = JsonGateway(serve)
+        head = request(sent["path"], *sent["fields"], method=sent["method"], query=sent["query"])
+        exchange = FakeExchange(head)
+        if not gateway.dialect.claims(head):
+            return
+        receiver = gateway.dialect.open(exchange)
+        if receiver is None:
+            assert exchange.has_ended
+            assert exchange.status >= 400
+            return
+        for number, start in enumerate(range(0, len(sent["body"]), sent["step"])):
+            if exchange.has_ended or number == sent["leaves_at"]:
+                break
+            receiver.on_body(sent["body"][start : start + sent["step"]])
+        else:
+            if not exchange.has_ended:
+                receiver.on_end()
         if not exchange.has_ended:
-            receiver.on_end()
-    if not exchange.has_ended:
-        exchange.break_off()
-        receiver.on_broken(BrokenBy.CLIENT)
-    gateway.assert_counted_once()
-    assert exchange.share.used_bytes == 0
+            exchange.break_off()
+            receiver.on_broken(BrokenBy.CLIENT)
+        gateway.assert_counted_once()
+        assert exchange.share.used_bytes == 0
 
 
 @pytest.mark.parametrize("body", [b"[" + b"{}," * 200_000 + b"{}]", b"[" + b"1," * 4_000_000 + b"1]"])

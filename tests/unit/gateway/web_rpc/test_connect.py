@@ -189,6 +189,7 @@ def test_details_that_are_none_are_left_out() -> None:
 # ---- GET -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("on_a_loop")
 def test_a_get_of_a_method_without_side_effects() -> None:
     text = urlsafe_b64encode(PROTO).decode()
     small = urlsafe_b64encode(compressed(PROTO, "gzip")).decode()
@@ -212,6 +213,7 @@ def test_a_get_has_its_timeout_in_a_field() -> None:
     assert 10 <= (router.calls[0].request.deadline_at_s or 0) - before_s < 20
 
 
+@pytest.mark.usefixtures("on_a_loop")
 @pytest.mark.parametrize(
     ("query", "path", "status"),
     [
@@ -241,6 +243,7 @@ def test_wrong_gets_are_refused(query: str, path: str, status: int) -> None:
 STREAM = "application/connect+proto"
 
 
+@pytest.mark.usefixtures("on_a_loop")
 @pytest.mark.parametrize(
     ("path", "body", "fields", "options", "status", "code"),
     [

@@ -28,8 +28,9 @@ from tests.unit.protos.shop_pb2 import Item
 # ---- Large JSON ------------------------------------------------------------------------------------------------------
 
 
-def test_large_json_is_translated_while_the_loop_goes_on() -> None:
-    """In a thread, both ways; what is wrong with it is still INVALID_ARGUMENT."""
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_large_json_is_translated_while_the_loop_goes_on(encoding: str) -> None:
+    """In a thread, both ways, also where few compressed bytes become large; what is wrong is INVALID_ARGUMENT."""
     large = Item(name="x" * (2 * ON_LOOP_MAX_BYTES), amount=1)
     text = json_format.MessageToJson(large).encode()
 
@@ -38,9 +39,11 @@ def test_large_json_is_translated_while_the_loop_goes_on() -> None:
         methods = shop_methods(router)
         methods.message_max_bytes = 10 * ON_LOOP_MAX_BYTES
         methods.set_routes(shop_routes("shop"))
-        exchange = FakeExchange(request(PRICE, ("content-type", "application/json"), VERSION))
+        fields = ("content-type", "application/json"), ("content-encoding", encoding), VERSION
+        exchange = FakeExchange(request(PRICE, *fields))
         receiver = ConnectDialect(methods).open(exchange)
         assert receiver is not None
+        body = body if encoding == "identity" else compressed(body, encoding)
         send_body(exchange, receiver, body, step=10_000)
         assert not exchange.has_ended
         await until(lambda: exchange.has_ended, "the answer")
@@ -112,6 +115,7 @@ def test_json_is_no_longer_than_that_of_other_json_requests(monkeypatch: pytest.
     assert seen == [(429, "resource_exhausted"), (200, "ok")]
 
 
+@pytest.mark.usefixtures("on_a_loop")
 @pytest.mark.parametrize("kind", ["application/proto", "application/connect+proto", "application/grpc-web+proto"])
 def test_compressed_messages_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     limits = settings()
@@ -132,6 +136,7 @@ def test_compressed_messages_have_a_limit_of_their_own(monkeypatch: pytest.Monke
 # ---- Compression -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("on_a_loop")
 @pytest.mark.parametrize(
     ("fields", "encoding"),
     [
@@ -157,6 +162,7 @@ def test_unary_messages_are_compressed_as_far_as_the_client_reads_it(
     assert (got.messages, got.headers.get("content-encoding")) == ([long], encoding)
 
 
+@pytest.mark.usefixtures("on_a_loop")
 def test_streamed_messages_are_compressed_as_far_as_the_client_reads_it() -> None:
     long = Item(name="a" * 500).SerializeToString()
 

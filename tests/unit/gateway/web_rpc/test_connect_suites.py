@@ -180,6 +180,7 @@ def test_client_cancellation(arity: str) -> None:
     assert router.cancel_reasons == [CancelReason.CLIENT]
 
 
+@pytest.mark.usefixtures("on_a_loop")
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 @pytest.mark.parametrize("codec", ["proto", "json"])
 @pytest.mark.parametrize("arity", ARITIES)
@@ -219,6 +220,7 @@ def _read(data: bytes, codec: str) -> Item:
     return Item.FromString(data) if codec == "proto" else Item(name=json.loads(data)["name"])
 
 
+@pytest.mark.usefixtures("on_a_loop")
 @pytest.mark.parametrize("encoding", ["", "gzip", "deflate"])
 @pytest.mark.parametrize("is_base64", [False, True])
 @pytest.mark.parametrize("codec", ["proto", "json"])

@@ -9,13 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.dialects.grpc_compression import DecompressionTurns, RequestDecompression
 from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope
+from mesh.http2.limits import BufferBudget, BufferShare
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, MessageError, compressed
+from tests.unit.fakes.turning_loop import TurningLoop
 
 MAX_BYTES = 64
 messages = st.lists(st.tuples(st.binary(max_size=MAX_BYTES // 2), st.booleans()), max_size=6)
 """What cannot be compressed becomes longer, and the limit holds for both forms."""
 cuts = st.lists(st.integers(1, 9), min_size=1, max_size=50)
+
+
+def decompression(encoding: str, loop: TurningLoop | None = None) -> RequestDecompression | None:
+    turns = DecompressionTurns((loop or TurningLoop()).as_loop)
+    return RequestDecompression(turns, BufferShare(BufferBudget()), encoding, MAX_BYTES) if encoding else None
 
 
 def read(reader: EnvelopeReader) -> list[bytes]:
@@ -26,7 +34,7 @@ def read(reader: EnvelopeReader) -> list[bytes]:
 
 
 def failure(body: bytes, encoding: str = "gzip") -> MessageError:
-    reader = EnvelopeReader(MAX_BYTES, encoding)
+    reader = EnvelopeReader(MAX_BYTES, decompression(encoding))
     reader.feed(body)
     reader.end()
     with pytest.raises(MessageError) as caught:
@@ -39,7 +47,7 @@ def test_messages_are_the_same_however_the_body_is_cut(
     sent: list[tuple[bytes, bool]], encoding: str, sizes: list[int]
 ) -> None:
     body = b"".join(envelope(compressed(each, encoding), 1) if small else envelope(each) for each, small in sent)
-    reader = EnvelopeReader(MAX_BYTES, encoding)
+    reader = EnvelopeReader(MAX_BYTES, decompression(encoding))
     found: list[bytes] = []
     position, turn = 0, 0
     while position < len(body):
@@ -62,7 +70,7 @@ def test_messages_are_made_one_at_a_time() -> None:
 
 @given(st.binary(max_size=200))
 def test_hostile_bodies_give_messages_or_a_status(body: bytes) -> None:
-    reader = EnvelopeReader(MAX_BYTES, "gzip")
+    reader = EnvelopeReader(MAX_BYTES, decompression("gzip"))
     reader.feed(body)
     reader.end()
     with suppress(MessageError):
@@ -101,6 +109,6 @@ def test_what_is_no_message_is_internal(body: bytes, encoding: str) -> None:
 
 def test_an_empty_message_is_never_decompressed() -> None:
     """Connect protocol, Unary-Request."""
-    reader = EnvelopeReader(MAX_BYTES, "gzip")
+    reader = EnvelopeReader(MAX_BYTES, decompression("gzip"))
     reader.feed(envelope(b"", 1))
     assert reader.next_message() == b""

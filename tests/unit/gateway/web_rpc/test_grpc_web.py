@@ -160,6 +160,7 @@ def test_an_error_behind_messages_is_the_end_of_the_stream() -> None:
     assert (answer.messages, answer.code) == ([b"1"], 13)
 
 
+@pytest.mark.usefixtures("on_a_loop")
 def test_compressed_messages_are_read_and_sent_as_far_as_the_client_accepts_them() -> None:
     long = b"a" * 500
 
