@@ -19,7 +19,7 @@ from mesh.options import option_checks
 @click.command()
 @click.argument("name", metavar="APP")
 @click.argument("deployment")
-@click.argument("num_replicas", metavar="N", required=False, type=click.IntRange(0, option_checks.REPLICAS_MAX))
+@click.argument("num_replicas", metavar="[N]", required=False, type=click.IntRange(0, option_checks.REPLICAS_MAX))
 @click.option(
     "--by", "change", type=int, metavar="CHANGE", help="Instead of N: this many more than there are, or fewer."
 )

@@ -60,3 +60,8 @@ def test_one_deployment_or_all_of_an_application_are_paused_and_resumed(controll
 def test_an_unknown_application_is_not_paused(controller: FakeController) -> None:
     assert CliRunner().invoke(main.main, ["pause", "shpo"]).exit_code == 1
     assert controller.pauses == []
+
+
+def test_the_usage_says_that_the_number_may_be_left_out() -> None:
+    """With --by."""
+    assert "[OPTIONS] APP DEPLOYMENT [N]" in invoke("--help").output
