@@ -100,7 +100,9 @@ def encode(value: object, what: str = "value", *, store: bool = True) -> Payload
         try:
             data = ray_core.cloudpickle.dumps(value, 5, buffer_callback=keep_in_band)
         except Exception as error:
-            raise UnserializableError(f"The {what} cannot be pickled: {error}{_advice_on(value)}") from error
+            reason = str(error)
+            advice = "" if reason.endswith(".") else _advice_on(value)  # what ends in a full stop has some
+            raise UnserializableError(f"The {what} cannot be pickled: {reason}{advice}") from error
     if not out_of_band:
         _check_size(what, len(data))
         return Payload(PICKLE, data)

@@ -92,6 +92,18 @@ def test_what_pickle_cannot_do_cloudpickle_does() -> None:
     assert decode(encode(lambda: 5))() == 5
 
 
+class Response:
+    """Says itself what to do instead."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("Await it.")
+
+
+def test_the_advice_of_a_value_itself_is_enough() -> None:
+    with pytest.raises(UnserializableError, match=r": Await it\.$"):
+        encode(Response(), "arguments")
+
+
 def test_an_unpicklable_value_is_named() -> None:
     with pytest.raises(UnserializableError, match=r"The arguments cannot be pickled: .*lock.* object\. Send data: "):
         encode(threading.Lock(), "arguments")
