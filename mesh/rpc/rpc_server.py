@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.hpack_decoder import Field
 from mesh.http2.limits import Limits
 from mesh.http2.transport import Http2Transport
@@ -29,10 +28,8 @@ class RpcServer(Generic[H]):
         *,
         limits: Limits | None = None,
         policy: UpkeepPolicy | None = None,
-        connections_max: float = float("inf"),
     ) -> None:
         """`interpret` is `read_request_head` or something that adds to it."""
-        self._connections_max = connections_max
         self._requests = RpcRequests(interpret, accept, limits=limits)
         self._sockets: SocketServer[Http2Transport] = SocketServer(self._transport, policy)
 
@@ -73,9 +70,6 @@ class RpcServer(Generic[H]):
     def _connection(self, transport: Http2Transport, on_output: Callable[[], None]) -> Connection[H]:
         # Only now does the transport count: after a TLS handshake that fails it is never connected, nor lost.
         connection = self._requests.connection(transport.peer, on_output)
-        if self.connections >= self._connections_max:
-            text = f"this server has {self._connections_max} connections, its limit"
-            connection.fail(Http2Error(ErrorCode.ENHANCE_YOUR_CALM, text))
         self._sockets.connections.add(transport)
         if self._sockets.phase is ServerPhase.DRAINING:
             connection.drain()

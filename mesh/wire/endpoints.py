@@ -48,26 +48,20 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-async def start_server(
-    handlers: Sequence[grpc.GenericRpcHandler],
-    host: str,
-    port: int = 0,
-    *,
-    options: Sequence[tuple[str, int]] = SERVER_OPTIONS,
-) -> tuple[grpc.aio.Server, int]:
-    """Start a server and return it with its port. On the I/O loop. Raises OSError when the port is taken."""
-    server = grpc.aio.server(options=list(options))
+async def start_server(handlers: Sequence[grpc.GenericRpcHandler], host: str) -> tuple[grpc.aio.Server, int]:
+    """Start a server on a free port and return both. On the I/O loop. Raises OSError where it cannot listen."""
+    server = grpc.aio.server(options=list(SERVER_OPTIONS))
     server.add_generic_rpc_handlers(tuple(handlers))
     tls = link_tls()
     try:
         if tls is None:
-            bound = server.add_insecure_port(f"{host}:{port}")
+            port = server.add_insecure_port(f"{host}:0")
         else:
-            bound = server.add_secure_port(f"{host}:{port}", tls.server_credentials())
+            port = server.add_secure_port(f"{host}:0", tls.server_credentials())
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {host}:{port}: the port is taken or the interface does not exist") from error
+        raise OSError(f"cannot listen on {host}: no port is free, or the interface does not exist") from error
     await server.start()
-    return server, bound
+    return server, port
 
 
 def open_channel(address: str, *, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:

@@ -11,13 +11,11 @@ import pytest
 
 from mesh.http2 import frame_format as wire
 from mesh.http2 import transport
-from mesh.http2.frame_format import ErrorCode
 from mesh.http2.limits import Limits
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.rpc.rpc_channel import RpcChannel
 from tests.free_ports import free_port
 from tests.unit.fakes.fake_socket import FakeSocket
-from tests.unit.fakes.http2_ends import read_frames
 from tests.unit.fakes.rpc_ends import (
     AsyncShop,
     Item,
@@ -26,7 +24,6 @@ from tests.unit.fakes.rpc_ends import (
     failure,
     open_channel,
     our_server,
-    raw_connection,
     rpc_tasks,
     scenario,
     shop_of,
@@ -75,46 +72,6 @@ def test_a_call_that_waits_for_room_has_its_deadline_and_may_be_cancelled() -> N
             cancelled.cancel()
             first.cancel()
             assert (await waiting).amount == 1
-
-    scenario(talk())
-
-
-# ---- Too many connections --------------------------------------------------------------------------------------------
-
-
-def test_a_connection_too_many_is_closed_with_its_reason_and_the_others_go_on() -> None:
-    async def talk() -> None:
-        ours = OurServer(AsyncShop())
-        ours.server._connections_max = 2
-        address = f"127.0.0.1:{await ours.server.listen('127.0.0.1', 0)}"
-        async with open_channel("aio", address) as first, raw_connection(address) as second:
-            assert (await shop_pb2_grpc.ShopStub(first).Price(Item(name="x"))).amount == 1
-            async with raw_connection(address) as third:
-                await until(lambda: third.is_closing, "GOAWAY")
-            assert not second.is_closing
-            async with open_channel("ours", address) as channel:
-                error = await failure(shop_pb2_grpc.ShopStub(channel).Price(Item(), timeout=5))
-                assert error.code() is grpc.StatusCode.UNAVAILABLE
-            assert (await shop_pb2_grpc.ShopStub(first).Price(Item(name="x"))).amount == 1
-        await until(lambda: not ours.server.connections, "the connections are closed")
-        async with open_channel("aio", address) as channel:
-            assert (await shop_pb2_grpc.ShopStub(channel).Price(Item(name="x"))).amount == 1
-        await ours.stop()
-
-    scenario(talk())
-
-
-def test_a_connection_too_many_gets_enhance_your_calm() -> None:
-    async def talk() -> None:
-        ours = OurServer(AsyncShop())
-        ours.server._connections_max = 0
-        port = await ours.server.listen("127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        goaway = [each for each in read_frames(await reader.read()) if each.kind == wire.GOAWAY]
-        assert [each.payload[4:8] for each in goaway] == [ErrorCode.ENHANCE_YOUR_CALM.to_bytes(4, "big")]
-        assert b"this server has 0 connections, its limit" in goaway[0].payload
-        writer.close()
-        await ours.stop()
 
     scenario(talk())
 

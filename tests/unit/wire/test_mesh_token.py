@@ -11,7 +11,7 @@ import pytest
 
 from mesh.cluster import ray_core
 from mesh.wire import mesh_token
-from mesh.wire.endpoints import SERVER_OPTIONS, open_channel, start_server
+from mesh.wire.endpoints import open_channel, start_server
 from mesh.wire.mesh_token import TOKEN_METADATA, TokenGuard
 
 SECRET = b"secret"
@@ -43,7 +43,7 @@ class Service(grpc.GenericRpcHandler):
 
 
 async def call(service: Service, method: str, metadata: tuple[tuple[str, bytes], ...]) -> bytes:
-    server, port = await start_server([TokenGuard(service)], "127.0.0.1", options=SERVER_OPTIONS)
+    server, port = await start_server([TokenGuard(service)], "127.0.0.1")
     try:
         async with asyncio.timeout(30), open_channel(f"127.0.0.1:{port}") as channel:
             if method == UNARY:
