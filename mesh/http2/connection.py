@@ -28,6 +28,7 @@ roles, `limits` and `flood_guard` for what a peer may do; then the shell, `trans
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Generic, TypeVar
 
 from mesh.http2 import frame_format as wire
@@ -46,6 +47,8 @@ _INCREMENT_USUAL_MIN = 1_024
 """Smaller WINDOW_UPDATEs count as a flood; larger ones reach the highest window before they do harm."""
 _SETTINGS_WORK = 32
 """Parameters, and streams that a new initial window touches, that count as one more frame."""
+STREAMS_ENDED = 100
+"""Streams that end in one go with their connection: a peer may have thousands, each with a call to cancel."""
 _NOTHING_MAY_LEAVE = -(2**62)
 _NO_LIMIT = 2**63
 
@@ -114,9 +117,9 @@ class Connection(Generic[H]):
             self.close(fault.code)
 
     def close(self, code: ErrorCode) -> None:
-        """The connection is gone, or as good as: all streams end."""
+        """The connection is gone, or as good as: `STREAMS_ENDED` of its streams end, as many with each further call."""
         self.is_closing = True
-        for stream in list(self.streams.values()):
+        for stream in list(islice(self.streams.values(), STREAMS_ENDED)):
             self._forget(stream, code)
 
     @property

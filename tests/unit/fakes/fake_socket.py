@@ -30,6 +30,9 @@ class FakeSocket:
     def writelines(self, pieces: list[bytes]) -> None:
         self.write(b"".join(pieces))
 
+    def is_closing(self) -> bool:
+        return self.is_closed
+
     def close(self) -> None:
         self.is_closed = True
 

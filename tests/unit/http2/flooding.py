@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from mesh.http2 import frame_format as wire
+from mesh.http2.connection import STREAMS_ENDED
+from mesh.http2.frame_format import ErrorCode
 from mesh.http2.limits import Limits
 from tests.unit.fakes.http2_ends import End, data, headers
 
+CALM = ErrorCode.ENHANCE_YOUR_CALM
 BURST = Limits().control_burst
 CALLS_PER_FRAME_MAX = 50
 """Python and C functions that one frame may cause to be called."""
@@ -51,6 +54,12 @@ def flood(end: End, frames: Iterable[bytes]) -> int:
         answers += len(end.output())
     assert answers < 100 * BURST
     return count
+
+
+def end_rest(end: End) -> None:
+    """End the streams of a connection that has failed, as its shell does in the next turns."""
+    for _ in range(len(end.connection.streams) // STREAMS_ENDED + 1):
+        end.connection.close(CALM)
 
 
 def streams(count: int) -> range:

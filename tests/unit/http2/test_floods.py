@@ -29,9 +29,8 @@ from tests.unit.fakes.http2_ends import (
     settings,
     window_update,
 )
-from tests.unit.http2.flooding import BURST, each_stream, flood, streams, whole_request, work
+from tests.unit.http2.flooding import BURST, CALM, each_stream, end_rest, flood, streams, whole_request, work
 
-CALM = ErrorCode.ENHANCE_YOUR_CALM
 PRIORITY = frame(wire.PRIORITY, 0, 1, b"\0\0\0\0\x0f")
 LARGE_FIELD = b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4_000
 
@@ -124,6 +123,7 @@ def test_requests_that_end_at_once_end_the_connection(title: str) -> None:
     assert server.connection.fault.code is CALM
     assert opened < 4 * BURST
     assert len(server.exchanges) <= BURST + Limits().streams_max
+    end_rest(server)
     assert not server.connection.streams
 
 
@@ -260,6 +260,7 @@ def test_requests_whose_answers_have_no_window_are_limited() -> None:
     flood(server, each_stream(whole_request))
     assert server.connection.fault is not None
     assert len(server.exchanges) == Limits().streams_max
+    end_rest(server)
     assert server.connection.outbox.pending_bytes == 0
 
 

@@ -19,6 +19,8 @@ from tests.unit.fakes.http2_ends import REQUEST, headers, settings
 
 REQUESTS = 100
 FRAMES_PER_TURN = 2 * 2 * ENOUGH
+LARGE_BYTES = 64 * 1024
+LIMITS = Limits(frame_max_bytes=LARGE_BYTES, stream_window_bytes=2**30, connection_window_bytes=2**30)
 
 
 class ReadableSocket(FakeSocket):
@@ -32,9 +34,6 @@ class ReadableSocket(FakeSocket):
     def resume_reading(self) -> None:
         self.is_reading = True
 
-    def is_closing(self) -> bool:
-        return self.is_closed
-
 
 class Served:
     """A server's transport, and the streams that it has accepted."""
@@ -43,7 +42,7 @@ class Served:
         self.accepted: list[int] = []
         self.socket = ReadableSocket()
         self.transport = Http2Transport(
-            lambda _, on_output: ServerConnection(dict, self._accept, Limits(), time.monotonic, on_output),
+            lambda _, on_output: ServerConnection(dict, self._accept, LIMITS, time.monotonic, on_output),
             lambda _: None,
         )
         self.transport.connection_made(self.socket)
@@ -99,6 +98,25 @@ def test_few_frames_are_read_at_once() -> None:
         served.transport.data_received(wire.PREFACE + settings() + headers(1))
         assert served.accepted == [1]
         assert served.socket.is_reading
+
+    asyncio.run(run())
+
+
+def test_after_some_large_reads_the_loop_has_its_turn() -> None:
+    """uvloop would go on reading the socket of a fast sender, however much there is."""
+
+    async def run() -> None:
+        served = Served()
+        served.transport.data_received(wire.PREFACE + settings() + headers(1))
+        large = wire.frame_header(LARGE_BYTES, wire.DATA, 0, 1) + bytes(LARGE_BYTES)
+        pauses = 0
+        for _ in range(20):
+            served.transport.data_received(large)
+            if not served.socket.is_reading:
+                pauses += 1
+                await asyncio.sleep(0)
+                assert served.socket.is_reading
+        assert pauses == 6
 
     asyncio.run(run())
 
