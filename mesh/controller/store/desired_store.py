@@ -148,6 +148,8 @@ class StateStore:
         self._kv.put(EVENTS_KEY, data)
 
     def put_address(self, address: str) -> None:
+        """Let clients find this controller, unless a newer one has started: they would not find that any more."""
+        self.check_epoch()
         self._kv.put(CONTROLLER_ADDRESS_KEY, address.encode())
 
     def _remove_numbers(self) -> None:

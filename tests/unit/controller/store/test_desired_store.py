@@ -111,6 +111,17 @@ def test_the_address_stands_where_clients_look_for_it(store: StateStore, kv: Dic
     assert kv.entries == {CONTROLLER_ADDRESS_KEY: b"10.0.0.1:7000"}
 
 
+def test_a_controller_that_starts_slowly_leaves_clients_with_a_newer_one(kv: DictKeyValue) -> None:
+    """They would look at the address of one that ends, and the newer one does not store its own again."""
+    slow, newer = StateStore(kv), StateStore(kv)
+    slow.claim()
+    newer.claim()
+    newer.put_address("10.0.0.2:7000")
+    with pytest.raises(FencedError, match="controller 2 of this mesh has taken over"):
+        slow.put_address("10.0.0.1:7000")
+    assert kv.entries[CONTROLLER_ADDRESS_KEY] == b"10.0.0.2:7000"
+
+
 def test_a_state_whose_waste_cannot_be_removed_is_stored(
     kv: DictKeyValue, store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
