@@ -151,7 +151,8 @@ class DesiredKeeper:
 
         What `edit` raises is raised before anything is stored. A change that has begun is finished, even when no caller
         waits for it any more: cut off in the middle, it would be stored and not known, or be stored over the next one.
-        `on_stored` is called when it is.
+        `on_stored` is called when it is. An `edit` that returns the state that it gets, as that of a repeated request
+        does, stores nothing.
         """
         return await self._finished(self._change(edit, code_of, on_stored))
 
@@ -200,7 +201,8 @@ class DesiredKeeper:
     ) -> int:
         async with self._lock:
             before = with_numbers(self._state, self._numbers)
-            edit(before)
+            if edit(before) is before:
+                return self._state.version
             descriptor_sets = {**self.desired.descriptor_sets, **new_sets(code_of)}
             for application in code_of:
                 await run_blocking(Work.STORE, self._store.put_code, application)

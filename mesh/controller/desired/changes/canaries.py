@@ -63,12 +63,11 @@ def without_canary(state: control_pb2.DesiredState, name: str) -> control_pb2.De
 
 def without_failed(state: control_pb2.DesiredState, reasons: Mapping[str, str]) -> control_pb2.DesiredState:
     """The state without the canaries that failed. `reasons`: by application."""
-    changed = state
-    for name, reason in reasons.items():
-        changed = without_canary(changed, name)
-        for app in changed.applications:
-            if app.name == name:
-                app.rolled_back_because = reason[:REASON_MAX_CHARS]
+    changed = next_version(state)
+    keep_only(changed.canaries, (app for app in state.canaries if app.name not in reasons))
+    for app in changed.applications:
+        if app.name in reasons:
+            app.rolled_back_because = reasons[app.name][:REASON_MAX_CHARS]
     return changed
 
 

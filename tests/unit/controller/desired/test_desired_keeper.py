@@ -8,6 +8,7 @@ import pytest
 
 from mesh.controller.desired.desired_keeper import DesiredKeeper, Edit
 from mesh.controller.desired.desired_state import Desired
+from mesh.controller.repeated_requests import once
 from mesh.controller.store.desired_store import StateStore
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
@@ -59,6 +60,33 @@ def test_a_change_whose_caller_is_gone_is_finished_before_the_next() -> None:
     asyncio.run(main())
 
 
+def test_a_repeated_request_stores_nothing_and_restarts_nothing() -> None:
+    """Failed attempts of what was deployed since are not forgotten for it."""
+
+    async def main() -> None:
+        kv = DictKeyValue()
+        keeper = DesiredKeeper(StateStore(kv), lambda desired: None)
+        await keeper.load(control_pb2.GatewayOptions())
+        stored_ones: list[str] = []
+
+        async def deploy(name: str, request_id: str) -> int:
+            app = application(name)
+            edit = once(functools.partial(with_application, application=app, unix_time_s=0.0), request_id)
+            return await keeper.change(edit, [app], on_stored=lambda: stored_ones.append(request_id))
+
+        await deploy("one", "first")
+        version = await deploy("two", "second")
+        kv.put = raising  # type: ignore[method-assign]
+        assert await deploy("one", "first") == version
+        assert stored_ones == ["first", "second"]
+
+    asyncio.run(main())
+
+
+def raising(key: str, value: bytes) -> None:
+    raise AssertionError(f"{key} is stored again")
+
+
 def test_a_state_that_cannot_be_read_is_not_stored() -> None:
     """No later controller could start with it."""
 
@@ -96,5 +124,19 @@ def test_descriptors_are_in_memory_as_long_as_an_application_has_them() -> None:
         assert successor.desired.descriptor_sets == {digest: b"descriptors of one"}
         await successor.change(adding("one"))
         assert successor.desired.descriptor_sets == {}
+
+    asyncio.run(main())
+
+
+def test_the_undoing_of_what_has_changed_since_leaves_the_state_in_memory_as_it_is() -> None:
+    """It is an edit like others: the next version is a message of its own."""
+
+    async def main() -> None:
+        kv = DictKeyValue()
+        keeper = DesiredKeeper(StateStore(kv), lambda desired: None)
+        await keeper.change(adding("one"))
+        state, undone = keeper.preview(keeper.undoing({"one": "it failed"}, {}))
+        assert undone.version > state.version
+        assert [record.is_rollback for record in state.history] == []
 
     asyncio.run(main())
