@@ -151,12 +151,11 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self, request: control_pb2.ConfigureGatewaysRequest, context: _Context
     ) -> control_pb2.ConfigureGatewaysReply:
         edit = functools.partial(with_gateways, options=request.options, expected=request.expected)
-        version = await self._change(edit, (), request.request_id, context)
+        version, states = await self._states(edit, (), request.request_id, context)
         # Not those of the request, which may be an old one that is repeated.
         self._configure_logs(logging_of_mesh(self._loop.picture().desired.gateways))
-        if names := differing_fields(request.options, request.expected):
-            by = f" by {request.author}" if request.author else ""
-            logger.info("change of the gateways is stored%s: %s", by, ", ".join(names))
+        if states and (names := differing_fields(states[-1].gateways, states[0].gateways)):
+            logger.info("change of the gateways is stored: %s%s", ", ".join(names), _by(request.author))
         return control_pb2.ConfigureGatewaysReply(state_version=version)
 
     async def History(self, request: control_pb2.HistoryRequest, context: _Context) -> control_pb2.HistoryReply:

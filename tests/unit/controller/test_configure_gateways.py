@@ -1,5 +1,7 @@
 """mesh.controller.control_servicer: the options of gateways that a running mesh gets, and those that it refuses."""
 
+import logging
+
 import grpc
 import pytest
 
@@ -32,6 +34,27 @@ def test_what_gateways_cannot_get_is_refused_with_advice() -> None:
         await mesh.crash()
 
     run_in_fake_time(main())
+
+
+def test_what_is_stored_already_is_no_change_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A client repeats its request when the answer was lost; two programs may ask for the same."""
+
+    async def main() -> None:
+        options = control_pb2.GatewayOptions(grpc_port=9000)
+        mesh = Mesh(seed=1, gateways=options)
+        await mesh.boot()
+        servicer = ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5, IDENTITY, EventLog(lambda: 12.5))
+        for request_id in ("one", "one", "another"):
+            request = asked(options, processes=2)
+            request.request_id = request_id
+            await servicer.ConfigureGateways(request, Context())
+        await mesh.crash()
+
+    with caplog.at_level(logging.INFO, "mesh"):
+        run_in_fake_time(main())
+    assert [line for line in caplog.messages if "of the gateways is stored" in line] == [
+        "change of the gateways is stored: processes"
+    ]
 
 
 def test_other_logs_come_to_the_controller_at_once_and_to_gateways_one_by_one() -> None:

@@ -130,7 +130,8 @@ def test_options_of_gateways_are_stored_once_and_not_over_those_of_another_progr
         with caplog.at_level(logging.INFO, "mesh"):
             await servicer.ConfigureGateways(requests[0], Context())
         assert mesh.stored().gateways.http_port == 8001
-        assert "change of the gateways is stored by me@here" in caplog.text
+        assert "change of the gateways is stored: " in caplog.text
+        assert " (by me@here)" in caplog.text
         with pytest.raises(Aborted, match="Call again") as refused:
             await servicer.ConfigureGateways(requests[1], Context())
         assert refused.value.code is grpc.StatusCode.ABORTED
