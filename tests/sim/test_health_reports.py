@@ -14,6 +14,7 @@ from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running
+from tests.unit.controller.builders import KEY
 
 REPLICAS = 20
 LIFE_S = 600.0
@@ -148,3 +149,18 @@ class ChecksReady(Reporting):
         ready = control_pb2.ReplicaReady.FromString(await super()._describe(actor))
         ready.checks_ready = True
         return ready.SerializeToString()
+
+
+async def test_a_replica_that_leaves_fails_no_health_check() -> None:
+    """It refuses them for as long as its last calls take, and the metric of failed checks counts none."""
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.deploy("v1", 3)
+    await mesh.until(lambda: is_running(mesh, "v1", 3))
+    for actor in mesh.cluster.replicas():
+        actor.ongoing = 1
+    await mesh.deploy("v1", 1)
+    await asyncio.sleep(2 * PERIOD_MAX_S)
+    assert [each.is_draining for each in mesh.cluster.replicas()].count(True) == 2
+    assert KEY not in mesh.loop.picture().observed.tallies
+    await mesh.crash()

@@ -200,8 +200,12 @@ class ActorRegistry:
         return True
 
     def replica_checked(self, replica_id: str, failure: str | None) -> None:
-        """Take over the outcome of a health check; `failure` is None when the replica is healthy."""
-        if not (replica := self._replicas.get(replica_id)) or (failure is None and replica.health_failures == 0):
+        """Take over the outcome of a health check; `failure` is None when the replica is healthy.
+
+        One that leaves refuses checks, which is not a failure.
+        """
+        replica = self._replicas.get(replica_id)
+        if replica is None or replica.is_leaving or (failure is None and replica.health_failures == 0):
             return
         count = 0 if failure is None else replica.health_failures + 1
         if failure is not None:
