@@ -220,7 +220,7 @@ class ControlLoop:
                 self._registry.restart_failures(key, target.version)
         if desired.cordons != before.cordons:
             self._see_nodes(desired)
-        self._keepers.replicas.desired = desired
+        self._keepers.replicas.use(desired)
         self._keepers.gateways.options = desired.gateway_options
         self.autoscaler.use(desired)
         self._keepers.policies.use(desired)
@@ -231,7 +231,7 @@ class ControlLoop:
 
     def _use_numbers(self, desired: Desired) -> None:
         """Other numbers of replicas, and nothing else: that may come often."""
-        self._keepers.replicas.desired = desired
+        self._keepers.replicas.use(desired)
         self._expect(desired)
         self._node_list.expire()
         self._wake.set()

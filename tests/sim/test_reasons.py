@@ -5,9 +5,11 @@ import logging
 
 import pytest
 
-from mesh.status import ReplicaState, from_reply
+from mesh.controller.actors.cluster_runtime import ActorCallError
+from mesh.status import ApplicationStatus, ReplicaState, from_reply
 from mesh.v1 import control_pb2
-from tests.sim.fake_actor import Faults
+from tests.sim.fake_actor import Actor, Faults
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 
 
@@ -22,6 +24,11 @@ def lines(caplog: pytest.LogCaptureFixture, verb: str) -> list[str]:
 
 def deployment(mesh: Mesh) -> control_pb2.DeploymentStatus:
     return mesh.loop.status().applications[0].deployments[0]
+
+
+class FailingCluster(FakeCluster):
+    async def _construct(self, actor: Actor) -> None:
+        raise ActorCallError("ValueError: no model\n  line 1")
 
 
 async def _serving(mesh: Mesh, count: int) -> None:
@@ -91,6 +98,23 @@ async def test_what_a_constructor_and_a_health_check_raise_is_logged(caplog: pyt
     assert lines(caplog, "the start of replica app/Model#")[0].endswith(" failed: ValueError: no model")
     assert lines(caplog, "killing replica app/Model#")[0].endswith(": failed to start (ValueError: no model)")
     assert lines(caplog, "the health check of replica app/Model#")[0].endswith(" failed: not feeling well")
+
+
+async def test_a_traceback_is_logged_again_when_its_deployment_is_deployed_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of the failures of one in a row only the first has it. What was deleted is forgotten."""
+    mesh = Mesh(seed=1, cluster=FailingCluster(seed=1))
+    await mesh.boot()
+    for _ in range(2):
+        await mesh.deploy("v1", 1)
+        await mesh.until(lambda: mesh.app_status() == ApplicationStatus.DEPLOY_FAILED)
+        await mesh.delete()
+        await mesh.until(mesh.is_without_applications)
+    await mesh.crash()
+    failures = [line for line in caplog.messages if line.startswith("the start of")]
+    assert len(failures) > 2
+    assert [line.endswith("line 1") for line in failures].count(True) == 2
 
 
 async def test_the_status_says_why_a_replica_is_stopping() -> None:

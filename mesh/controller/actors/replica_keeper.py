@@ -73,6 +73,12 @@ class ReplicaKeeper:
         self.desired = Desired()
         """Options that take effect without a call to the replica are read from here on each use."""
 
+    def use(self, desired: Desired) -> None:
+        """What is wanted from now on."""
+        self.desired = desired
+        for key in self._last_failures.keys() - desired.kept:
+            del self._last_failures[key]
+
     def begin(self, action: ReplicaAction) -> None:
         """Record the action in the registry and start the task that carries it out. Ignores a replica that is gone."""
         match action:
