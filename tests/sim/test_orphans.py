@@ -3,9 +3,12 @@
 import asyncio
 from collections import Counter
 
+import pytest
+
 from mesh.cluster.keys import REPLICA_PREFIX
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.controller.actors.orphans import OrphanCollector
+from mesh.settings import settings
 from mesh.v1 import control_pb2
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
@@ -66,3 +69,16 @@ async def test_an_orphan_that_cannot_be_killed_does_not_keep_the_others() -> Non
     search.cancel()
     assert cluster.groups == {f"{REPLICA_PREFIX}app#Model#a"}
     assert cluster.tried == {f"{REPLICA_PREFIX}app#Model#a": 3, f"{REPLICA_PREFIX}app#Model#b": 1}
+
+
+class HangsInLists(FakeCluster):
+    async def actor_names(self) -> list[str]:
+        return await asyncio.Event().wait() or []
+
+
+async def test_a_search_that_takes_too_long_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    search = asyncio.create_task(OrphanCollector(HangsInLists(seed=1), set).collect())
+    await asyncio.sleep(120.0)
+    search.cancel()
+    timeout_s = settings().controller.orphans_timeout_s
+    assert caplog.messages[0] == f"the search for orphaned actors failed: no answer within {timeout_s:g} s"

@@ -27,11 +27,13 @@ class OrphanCollector:
         """Search periodically; runs until it is cancelled."""
         while True:
             await asyncio.sleep(settings().controller.orphans_interval_s)
+            timeout_s = settings().controller.orphans_timeout_s
             try:
-                async with asyncio.timeout(settings().controller.orphans_timeout_s):
+                async with asyncio.timeout(timeout_s):
                     await self._search()
             except (ActorCallError, TimeoutError) as error:
-                logger.warning("the search for orphaned actors failed: %s", error)
+                reason = str(error) or f"no answer within {timeout_s:g} s"
+                logger.warning("the search for orphaned actors failed: %s", reason)
 
     async def _search(self) -> None:
         actors = await self._runtime.actor_names()
