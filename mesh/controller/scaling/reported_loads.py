@@ -26,7 +26,7 @@ class ReportedLoads:
     def __init__(self) -> None:
         self._entries: dict[DeploymentKey, dict[str, _ReportedLoad]] = {}
         self._reported: dict[object, set[tuple[DeploymentKey, str]]] = {}
-        """By stream: deployment and process of the loads that it has ever reported."""
+        """By stream: deployment and process of the loads that it has ever reported, of deployments that are wanted."""
 
     def report(self, process_id: str, stream: object, load: control_pb2.DeploymentLoad, now_s: float) -> None:
         """Store a load. It is forgotten with the end of `stream`, unless another stream has replaced it."""
@@ -49,8 +49,11 @@ class ReportedLoads:
 
     def keep(self, oldest_at_s: Mapping[DeploymentKey, float]) -> None:
         """Drop other deployments, and loads reported before the given time of each."""
-        for key in self._entries.keys() - oldest_at_s.keys():
-            del self._entries[key]
+        if gone := self._entries.keys() - oldest_at_s.keys():
+            for key in gone:
+                del self._entries[key]
+            for stream, reported in self._reported.items():
+                self._reported[stream] = {each for each in reported if each[0] not in gone}
         for key, entries in self._entries.items():
             for process_id in [each for each, entry in entries.items() if entry.reported_at_s < oldest_at_s[key]]:
                 del entries[process_id]

@@ -63,6 +63,18 @@ def test_who_falls_silent_is_forgotten_after_a_while() -> None:
     assert book.load(OTHER) == Load()
 
 
+def test_a_long_stream_keeps_nothing_of_deployments_that_are_gone() -> None:
+    """A gateway lives for months, while applications come and go."""
+    book = ReportedLoads()
+    for number in range(100):
+        report(book, "gateway", "g", key=DeploymentKey(f"app {number}", "Model"), queued=1)
+    report(book, "gateway", "g", queued=2)
+    book.keep({KEY: 0.0})
+    assert book._reported == {"g": {(KEY, "gateway")}}
+    book.forget("g")
+    assert book.load(KEY) == Load()
+
+
 def test_replicas_tell_more_than_their_load() -> None:
     """Values of `record_autoscaling_stats` are kept for the policy (item 155)."""
     book = ReportedLoads()
