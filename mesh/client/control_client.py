@@ -37,6 +37,16 @@ _RETRIED = (
 
 Reply = TypeVar("Reply", bound=Message)
 
+_Change = (
+    control_pb2.ApplyRequest
+    | control_pb2.RollbackRequest
+    | control_pb2.PromoteRequest
+    | control_pb2.ScaleRequest
+    | control_pb2.PauseRequest
+    | control_pb2.RestoreRequest
+    | control_pb2.DeleteRequest
+)
+
 
 class Channel(Protocol):
     """The connection to one controller process, used on the I/O loop. Implemented by `GrpcChannel`."""
@@ -113,11 +123,8 @@ class ControlClient:
             run_id=run.run_id if run is not None else "",
             may_replace=run is not None and run.may_replace,
             is_dry_run=is_dry_run,
-            request_id=_new_id(),
-            author=author(),
-            expected=_expected(expected),
         )
-        return self._change("Apply", request)
+        return self._change("Apply", request, expected)
 
     def rollback(
         self, application: str, is_dry_run: bool = False, expected: Mapping[str, int] | None = None
@@ -126,14 +133,8 @@ class ControlClient:
 
         Raises MeshException if there is no such version.
         """
-        request = control_pb2.RollbackRequest(
-            application=application,
-            request_id=_new_id(),
-            author=author(),
-            is_dry_run=is_dry_run,
-            expected=_expected(expected),
-        )
-        return self._change("Rollback", request)
+        request = control_pb2.RollbackRequest(application=application, is_dry_run=is_dry_run)
+        return self._change("Rollback", request, expected)
 
     def promote(
         self, application: str, is_dry_run: bool = False, expected: Mapping[str, int] | None = None
@@ -142,14 +143,8 @@ class ControlClient:
 
         Raises MeshException if it has no canary.
         """
-        request = control_pb2.PromoteRequest(
-            application=application,
-            request_id=_new_id(),
-            author=author(),
-            is_dry_run=is_dry_run,
-            expected=_expected(expected),
-        )
-        return self._change("Promote", request)
+        request = control_pb2.PromoteRequest(application=application, is_dry_run=is_dry_run)
+        return self._change("Promote", request, expected)
 
     def scale(
         self,
@@ -164,29 +159,16 @@ class ControlClient:
         Raises MeshException if the deployment autoscales.
         """
         request = control_pb2.ScaleRequest(
-            application=application,
-            deployment=deployment,
-            num_replicas=num_replicas,
-            change=change,
-            request_id=_new_id(),
-            author=author(),
-            expected=_expected(expected),
+            application=application, deployment=deployment, num_replicas=num_replicas, change=change
         )
-        return self._change("Scale", request)
+        return self._change("Scale", request, expected)
 
     def pause(
         self, application: str, deployment: str, *, is_paused: bool, expected: Mapping[str, int] | None = None
     ) -> list[control_pb2.ApplicationChange]:
         """Stop the rollouts of a deployment where they are, or let them go on; "": of all. Returns what changes."""
-        request = control_pb2.PauseRequest(
-            application=application,
-            deployment=deployment,
-            is_paused=is_paused,
-            request_id=_new_id(),
-            author=author(),
-            expected=_expected(expected),
-        )
-        return self._change("Pause", request)
+        request = control_pb2.PauseRequest(application=application, deployment=deployment, is_paused=is_paused)
+        return self._change("Pause", request, expected)
 
     def backup(self) -> control_pb2.MeshBackup:
         """The desired state of all applications with their code."""
@@ -204,15 +186,8 @@ class ControlClient:
 
         Raises MeshException where an application that runs would change, unless it may be replaced.
         """
-        request = control_pb2.RestoreRequest(
-            backup=backup,
-            may_replace=may_replace,
-            is_dry_run=is_dry_run,
-            request_id=_new_id(),
-            author=author(),
-            expected=_expected(expected),
-        )
-        return self._change("Restore", request)
+        request = control_pb2.RestoreRequest(backup=backup, may_replace=may_replace, is_dry_run=is_dry_run)
+        return self._change("Restore", request, expected)
 
     def cordon(self, node: str, *, is_draining: bool = False) -> control_pb2.CordonReply:
         """Start no new replica on a node, and move those that it has if it is to be drained.
@@ -252,14 +227,8 @@ class ControlClient:
 
         With `run_id` the application stays if that `mesh run` is not the one that deployed it.
         """
-        request = control_pb2.DeleteRequest(
-            application=application,
-            run_id=run_id,
-            request_id=_new_id(),
-            author=author(),
-            expected=_expected(expected),
-        )
-        _show(self._call("Delete", request, control_pb2.DeleteReply).warnings)
+        request = control_pb2.DeleteRequest(application=application, run_id=run_id)
+        _show(self._call("Delete", _signed(request, expected), control_pb2.DeleteReply).warnings)
 
     def status(self, *applications: str) -> control_pb2.StatusReply:
         """The status with these applications, or with all if none is named."""
@@ -270,14 +239,17 @@ class ControlClient:
 
         Raises ChangeConflictError if the mesh of that id has ended and another one has started.
         """
-        request = control_pb2.ShutdownRequest(request_id=_new_id(), mesh_id=mesh_id, expected=_expected(expected))
+        revisions = None if expected is None else control_pb2.ExpectedRevisions(revisions=expected)
+        request = control_pb2.ShutdownRequest(request_id=_new_id(), mesh_id=mesh_id, expected=revisions)
         self._call("Shutdown", request, control_pb2.ShutdownReply)
 
     def close(self) -> None:
         io_thread().run(self._channel.close())
 
-    def _change(self, method: str, request: Message) -> list[control_pb2.ApplicationChange]:
-        reply = self._call(method, request, control_pb2.ApplyReply)
+    def _change(
+        self, method: str, request: _Change, expected: Mapping[str, int] | None
+    ) -> list[control_pb2.ApplicationChange]:
+        reply = self._call(method, _signed(request, expected), control_pb2.ApplyReply)
         _show(reply.warnings)
         return list(reply.changes)
 
@@ -302,8 +274,12 @@ def _show(warnings: Iterable[str]) -> None:
         logger.warning("%s", warning)
 
 
-def _expected(revisions: Mapping[str, int] | None) -> control_pb2.ExpectedRevisions | None:
-    return None if revisions is None else control_pb2.ExpectedRevisions(revisions=revisions)
+def _signed(request: _Change, expected: Mapping[str, int] | None) -> _Change:
+    """With its id, who asks, and the revisions that were read."""
+    request.request_id, request.author = _new_id(), author()
+    if expected is not None:
+        request.expected.CopyFrom(control_pb2.ExpectedRevisions(revisions=expected))
+    return request
 
 
 def _new_id() -> str:
