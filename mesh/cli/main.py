@@ -66,27 +66,11 @@ def command() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-main.add_command(backup)
-main.add_command(build)
-main.add_command(certs)
-main.add_command(config)
-main.add_command(cordon)
-main.add_command(deploy)
-main.add_command(diff)
-main.add_command(drain)
-main.add_command(events)
-main.add_command(history)
-main.add_command(logs)
-main.add_command(nodes)
-main.add_command(pause)
-main.add_command(promote)
-main.add_command(restore)
-main.add_command(resume)
-main.add_command(rollback)
-main.add_command(run)
-main.add_command(scale)
-main.add_command(token)
-main.add_command(uncordon)
+for _command in (
+    backup, build, certs, config, cordon, deploy, diff, drain, events, history, logs, nodes, pause, promote, restore,
+    resume, rollback, run, scale, token, uncordon,
+):  # fmt: skip
+    main.add_command(_command)
 
 
 @main.command()
