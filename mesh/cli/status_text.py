@@ -24,9 +24,9 @@ _REPLICAS_SHOWN = 8
 _Row: TypeAlias = tuple[str, str, str]
 
 
-def as_dict(reply: Message) -> dict[str, Any]:
+def as_dict(message: Message) -> dict[str, Any]:
     """For `--json`: a message with all field names of control.proto; unset fields are None."""
-    return _as_dict(reply)
+    return {field.name: _json_value(message, field) for field in message.DESCRIPTOR.fields}
 
 
 def as_text(reply: control_pb2.StatusReply, *, with_replicas: bool = False) -> str:
@@ -80,19 +80,15 @@ def _table(rows: Sequence[_Row]) -> str:
     return "\n".join(f"{name:{widths[0]}}  {status:{widths[1]}}  {details}".rstrip() for name, status, details in rows)
 
 
-def _as_dict(message: Message) -> dict[str, Any]:
-    return {field.name: _json_value(message, field) for field in message.DESCRIPTOR.fields}
-
-
 def _json_value(message: Message, field: Any) -> Any:
     """`field` is a FieldDescriptor of any implementation of protobuf."""
     value = getattr(message, field.name)
     if field.is_repeated:
-        return [_as_dict(each) if isinstance(each, Message) else each for each in value]
+        return [as_dict(each) if isinstance(each, Message) else each for each in value]
     if field.has_presence and not message.HasField(field.name):
         return None
     if isinstance(value, Message):
-        return _as_dict(value)
+        return as_dict(value)
     return field.enum_type.values_by_number[value].name if field.enum_type else value
 
 
