@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from mesh import application
-from mesh.application import UnknownDeploymentError
+from mesh.application import RunTarget, UnknownDeploymentError
 from mesh.cluster import ray_core
 from mesh.declarative.builder_args import BadArgsError
 from mesh.declarative.content_version import make_version_of
@@ -28,8 +28,6 @@ from mesh.declarative.import_path import load_application
 from mesh.declarative.yaml_positions import Finding, Path, Source
 from mesh.deployment import Application
 from mesh.handle import DeploymentHandle
-from mesh.options import logging_options
-from mesh.options.deployments import autoscaling_policy
 from mesh.options.deployments.rollout_policy import traffic_rule
 from mesh.settings import settings
 from mesh.usercode.served_methods import load_servicer_function
@@ -168,12 +166,9 @@ def _build(entry: ApplicationEntry, target: Application, around: Surroundings) -
         servicer_functions=around.servicer_functions,
         overrides=entry.deployments,
         runtime_env={**around.job_runtime_env, **entry.runtime_env},
-        autoscaling_policy=None
-        if entry.autoscaling_policy is None
-        else autoscaling_policy.parse(entry.autoscaling_policy),
-        logging_config=None if entry.logging_config is None else logging_options.parse(entry.logging_config),
     )
-    spec = application.build(target, name=entry.name, route_prefix=entry.route_prefix, rules=rules)
+    asked = RunTarget(target, entry.name, entry.route_prefix, entry.logging_config, entry.autoscaling_policy)
+    spec = application.spec_of(asked, rules)
     traffic = traffic_rule(entry.traffic_percent, entry.traffic_match)
     if traffic is not None:
         spec.traffic.CopyFrom(traffic)
