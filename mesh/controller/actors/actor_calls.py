@@ -47,10 +47,8 @@ class ActorCalls:
                 if await self._runtime.refuses(address()):
                     return ActorDiedError("its process is gone, and probably its node", is_node_lost=True)
                 pause_s = settings().controller.unreachable_interval_s
-            except ActorCallError:
-                pause_s = (
-                    settings().controller.unreachable_interval_s
-                )  # a failed call does not mean that the actor is dead
+            except ActorCallError:  # a failed call does not mean that the actor is dead
+                pause_s = settings().controller.unreachable_interval_s
             await asyncio.sleep(pause_s)
 
     async def answered(self, call: Callable[[], Awaitable[T]], is_needed: Callable[[], bool] = lambda: True) -> T:
