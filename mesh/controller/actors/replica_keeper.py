@@ -198,7 +198,7 @@ class ReplicaKeeper:
     def _go_on(self, replica: Replica, ready: control_pb2.ReplicaReady) -> None:
         """With what an earlier controller had begun."""
         if ready.address:
-            self._registry.replica_ready(ready, ready.config_version)
+            self._registry.replica_ready(ready)
         if ready.is_draining:
             self._stop(ready.replica_id, Reason.ADOPTED)
         elif ready.address:
@@ -275,7 +275,7 @@ class ReplicaKeeper:
             self._log_failure("start", replica_id, str(error))
             self._registry.replica_broken(replica_id, str(error))
             return
-        self._registry.replica_ready(ready, ready.config_version)
+        self._registry.replica_ready(ready)
         await self.checks.keep_checking(replica_id)
 
     async def _bring_to_config(self, name: str, spec: control_pb2.ReplicaSpec) -> None:
@@ -288,7 +288,7 @@ class ReplicaKeeper:
             self._log_failure("reconfiguration", spec.replica_id, str(error))
             self._registry.config_rejected(spec.replica_id, spec.config_version, str(error))
         else:
-            self._registry.replica_reconfigured(spec, drain_policy_of(spec.spec.options))
+            self._registry.replica_reconfigured(spec)
 
     async def _answered(self, replica_id: str, call: Callable[[], Awaitable[T]]) -> T:
         return await self._calls.answered(call, lambda: self._registry.replica(replica_id) is not None)

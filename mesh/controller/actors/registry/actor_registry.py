@@ -14,7 +14,7 @@ from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import DepartedReplica, Node, Observed, Replica, RestartReason
 from mesh.controller.plan.progress import OverdueReplica
 from mesh.controller.plan.replica_state import REPLICA_TRANSITIONS, ReplicaEvent
-from mesh.options.deployments.drain_policy import DrainPolicy
+from mesh.options.deployments.drain_policy import DrainPolicy, drain_policy_of
 from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
@@ -103,14 +103,14 @@ class ActorRegistry:
                 replace(replica, is_placed=True, placed_at_s=self.clock(), bundle_nodes=tuple(bundle_nodes))
             )
 
-    def replica_ready(self, ready: control_pb2.ReplicaReady, config_version: str) -> None:
+    def replica_ready(self, ready: control_pb2.ReplicaReady) -> None:
         if (replica := self._replicas.get(ready.replica_id)) is None:
             return
         described = replace(
             replica,
             is_placed=True,
             ready_at_s=self.clock() - ready.serving_s,
-            config_version=config_version,
+            config_version=ready.config_version,
             address=ready.address,
             bundle_nodes=tuple(ready.bundle_node_ids) or (ready.node_id,),
             zone=ready.zone,
@@ -131,7 +131,7 @@ class ActorRegistry:
         if replica := self._replicas.get(replica_id):
             self._moved(replace(replica, next_config_version=config_version), ReplicaEvent.RECONFIGURE)
 
-    def replica_reconfigured(self, spec: control_pb2.ReplicaSpec, drain: DrainPolicy) -> None:
+    def replica_reconfigured(self, spec: control_pb2.ReplicaSpec) -> None:
         """The replica has taken over the configuration of `spec`."""
         if replica := self._replicas.get(spec.replica_id):
             reconfigured = replace(
@@ -139,7 +139,7 @@ class ActorRegistry:
                 config_version=spec.config_version,
                 next_config_version="",
                 reconfigured_at_s=self.clock(),
-                drain=drain,
+                drain=drain_policy_of(spec.spec.options),
                 spec=spec.spec,
             )
             self._moved(reconfigured, ReplicaEvent.READY)

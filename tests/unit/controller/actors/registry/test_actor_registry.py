@@ -38,8 +38,10 @@ def registry() -> Registry:
 def started(registry: Registry) -> str:
     starting = replica(ReplicaState.STARTING)
     registry.add_replica(starting)
-    ready = control_pb2.ReplicaReady(replica_id=starting.replica_id, address="10.0.0.1:7000", pid=42)
-    registry.replica_ready(ready, "c1")
+    ready = control_pb2.ReplicaReady(
+        replica_id=starting.replica_id, config_version="c1", address="10.0.0.1:7000", pid=42
+    )
+    registry.replica_ready(ready)
     return starting.replica_id
 
 
@@ -152,9 +154,7 @@ def test_the_death_of_a_replica_is_blamed_on_the_configuration_that_it_has_just_
     for lives_s, is_blamed in ((9.0, True), (11.0, False)):
         replica_id = started(registry)
         registry.replica_reconfiguring(replica_id, "c2")
-        registry.replica_reconfigured(
-            control_pb2.ReplicaSpec(replica_id=replica_id, config_version="c2"), DEFAULT_DRAIN
-        )
+        registry.replica_reconfigured(control_pb2.ReplicaSpec(replica_id=replica_id, config_version="c2"))
         registry.now_s += lives_s
         registry.replica_closed(replica_id, "crashed")
         assert bool(registry.seen.config_failures_of(KEY, "v2", "c2").count) == is_blamed
@@ -169,7 +169,7 @@ def on_node(registry: Registry, node_id: str = "n2") -> str:
     starting = replica(ReplicaState.STARTING)
     registry.add_replica(starting)
     ready = control_pb2.ReplicaReady(replica_id=starting.replica_id, address="10.0.0.1:7000", node_id=node_id)
-    registry.replica_ready(ready, "c1")
+    registry.replica_ready(ready)
     return starting.replica_id
 
 
@@ -222,7 +222,7 @@ def test_a_replica_that_leaves_is_not_lost_and_is_soon_forgotten(registry: Regis
 
 def test_news_of_a_forgotten_replica_are_ignored(registry: Registry) -> None:
     registry.replica_placed("unknown", ("n1",))
-    registry.replica_ready(control_pb2.ReplicaReady(replica_id="unknown"), "c1")
+    registry.replica_ready(control_pb2.ReplicaReady(replica_id="unknown"))
     registry.replica_checked("unknown", "slow")
     registry.replica_closed("unknown", "ended")
     assert registry.seen.replicas == ()
@@ -242,7 +242,7 @@ def test_a_replica_that_becomes_ready_on_a_draining_node_moves_off_it(registry: 
     starting = replica(ReplicaState.STARTING)
     registry.add_replica(starting)
     registry.see_nodes([replace(NODE, ends_at_s=100.0)])
-    registry.replica_ready(control_pb2.ReplicaReady(replica_id=starting.replica_id, node_id="n1"), "c1")
+    registry.replica_ready(control_pb2.ReplicaReady(replica_id=starting.replica_id, node_id="n1"))
     assert registry.seen.replicas[0].state == ReplicaState.PENDING_MIGRATION
 
 
@@ -253,7 +253,7 @@ def test_a_drain_that_is_called_off_while_a_replica_reconfigures(registry: Regis
     registry.see_nodes([replace(NODE, ends_at_s=100.0)])
     registry.see_nodes([NODE])
     spec = control_pb2.ReplicaSpec(replica_id=serving.replica_id, config_version="c2")
-    registry.replica_reconfigured(spec, DEFAULT_DRAIN)
+    registry.replica_reconfigured(spec)
     (running,) = registry.seen.replicas
     assert (running.state, running.config_version) == (ReplicaState.RUNNING, "c2")
 
@@ -265,7 +265,7 @@ def test_a_placement_group_moves_when_any_of_its_nodes_is_drained(registry: Regi
     ready = control_pb2.ReplicaReady(
         replica_id=starting.replica_id, address="10.0.0.1:7000", bundle_node_ids=["n1", "n2", "n3"]
     )
-    registry.replica_ready(ready, "c1")
+    registry.replica_ready(ready)
     registry.see_nodes([NODE, Node(node_id="n2", ends_at_s=90.0), Node(node_id="n3", ends_at_s=30.0)])
     (moving,) = registry.seen.replicas
     assert (moving.state, moving.node_ends_at_s) == (ReplicaState.PENDING_MIGRATION, 30.0)
