@@ -92,30 +92,25 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         return await self._add(request, context)
 
     async def Rollback(self, request: control_pb2.RollbackRequest, context: _Context) -> control_pb2.ApplyReply:
-        now_s = self._unix_clock()
-        back = functools.partial(rolled_back, name=request.application, unix_time_s=now_s)
-        edit = expecting(recorded(back, now_s, request.author, is_rollback=True), _expected(request))
+        back = functools.partial(rolled_back, name=request.application, unix_time_s=self._unix_clock())
+        edit = self._recorded(back, request, is_rollback=True)
         return await self._apply(edit, (), request, context, is_dry_run=request.is_dry_run)
 
     async def Scale(self, request: control_pb2.ScaleRequest, context: _Context) -> control_pb2.ApplyReply:
         key = DeploymentKey(request.application, request.deployment)
         scale: Edit = functools.partial(scaled, key=key, num_replicas=request.num_replicas, change=request.change)
-        edit = recorded(scale, self._unix_clock(), request.author, is_scaling=True)
-        edit = expecting(edit, _expected(request))
-        return await self._apply(edit, (), request, context)
+        return await self._apply(self._recorded(scale, request, is_scaling=True), (), request, context)
 
     async def Promote(self, request: control_pb2.PromoteRequest, context: _Context) -> control_pb2.ApplyReply:
-        now_s = self._unix_clock()
-        promote = functools.partial(with_promoted, name=request.application, unix_time_s=now_s)
-        edit = expecting(recorded(promote, now_s, request.author), _expected(request))
+        promote = functools.partial(with_promoted, name=request.application, unix_time_s=self._unix_clock())
+        edit = self._recorded(promote, request)
         return await self._apply(edit, (), request, context, is_dry_run=request.is_dry_run)
 
     async def Pause(self, request: control_pb2.PauseRequest, context: _Context) -> control_pb2.ApplyReply:
         pause: Edit = functools.partial(
             with_pause, application=request.application, deployment=request.deployment, is_paused=request.is_paused
         )
-        edit = expecting(recorded(pause, self._unix_clock(), request.author), _expected(request))
-        return await self._apply(edit, (), request, context)
+        return await self._apply(self._recorded(pause, request), (), request, context)
 
     async def Backup(self, request: control_pb2.BackupRequest, context: _Context) -> control_pb2.MeshBackup:
         async with _refusals(context):
@@ -169,8 +164,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def Delete(self, request: control_pb2.DeleteRequest, context: _Context) -> control_pb2.DeleteReply:
         delete: Edit = functools.partial(without_application, name=request.application, run_id=request.run_id)
-        edit = expecting(recorded(delete, self._unix_clock(), request.author), _expected(request))
-        reply = await self._apply(edit, (), request, context)
+        reply = await self._apply(self._recorded(delete, request), (), request, context)
         return control_pb2.DeleteReply(warnings=reply.warnings)
 
     async def Status(self, request: control_pb2.StatusRequest, context: _Context) -> control_pb2.StatusReply:
@@ -212,8 +206,14 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             target_capacity=request.target_capacity if request.HasField("target_capacity") else None,
             run=Run(request.run_id, request.may_replace) if request.run_id else None,
         )
-        add = expecting(recorded(add, self._unix_clock(), request.author), _expected(request))
-        return await self._apply(add, request.applications, request, context, is_dry_run=request.is_dry_run)
+        edit = self._recorded(add, request)
+        return await self._apply(edit, request.applications, request, context, is_dry_run=request.is_dry_run)
+
+    def _recorded(self, change: Edit, request: _Change, *, is_rollback: bool = False, is_scaling: bool = False) -> Edit:
+        """The change with a record in the history, refused where the request expects other revisions."""
+        now_s = self._unix_clock()
+        edit = recorded(change, now_s, request.author, is_rollback=is_rollback, is_scaling=is_scaling)
+        return expecting(edit, _expected(request))
 
     async def _apply(
         self,
