@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from mesh.controller.desired.changes.state_edits import ingress_of
 from mesh.controller.desired.desired_state import Desired
@@ -45,7 +45,7 @@ def build_status(picture: MeshPicture, applications: Collection[str] = ()) -> co
             _add_notes(deployment, DeploymentKey(app, deployment.name), picture)
         status.deployments.extend(deployments)
         if app in desired.canary_applications:
-            status.canary.CopyFrom(_canary(app, picture.replicas, picture))
+            status.canary.CopyFrom(_canary(app, picture))
         reply.applications.append(status)
     reply.gateways.extend(_gateways(picture))
     if not applications:
@@ -63,9 +63,7 @@ def healthy_gateways(reply: control_pb2.StatusReply) -> int:
     return sum(each.status == GatewayStatus.HEALTHY for each in reply.gateways)
 
 
-def _canary(
-    app: str, groups: Mapping[DeploymentKey, Sequence[Replica]], picture: MeshPicture
-) -> control_pb2.CanaryStatus:
+def _canary(app: str, picture: MeshPicture) -> control_pb2.CanaryStatus:
     spec = picture.desired.canary_applications[app]
     status = control_pb2.CanaryStatus(
         traffic=spec.traffic,
@@ -76,7 +74,7 @@ def _canary(
     for key, target in sorted(picture.desired.canaries.items()):
         if key.app != app:
             continue
-        replicas = [each for each in groups.get(key, ()) if each.version == target.version]
+        replicas = [each for each in picture.replicas.get(key, ()) if each.version == target.version]
         failures = picture.observed.failures_of(key, target.version)
         status.deployments.add(
             name=key.name,
