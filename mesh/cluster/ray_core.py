@@ -15,57 +15,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
-from ray import cloudpickle
-from ray.exceptions import ActorDiedError as ActorDied
-from ray.exceptions import ActorUnavailableError as ActorUnavailable
-from ray.exceptions import ActorUnschedulableError as ActorUnschedulable
-from ray.exceptions import OutOfMemoryError as ActorOutOfMemory
-from ray.exceptions import RayActorError, TaskCancelledError
+from ray import cloudpickle as cloudpickle
+from ray.exceptions import ActorDiedError, ActorUnavailableError, ActorUnschedulableError, OutOfMemoryError
+from ray.exceptions import RayActorError as RayActorError
+from ray.exceptions import TaskCancelledError as TaskCancelledError
 from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from mesh.cluster.ray_address import LOCAL, is_ray_here, require_reachable
 from mesh.settings import prepare_local_ray, ray_address
 
-__all__ = [
-    "HEAD_RESOURCE",
-    "NAMESPACE",
-    "ActorDied",
-    "ActorOutOfMemory",
-    "ActorPlacement",
-    "ActorUnavailable",
-    "ActorUnschedulable",
-    "RayActorError",
-    "RayNode",
-    "TaskCancelledError",
-    "attach_ray",
-    "cloudpickle",
-    "died_with_node",
-    "ensure_ray",
-    "find_actor",
-    "get_object",
-    "is_connected",
-    "is_ray_client",
-    "job_runtime_env",
-    "kill_actor",
-    "kv_delete",
-    "kv_get",
-    "kv_keys",
-    "kv_put",
-    "list_actor_names",
-    "list_nodes",
-    "logs_directory",
-    "name_this_actor",
-    "node_id",
-    "node_ip",
-    "node_zone",
-    "run_task",
-    "spawn_actor",
-    "start_task",
-]
+ActorDied: TypeAlias = ActorDiedError
+ActorUnavailable: TypeAlias = ActorUnavailableError
+ActorUnschedulable: TypeAlias = ActorUnschedulableError
+ActorOutOfMemory: TypeAlias = OutOfMemoryError
 
 NAMESPACE = "mesh"
 _KV_NAMESPACE = b"mesh"
