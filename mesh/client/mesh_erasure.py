@@ -24,22 +24,28 @@ def identity() -> bytes:
 
 def erase(mesh: bytes) -> None:
     """Remove everything of the mesh of that identity. Does nothing if it is gone, whatever has taken its place."""
-    while not ray_core.kv_put(ERASURE_KEY, _now(), overwrite=False):
+    while not ray_core.kv_put(ERASURE_KEY, own := _now(), overwrite=False):
         wait_erased()
     try:
         if identity() == mesh:
             _kill_actors()
             _delete_keys()
     finally:
-        ray_core.kv_delete(ERASURE_KEY)
+        _end_erasure(own)
 
 
 def wait_erased() -> None:
-    """Wait while another process erases a mesh, as long as that may take: it may have died."""
-    if not poll(lambda: ray_core.kv_get(ERASURE_KEY) is None, settings().client.shutdown_timeout_s):
-        logger.warning("the erasure of the mesh that another process began is taken to be interrupted")
-        if ray_core.kv_get(ERASURE_KEY) is not None:
-            ray_core.kv_delete(ERASURE_KEY)
+    """Wait while other processes erase a mesh, each as long as that may take: it may have died."""
+    while (begun := ray_core.kv_get(ERASURE_KEY)) is not None:
+        if not poll(lambda: ray_core.kv_get(ERASURE_KEY) != begun, settings().client.shutdown_timeout_s):
+            logger.warning("the erasure of the mesh that another process began is taken to be interrupted")
+            _end_erasure(begun)
+
+
+def _end_erasure(begun: bytes) -> None:
+    """Not one that another process has begun since: two would erase then, and the slower one maybe a new mesh."""
+    if ray_core.kv_get(ERASURE_KEY) == begun:
+        ray_core.kv_delete(ERASURE_KEY)
 
 
 def _delete_keys() -> None:
@@ -67,5 +73,5 @@ def _own_actor_names() -> list[str]:
 
 
 def _now() -> bytes:
-    """For people who look at the key."""
-    return f"{time.time():.0f}".encode()
+    """For people who look at the key; tells erasures apart."""
+    return f"{time.time():.6f}".encode()

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -180,6 +181,41 @@ def test_a_start_waits_until_another_process_has_erased_the_mesh(
     mesh_lifecycle.start(control_pb2.GatewayOptions(), b"")
     assert looks[:3] == [ERASURE_KEY] * 3
     assert list(cluster.actors) == [CONTROLLER_NAME]
+
+
+def test_an_erasure_that_took_the_place_of_an_interrupted_one_is_waited_for_too(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes wait for one that has died: the slower one must not erase beside the faster one."""
+    cluster.kv[ERASURE_KEY] = b"1"
+    deleted: list[bytes] = []
+    monkeypatch.setattr(ray_core, "kv_delete", lambda key: deleted.append(cluster.kv.pop(key)))
+
+    def meanwhile(is_reached: Callable[[], bool], timeout_s: float | None) -> bool:
+        if cluster.kv[ERASURE_KEY] == b"1":
+            cluster.kv[ERASURE_KEY] = b"2"
+        else:
+            cluster.kv.clear()
+        return is_reached()
+
+    monkeypatch.setattr(mesh_erasure, "poll", meanwhile)
+    mesh_erasure.wait_erased()
+    assert deleted == []
+    assert cluster.kv == {}
+
+
+def test_an_erasure_that_was_taken_to_be_interrupted_does_not_end_the_next_one(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.kv[TOKEN_KEY] = b"old"
+
+    def slow(is_reached: Callable[[], bool], timeout_s: float | None) -> bool:
+        cluster.kv[ERASURE_KEY] = b"of another process"
+        return True
+
+    monkeypatch.setattr(mesh_erasure, "poll", slow)
+    mesh_erasure.erase(b"old")
+    assert cluster.kv == {ERASURE_KEY: b"of another process"}
 
 
 def test_an_erasure_that_was_interrupted_stops_no_start(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
