@@ -1,7 +1,4 @@
-"""The changes of the desired state that the controller makes by itself, from what it has seen: each is stored first.
-
-While another change is being stored they are left out: its end wakes the loop, which looks again.
-"""
+"""The changes of the desired state that the controller makes by itself, from what it has seen: each is stored first."""
 
 from __future__ import annotations
 
@@ -22,8 +19,6 @@ from mesh.controller.plan.failed_updates import failed_canaries, failed_updates
 from mesh.controller.plan.gateway_plan import have_all_changed
 from mesh.controller.plan.proofs import new_proofs
 from mesh.controller.scaling.scaling_memory import Autoscaler
-
-logger = logging.getLogger("mesh")
 
 
 class Clocks(NamedTuple):
@@ -46,51 +41,52 @@ class OwnChanges:
 
     async def record_proofs(self) -> None:
         """Store which versions have run, and which replace the version before for good."""
-        proofs = self.proofs()
-        if proofs and not self._wanted.is_changing:
+        if proofs := self.proofs():
             await self._wanted.try_change(functools.partial(with_proofs, proofs=proofs), "what has been proven")
         desired, seen = self._wanted.desired, self._registry.observed()
-        if not self._wanted.is_changing and have_all_changed(desired, seen, self._clocks.monotonic()):
+        if have_all_changed(desired, seen, self._clocks.monotonic()):
             edit = functools.partial(with_proven_gateways, revision=desired.gateways_revision)
-            if await self._wanted.try_change(edit, "that all gateways have their new options"):
-                logger.info("all gateways have their new options")
+            event = "all gateways have their new options"
+            await self._wanted.try_change(edit, f"that {event}", [event])
 
     async def scale(self, autoscaler: Autoscaler) -> Problems:
         """Adapt the numbers of replicas to the load, before the planner sees them. Returns what went wrong with it."""
         desired = self._wanted.desired
         decided = autoscaler.decide(desired, self._registry.observed().by_deployment())
-        if decided and not self._wanted.is_changing:
+        if decided:
             targets = {key: (desired.deployments[key].num_replicas, target) for key, target in decided.items()}
-            if await self._wanted.try_scale(targets):
-                for key, (before, after) in targets.items():
-                    why = autoscaler.explain(key)
-                    logger.info("scaling %s from %d to %d replicas: %s", key, before, after, why)
+            events = [
+                f"scaling {key} from {before} to {after} replicas: {autoscaler.explain(key)}"
+                for key, (before, after) in targets.items()
+            ]
+            await self._wanted.try_scale(targets, events)
         return autoscaler.problems
 
     async def forget_cordons(self) -> None:
         """Drop the cordons of nodes that have been gone for long."""
-        gone = self._node_list.long_gone(self._wanted.desired.cordons)
-        if gone and not self._wanted.is_changing:
+        if gone := self._node_list.long_gone(self._wanted.desired.cordons):
             edit = functools.partial(uncordoned, node_ids=gone)
             await self._wanted.try_change(edit, "the cordons of nodes that are gone")
 
     async def record_drained(self) -> None:
         """Store, and say once, which drains have ended."""
-        drained = newly_drained(self._wanted.desired, self._registry.observed())
-        if drained and not self._wanted.is_changing:
+        if drained := newly_drained(self._wanted.desired, self._registry.observed()):
             edit = functools.partial(with_drained, node_ids=[node.node_id for node in drained])
-            if await self._wanted.try_change(edit, "that drains have ended"):
-                for node in drained:
-                    ending = "its replicas have left, and it stays" if node.is_head else "it can be switched off"
-                    logger.info("node %s is drained: %s", title_of(node), ending)
+            events = [
+                f"node {title_of(node)} is drained:"
+                f" {'its replicas have left, and it stays' if node.is_head else 'it can be switched off'}"
+                for node in drained
+            ]
+            await self._wanted.try_change(edit, "that drains have ended", events)
 
     async def undo_failures(self) -> None:
         """Take back what has failed, where its deployments ask for it."""
         desired, observed = self._wanted.desired, self._registry.observed()
         updates, canaries = failed_updates(desired, observed), failed_canaries(desired, observed)
-        is_due = bool(updates or canaries) and not self._wanted.is_changing
-        if is_due and await self._wanted.try_change(self._wanted.undoing(updates, canaries), "rollbacks"):
-            for app, reason in updates.items():
-                logger.warning("application %s goes back to the version before: %s", app, reason)
-            for app, reason in canaries.items():
-                logger.warning("application %s goes on without its canary: %s", app, reason)
+        if updates or canaries:
+            events = [
+                *(f"application {app} goes back to the version before: {reason}" for app, reason in updates.items()),
+                *(f"application {app} goes on without its canary: {reason}" for app, reason in canaries.items()),
+            ]
+            edit = self._wanted.undoing(updates, canaries)
+            await self._wanted.try_change(edit, "rollbacks", events, logging.WARNING)

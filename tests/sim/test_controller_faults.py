@@ -1,6 +1,7 @@
 """A fault of the controller's own that one deployment brings out, in fake time: the others notice nothing of it."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,8 @@ def statuses(mesh: Mesh) -> dict[str, control_pb2.ApplicationStatus]:
 async def test_a_slow_kv_that_holds_up_the_scaling_of_one_deployment_holds_up_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Nor loses the event that says why it is scaled."""
+    caplog.set_level(logging.INFO, "mesh")
     mesh = Mesh(seed=1)
     await mesh.boot()
     scaling = control_pb2.AutoscalingOptions(min_replicas=1, max_replicas=9, target_ongoing_requests=2)
@@ -95,6 +98,7 @@ async def test_a_slow_kv_that_holds_up_the_scaling_of_one_deployment_holds_up_no
     assert not mesh.failed
     await mesh.crash()
     assert len([record for record in caplog.records if "KV is slow" in record.message]) == 1
+    assert [line for line in caplog.messages if line.startswith("scaling app/Model from 1 to 4 replicas: target 4:")]
 
 
 async def test_nothing_is_done_before_it_is_stored() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mesh.controller.desired.autoscaled_numbers import (
@@ -111,10 +112,6 @@ class DesiredKeeper:
             rollback_unix_time_s=before.last_deployed_time_s if before is not None else None,
         )
 
-    @property
-    def is_changing(self) -> bool:
-        return bool(self._changes)
-
     def undoing(self, updates: Mapping[str, str], canaries: Mapping[str, str]) -> Edit:
         """The change that takes back updates and canaries of applications, with the reason of each."""
         now_s = self._unix_clock()
@@ -156,34 +153,37 @@ class DesiredKeeper:
         """
         return await self._finished(self._change(edit, code_of, on_stored))
 
-    async def try_change(self, edit: Edit, what: str) -> bool:
-        """Whether the edited state is stored within the time that a turn may wait for it. `what`: for the log."""
-        return await self._in_time(self.change(edit), what)
+    async def try_change(self, edit: Edit, what: str, events: Sequence[str] = (), level: int = logging.INFO) -> None:
+        """Like `change`, for the controller itself: waits only as long as a turn may, and raises nothing.
 
-    async def try_scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]]) -> bool:
+        While another change is being stored it does nothing: the end of that wakes the loop, which looks again. `what`:
+        for the log, like the `events` once it is stored, however long that takes.
+        """
+        await self._in_time(lambda: self.change(edit, on_stored=partial(_log, events, level)), what)
+
+    async def try_scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]], events: Sequence[str]) -> None:
         """Like `try_change`, for `scale`."""
-        return await self._in_time(self.scale(decisions), "the numbers of replicas")
+        await self._in_time(lambda: self.scale(decisions, events), "the numbers of replicas")
 
-    async def scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]]) -> int:
+    async def scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]], events: Sequence[str] = ()) -> int:
         """Store what autoscaling has decided: the numbers of replicas before and after. Returns the state's version.
 
-        A deployment that was changed meanwhile keeps its number.
+        A deployment that was changed meanwhile keeps its number. The `events` are logged once it is stored.
         """
-        return await self._finished(self._scale(decisions))
+        return await self._finished(self._scale(decisions, events))
 
-    async def _in_time(self, change: Coroutine[Any, Any, int], what: str) -> bool:
+    async def _in_time(self, change: Callable[[], Coroutine[Any, Any, int]], what: str) -> None:
+        if self._changes:
+            return
         try:
             async with asyncio.timeout(settings().controller.store_timeout_s):
-                await change
+                await change()
         except TimeoutError:
             logger.warning("the cluster's KV is slow: %s will change when they are stored", what)
         except StoreError as error:
             logger.warning("%s could not be stored, trying again: %s", what, error)
         except InvalidChangeError as error:  # one application must not keep the turn from the others
             logger.warning("%s are refused, trying again: %s", what, error)
-        else:
-            return True
-        return False
 
     async def _finished(self, change: Coroutine[Any, Any, int]) -> int:
         task = asyncio.create_task(change, name="change of the desired state")
@@ -210,7 +210,7 @@ class DesiredKeeper:
             on_stored()
             return self._state.version
 
-    async def _scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]]) -> int:
+    async def _scale(self, decisions: Mapping[DeploymentKey, tuple[int, int]], events: Sequence[str]) -> int:
         async with self._lock:
             decided = still_valid(self.desired, decisions)
             if not decided:
@@ -224,6 +224,7 @@ class DesiredKeeper:
                 self._numbers = numbers
                 self.desired = scaled_to(self.desired, decided)
                 self._on_scaled(self.desired)
+            _log(events, logging.INFO)
             return self._state.version
 
     async def _store_whole(self, state: control_pb2.DesiredState, descriptor_sets: Mapping[str, bytes]) -> None:
@@ -245,3 +246,8 @@ class DesiredKeeper:
         self._numbers = numbers
         self.desired = replace(desired, descriptor_sets=descriptor_sets)
         self._on_change(self.desired)
+
+
+def _log(events: Iterable[str], level: int) -> None:
+    for event in events:
+        logger.log(level, "%s", event)
