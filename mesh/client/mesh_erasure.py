@@ -28,7 +28,8 @@ def erase(mesh: bytes) -> None:
         wait_erased()
     try:
         if identity() == mesh:
-            _kill_actors()
+            poll(_kill_actors, settings().client.kill_timeout_s)
+            _remove_placement_groups()
             _delete_keys()
     finally:
         _end_erasure(own)
@@ -54,14 +55,18 @@ def _delete_keys() -> None:
         ray_core.kv_delete(key)
 
 
-def _kill_actors() -> None:
-    # The controller first: it would replace actors that die.
-    for name in sorted(_own_actor_names(), key=lambda name: name != CONTROLLER_NAME):
+def _kill_actors() -> bool:
+    """Returns whether none is left: a name is in use until its actor is gone, and so is that of a dying controller."""
+    # The controller first: it would replace actors that die, and may be starting some until it is gone.
+    names = sorted(_own_actor_names(), key=lambda name: name != CONTROLLER_NAME)
+    for name in names:
         actor = ray_core.find_actor(name)
         if actor is not None:
             ray_core.kill_actor(actor)
-    # A name is in use until its actor is gone: the next start would find the dying controller.
-    poll(lambda: not _own_actor_names(), settings().client.kill_timeout_s)
+    return not names
+
+
+def _remove_placement_groups() -> None:
     for name, group in ray_placement.list_placement_groups().items():
         if name.startswith(ACTOR_PREFIX):
             ray_placement.remove_placement_group(group)

@@ -88,6 +88,23 @@ def test_destroying_leaves_no_actor_and_no_key_of_the_mesh(cluster: FakeCluster)
     assert controller.is_closed
 
 
+def test_what_a_controller_starts_while_it_is_killed_is_killed_too(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next mesh would find replicas without a desired state, and refuse to start (item 60)."""
+    controller = cluster.run_controller()
+    kill = ray_core.kill_actor
+
+    def kill_too_late(actor: FakeActor) -> None:
+        if actor is cluster.actors.get(CONTROLLER_NAME):
+            cluster.actors["MESH_REPLICA::late"] = FakeActor()
+        kill(actor)
+
+    monkeypatch.setattr(ray_core, "kill_actor", kill_too_late)
+    mesh_lifecycle.destroy(controller)  # type: ignore[arg-type]
+    assert cluster.actors == {}
+
+
 def test_a_mesh_whose_controller_refuses_to_end_is_killed(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
