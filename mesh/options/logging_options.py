@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from mesh.options import option_checks
-from mesh.options.absent_options import check_known
 from mesh.options.keyword_advice import with_field_advice
+from mesh.options.option_record import record_of
 from mesh.v1 import control_pb2
 
 _LEVEL_MAX = 1000
@@ -72,11 +72,7 @@ DEFAULT_LOGGING = control_pb2.LoggingOptions(level=logging.INFO)
 
 def parse(config: LoggingConfig | Mapping[str, Any]) -> LoggingConfig:
     """Raises TypeError for unknown fields and wrong types, ValueError for values that do not exist."""
-    if isinstance(config, LoggingConfig):
-        return config
-    given = option_checks.mapping("logging_config", config)
-    check_known("logging_config", given, (each.name for each in fields(LoggingConfig)))
-    return LoggingConfig(**given)  # type: ignore[arg-type]
+    return record_of(LoggingConfig, "logging_config", config)
 
 
 def logging_of_replica(spec: control_pb2.ReplicaSpec) -> control_pb2.LoggingOptions:

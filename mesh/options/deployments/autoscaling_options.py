@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from mesh.options import option_checks
-from mesh.options.absent_options import check_known
 from mesh.options.deployments import autoscaling_policy
 from mesh.options.deployments.autoscaling_policy import AutoscalingPolicy
 from mesh.options.keyword_advice import with_field_advice
+from mesh.options.option_record import record_of
 from mesh.v1 import control_pb2
 
 _AUTO_MAX_REPLICAS = 100
@@ -132,11 +132,7 @@ class AutoscalingConfig:
 
 def parse(config: AutoscalingConfig | Mapping[str, Any]) -> AutoscalingConfig:
     """Raises TypeError for unknown fields and wrong types, ValueError for contradictions."""
-    if isinstance(config, AutoscalingConfig):
-        return config
-    given = option_checks.mapping("autoscaling_config", config)
-    check_known("autoscaling_config", given, (each.name for each in fields(AutoscalingConfig)))
-    return AutoscalingConfig(**given)  # type: ignore[arg-type]
+    return record_of(AutoscalingConfig, "autoscaling_config", config)
 
 
 def of(num_replicas: object, config: AutoscalingConfig | Mapping[str, Any] | None) -> AutoscalingConfig | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from mesh.options import option_checks
-from mesh.options.absent_options import check_known
 from mesh.options.keyword_advice import with_field_advice
+from mesh.options.option_record import record_of
 from mesh.v1 import common_pb2
 
 _STATUS_CODES = (429, 503)
@@ -36,8 +36,4 @@ class BackpressureConfig:
 
 def parse(value: BackpressureConfig | Mapping[str, Any]) -> BackpressureConfig:
     """Raises TypeError or ValueError naming the key that is wrong."""
-    if isinstance(value, BackpressureConfig):
-        return value
-    given = option_checks.mapping("backpressure_config", value)
-    check_known("backpressure_config", given, (each.name for each in fields(BackpressureConfig)))
-    return BackpressureConfig(**given)  # type: ignore[arg-type]
+    return record_of(BackpressureConfig, "backpressure_config", value)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from mesh.options import option_checks
-from mesh.options.absent_options import check_known
 from mesh.options.keyword_advice import with_field_advice
+from mesh.options.option_record import record_of
 from mesh.v1 import control_pb2
 
 _UNREACHABLE = {"__main__", "__mp_main__"}
@@ -57,11 +57,7 @@ class RequestRouterConfig:
 
 def parse(value: RequestRouterConfig | Mapping[str, Any]) -> RequestRouterConfig:
     """Raises TypeError or ValueError naming the key that is wrong."""
-    if isinstance(value, RequestRouterConfig):
-        return value
-    given = option_checks.mapping("request_router_config", value)
-    check_known("request_router_config", given, (each.name for each in fields(RequestRouterConfig)))
-    return RequestRouterConfig(**given)  # type: ignore[arg-type]
+    return record_of(RequestRouterConfig, "request_router_config", value)
 
 
 def _import_path(value: object) -> str:

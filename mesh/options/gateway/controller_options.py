@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from mesh.options import option_checks, runtime_env
-from mesh.options.absent_options import check_known
+from mesh.options import runtime_env
 from mesh.options.keyword_advice import with_field_advice
+from mesh.options.option_record import record_of
 
 _NAME = "controller_options"
 _RUNTIME_ENV = f"{_NAME}['runtime_env']"
@@ -53,10 +53,4 @@ class ControllerOptions:
 
 def parse(value: ControllerOptions | Mapping[str, Any] | None) -> ControllerOptions:
     """Raises TypeError or ValueError naming what is wrong."""
-    if value is None:
-        return ControllerOptions()
-    if isinstance(value, ControllerOptions):
-        return value
-    given = option_checks.mapping(_NAME, value)
-    check_known(_NAME, given, (each.name for each in fields(ControllerOptions)))
-    return ControllerOptions(**given)  # type: ignore[arg-type]
+    return ControllerOptions() if value is None else record_of(ControllerOptions, _NAME, value)

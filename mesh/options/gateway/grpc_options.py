@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from mesh.options import option_checks
-from mesh.options.absent_options import check_known
 from mesh.options.calls.hedge_option import HedgePolicy, hedge_policy
 from mesh.options.calls.retry_option import RetryPolicy, retry_policy
 from mesh.options.gateway import listener_checks
 from mesh.options.keyword_advice import with_field_advice
+from mesh.options.option_record import record_of
 from mesh.options.security import authentication_options, limit_options, tls_options
 from mesh.options.security.authentication_options import Authentication
 from mesh.options.security.limit_options import LimitOptions
@@ -93,8 +93,4 @@ class gRPCOptions:
 
 
 def parse(options: gRPCOptions | Mapping[str, Any] | None) -> gRPCOptions:
-    if isinstance(options, gRPCOptions):
-        return options
-    given = option_checks.mapping("grpc_options", {} if options is None else options)
-    check_known("grpc_options", given, (each.name for each in fields(gRPCOptions)))
-    return gRPCOptions(**given)  # type: ignore[arg-type]
+    return record_of(gRPCOptions, "grpc_options", {} if options is None else options)

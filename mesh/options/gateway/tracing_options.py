@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from mesh.options import option_checks
-from mesh.options.absent_options import check_known
 from mesh.options.keyword_advice import with_field_advice
+from mesh.options.option_record import record_of
 from mesh.v1 import control_pb2
 
 _NAME = "tracing_config"
@@ -53,8 +53,4 @@ class TracingConfig:
 
 def parse(value: TracingConfig | Mapping[str, Any] | None) -> TracingConfig | None:
     """Raises TypeError or ValueError naming what is wrong."""
-    if value is None or isinstance(value, TracingConfig):
-        return value
-    given = option_checks.mapping(_NAME, value)
-    check_known(_NAME, given, (each.name for each in fields(TracingConfig)))
-    return TracingConfig(**given)  # type: ignore[arg-type]
+    return None if value is None else record_of(TracingConfig, _NAME, value)
