@@ -164,9 +164,7 @@ class ReplicaKeeper:
         try:
             async with self._identifications, asyncio.timeout(patience_s):
                 answer = await self._answered(replica_id, lambda: self._runtime.call(name, "describe"))
-            ready = read_answer(control_pb2.ReplicaReady, answer)
-            if ready.replica_id != replica_id:
-                raise ActorCallError(f"its process says that it is replica {ready.replica_id!r}")
+            ready = _ready_of(replica_id, answer)
         except ActorDiedError:
             return  # _watch reports it, with the reason
         except (ActorCallError, TimeoutError) as error:
@@ -266,9 +264,7 @@ class ReplicaKeeper:
             nodes = await self._answered(replica_id, lambda: self._runtime.wait_placed(name))
             self._registry.replica_placed(replica_id, nodes)
             answer = await self._answered(replica_id, lambda: self._runtime.call(name, "start"))
-            ready = read_answer(control_pb2.ReplicaReady, answer)
-            if ready.replica_id != replica_id:
-                raise ActorCallError(f"its process says that it is replica {ready.replica_id!r}")
+            ready = _ready_of(replica_id, answer)
         except ActorDiedError:
             return  # _watch reports it, with the reason
         except ActorCallError as error:
@@ -353,6 +349,14 @@ class ReplicaKeeper:
         """That of its deployment now; of what is not wanted any more the last one known."""
         target = _ruling(self.desired, replica)
         return target.drain if target else replica.drain
+
+
+def _ready_of(replica_id: str, answer: bytes | None) -> control_pb2.ReplicaReady:
+    """What the replica says of itself. Raises ActorCallError for an answer that another one would give, or none."""
+    ready = read_answer(control_pb2.ReplicaReady, answer)
+    if ready.replica_id != replica_id:
+        raise ActorCallError(f"its process says that it is replica {ready.replica_id!r}")
+    return ready
 
 
 def _ruling(desired: Desired, replica: Replica) -> DeploymentTarget | None:
