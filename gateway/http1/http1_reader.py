@@ -62,7 +62,7 @@ class Http1Reader:
             return None
         if data.startswith(b"\r\n", start):
             # Some old clients send an empty line behind a body (RFC 9112 §2.2).
-            start += 2
+            start = self._position = start + 2
         end = data.find(END, start)
         if end < 0:
             check_incomplete(data[start:], self._limits)

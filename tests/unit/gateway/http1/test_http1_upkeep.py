@@ -50,6 +50,17 @@ def test_a_client_that_sends_nothing_is_left() -> None:
 
 
 @on_loop
+def test_an_empty_line_behind_a_body_is_no_head_that_has_begun() -> None:
+    """Some old clients send one (RFC 9112 §2.2)."""
+    looked = Looked(Client(ok, LIMITS))
+    looked.client.send(request("POST / HTTP/1.1", "content-length: 3", body=b"abc") + b"\r\n")
+    assert looked.client.statuses == [200]
+    assert not looked.wait(60).is_closed
+    assert looked.client.send(request()).statuses == [200]
+    assert looked.wait(95).lost_reason == Http1Upkeep.IDLE.value
+
+
+@on_loop
 def test_a_slow_head_has_one_limit_from_its_first_byte_to_its_last() -> None:
     """A byte now and then (slowloris) does not lengthen it."""
     looked = Looked(Client(ok, LIMITS))
