@@ -72,7 +72,7 @@ class RequestFlow:
             self._call.refuse(error.code, error.text)
 
     def on_message_of_head(self, data: bytes) -> None:
-        """The message of a request without a body. Bytes that come after all are an error."""
+        """The message of a request without a body."""
         try:
             self._reader.feed(data)
         except MessageError as error:

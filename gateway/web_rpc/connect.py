@@ -183,7 +183,11 @@ class _ConnectCall:
     # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
 
     def on_body(self, data: bytes) -> None:
-        self._flow.on_body(data)
+        if self._request.message is None:
+            self._flow.on_body(data)
+        else:
+            # A cache knows the answer by the query alone, and bytes behind a message change what it says.
+            self._call.refuse(INVALID_ARGUMENT, "The message of a GET is in its query; a body came as well.")
 
     def on_end(self) -> None:
         self._flow.on_end()

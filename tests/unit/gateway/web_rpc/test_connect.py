@@ -33,7 +33,7 @@ from tests.unit.fakes.shop_routes import (
     shop_routes,
 )
 from tests.unit.gateway.fakes import FakeRouter, allow, echo, finish
-from tests.unit.gateway.web_rpc.connect_ends import PEAR, PROTO, Answer, call, get
+from tests.unit.gateway.web_rpc.connect_ends import PEAR, PROTO, Answer, begin, call, get
 from tests.unit.protos.shop_pb2 import Item
 
 JSON = b'{"name": "P\xc3\xa4r", "amount": "1099511627776"}'
@@ -204,6 +204,15 @@ def test_a_get_of_a_method_without_side_effects() -> None:
     assert answer.headers["content-type"] == "application/json"
     assert json.loads(answer.body)["name"] == "Pär"
     assert Answer(get(FakeRouter(echo), "connect=v1&encoding=proto&message=")).messages == [b""]
+
+
+def test_a_get_with_a_body_is_refused() -> None:
+    """Its bytes would add fields to the message of the query, by which caches know the answer."""
+    router = FakeRouter(echo)
+    query = f"connect=v1&base64=1&encoding=proto&message={urlsafe_b64encode(PROTO).decode()}"
+    exchange, receiver = begin(router, STOCK_PRICE, method="GET", query=query.encode())
+    send_body(exchange, receiver, PROTO)
+    assert (Answer(exchange).status, Answer(exchange).code, router.calls) == (400, "invalid_argument", [])
 
 
 def test_a_get_has_its_timeout_in_a_field() -> None:
