@@ -30,11 +30,11 @@ INTERNAL_FAILURE = 1011
 RESTARTING = 1012
 TRY_AGAIN_LATER = 1013
 
-_SLICE_BYTES = 64 * 1024
-_COMPRESSED_SLICE_BYTES = 4 * 1024
 _MUCH_BYTES = 1024 * 1024
-"""Bytes of messages of one socket that are made in one turn of the loop, and that may wait. A slice may exceed it."""
-_FRAME_BYTES = 512
+"""Bytes of messages of one socket that may wait. A slice may exceed it."""
+_TURN_BYTES = 512 * 1024
+"""Bytes of messages of one socket that are made in one turn of the loop. A slice may exceed it."""
+_FRAME_BYTES = 2 * 1024
 """As much as this takes the time of one frame, which may be empty."""
 
 
@@ -175,7 +175,7 @@ class WebSocketConnection:
         """Read what has come, until much has been made or has to wait."""
         self._is_reading = True
         made_bytes = 0
-        while self._unread and not self._has_much and not self.has_closed and made_bytes < _MUCH_BYTES:
+        while self._unread and not self._has_much and not self.has_closed and made_bytes < _TURN_BYTES:
             made_bytes += self._read_slice()
         self._is_reading = False
         if self._client.left_reason is not None and not self._unread:
@@ -195,7 +195,7 @@ class WebSocketConnection:
 
     def _read_slice(self) -> int:
         """Returns the work that it was, in bytes of messages."""
-        size = _SLICE_BYTES if self._handshake.deflate is None else _COMPRESSED_SLICE_BYTES
+        size = self._frames.slice_bytes
         data, self._unread = self._unread[:size], self._unread[size:]
         self._client.was_heard = True
         before = self._frames.received

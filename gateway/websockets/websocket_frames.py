@@ -21,6 +21,10 @@ _COMPRESSED_MIN_BYTES = 1_024
 _COMPRESSED_MAX_BYTES = 256 * 1024
 """To compress a longer one would hold up all requests of the gateway for milliseconds."""
 _REASON_MAX_BYTES = 123
+_SLICE_MIN_BYTES = 4 * 1024
+_SLICE_MAX_BYTES = 64 * 1024
+_SLICE_FRAMES_USUAL = 64
+"""With more frames in a slice the next one is short: each takes the loop some microseconds, and six bytes are one."""
 _Utf8Decoder = getincrementaldecoder("utf-8")
 
 
@@ -47,6 +51,8 @@ class WebSocketFrames:
         """Because of what the client does: nothing behind that is a message."""
         self.received = 0
         """Frames of all kinds."""
+        self.slice_bytes = _SLICE_MIN_BYTES
+        """As much should be received next in one go: little of what is much work, as compressed bytes may be."""
         self.is_over = False
         """The connection is to be closed, behind what is to be sent."""
 
@@ -76,6 +82,8 @@ class WebSocketFrames:
         messages: list[Message] = []
         events = self._protocol.events_received()
         self.received += len(events)
+        is_much_work = self._extensions or len(events) > _SLICE_FRAMES_USUAL
+        self.slice_bytes = _SLICE_MIN_BYTES if is_much_work else min(4 * self.slice_bytes, _SLICE_MAX_BYTES)
         for event in events:
             if self._has_failed:
                 break

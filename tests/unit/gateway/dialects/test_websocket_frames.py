@@ -78,3 +78,20 @@ def test_frames_mean_the_same_however_they_are_cut(data: bytes, cuts: list[int],
         assert (closed is None) is (whole_closed is None)
     for each in messages:
         assert len(each if isinstance(each, bytes) else each.encode()) <= MESSAGE_MAX_BYTES
+
+
+def test_large_frames_are_received_in_large_slices_and_small_ones_in_small() -> None:
+    """A slice of 64 KiB may hold 10,000 empty frames, which would keep the loop for a tenth of a second."""
+    frames = WebSocketFrames(2**20)
+    large, empty = serialised(Opcode.BINARY, bytes(60_000), True, False), serialised(Opcode.BINARY, b"", True, False)
+    sizes = []
+    for data in (large, large, large, empty * 100, large):
+        frames.receive(data)
+        sizes.append(frames.slice_bytes)
+    assert sizes == [16_384, 65_536, 65_536, 4_096, 16_384]
+
+
+def test_compressed_frames_are_received_in_small_slices() -> None:
+    frames = WebSocketFrames(2**20, PerMessageDeflate(False, False, 15, 15))
+    frames.receive(serialised(Opcode.BINARY, bytes(60_000), True, True))
+    assert frames.slice_bytes == 4_096
