@@ -97,7 +97,7 @@ class FrameReader:
         position, end = 0, len(data)
         if self._preface:
             position = self._read_preface(data)
-        elif self._data_left:
+        elif self._data_left and data:
             position = self._read_on(data)
         handler = self._handler
         self.has_unread = False

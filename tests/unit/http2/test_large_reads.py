@@ -15,7 +15,7 @@ from mesh.http2.stream import Stream
 from mesh.http2.transport import Http2Transport
 from mesh.http2.write_turn import ENOUGH
 from tests.unit.fakes.fake_socket import FakeSocket
-from tests.unit.fakes.http2_ends import REQUEST, headers, settings
+from tests.unit.fakes.http2_ends import REQUEST, ServerEnd, data, headers, settings
 
 REQUESTS = 100
 FRAMES_PER_TURN = 2 * 2 * ENOUGH
@@ -144,3 +144,15 @@ def test_what_waits_behind_a_fault_is_not_read() -> None:
         assert not served.accepted
 
     asyncio.run(run())
+
+
+def test_a_pause_in_the_middle_of_a_frame_costs_its_sender_nothing() -> None:
+    """The reader is asked for more when it goes on, though nothing has come: that is no empty frame of the peer."""
+    server = ServerEnd()
+    whole = data(1, bytes(wire.FRAME_BYTES_MIN))
+    server.receive(headers(1), whole[:10_000])
+    for _ in range(2 * Limits().control_burst):
+        server.connection.receive(b"")
+    server.receive(whole[10_000:], data(1, ends=True))
+    assert server.connection.fault is None
+    assert server.exchanges[1].body == bytes(wire.FRAME_BYTES_MIN)
