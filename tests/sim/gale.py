@@ -24,7 +24,7 @@ from tests.sim.fake_mesh import Mesh
 from tests.sim.fake_time import fake_time_loop, run_in_fake_time
 from tests.sim.goals import listed
 from tests.sim.listener import Listener, Manner
-from tests.sim.storm import WatchedCluster, WatchedPublisher
+from tests.sim.storm import RecordedCluster, WatchedPublisher
 from tests.unit.controller.builders import application
 
 APPS = tuple(f"app{number}" for number in range(5))
@@ -61,7 +61,7 @@ def history(seed: int) -> list[str]:
 
 class Gale:
     def __init__(self, seed: int, events: int, pause_s: float) -> None:
-        self.cluster = WatchedCluster(seed, cpus={"n1": 200.0, "n2": 40.0, "n3": 40.0, "n4": 40.0})
+        self.cluster = RecordedCluster(seed, cpus={"n1": 200.0, "n2": 40.0, "n3": 40.0, "n4": 40.0})
         self.cluster.refused_configs = {REFUSED}
         self.mesh = Mesh(seed, cluster=self.cluster, make_publisher=lambda first: WatchedPublisher(first, self.mesh))
         self.cluster.mesh = self.mesh

@@ -115,7 +115,7 @@ class Wish:
 
 class Storm:
     def __init__(self, seed: int) -> None:
-        self.cluster = WatchedCluster(seed)
+        self.cluster = RecordedCluster(seed)
         self.mesh = Mesh(seed, cluster=self.cluster, make_publisher=self._publisher)
         self.cluster.mesh = self.mesh
         self._wish = Wish(is_autoscaled=seed % AUTOSCALED_EVERY == 0)
@@ -211,7 +211,7 @@ class Storm:
         return WatchedPublisher(first_version, self.mesh)
 
 
-class WatchedCluster(FakeCluster):
+class RecordedCluster(FakeCluster):
     """Writes down what happens, and what must not."""
 
     def __init__(self, seed: int, *, cpus: Mapping[str, float] | None = None) -> None:
@@ -348,8 +348,8 @@ class WatchedPublisher(Publisher):
         )
 
     @property
-    def _cluster(self) -> WatchedCluster:
-        assert isinstance(self._mesh.cluster, WatchedCluster)
+    def _cluster(self) -> RecordedCluster:
+        assert isinstance(self._mesh.cluster, RecordedCluster)
         return self._mesh.cluster
 
 

@@ -22,7 +22,7 @@ from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import counts, fewest, is_running, listed
 from tests.sim.shop_canary import TEN_PERCENT
-from tests.sim.storm import WatchedCluster
+from tests.sim.storm import RecordedCluster
 from tests.unit.controller.builders import KEY, application, replica
 
 
@@ -48,7 +48,7 @@ def told(mesh: Mesh) -> tuple[str, float, dict[str, int]]:
 
 async def test_a_canary_starts_what_it_is_to_have_and_its_promotion_what_is_missing() -> None:
     """Once each: a start too many would stop again, and be seen by no one but the nodes."""
-    cluster = WatchedCluster(seed=1)
+    cluster = RecordedCluster(seed=1)
     mesh = cluster.mesh = Mesh(1, cluster=cluster)
     await mesh.boot()
     await mesh.deploy("v1", 10)

@@ -5,13 +5,13 @@ import asyncio
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running, listed
 from tests.sim.listener import Listener, Manner
-from tests.sim.storm import WatchedCluster
+from tests.sim.storm import RecordedCluster
 from tests.unit.controller.builders import KEY
 
 
 async def test_replicas_drain_when_all_that_read_have_heard_of_it() -> None:
     """Those that read nothing, or have vanished, hold nothing up (item 153)."""
-    cluster = WatchedCluster(seed=1)
+    cluster = RecordedCluster(seed=1)
     mesh = cluster.mesh = Mesh(1, cluster=cluster)
     await mesh.boot()
     await mesh.deploy("v1", 10)

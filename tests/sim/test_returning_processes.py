@@ -6,15 +6,15 @@ from mesh.routing.snapshot import DeploymentKey
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running
 from tests.sim.listener import Listener
-from tests.sim.storm import WatchedCluster
+from tests.sim.storm import RecordedCluster
 from tests.unit.controller.builders import KEY
 
 BEGUN, WANTED = 6, 2
 
 
-async def watched_mesh() -> tuple[Mesh, WatchedCluster]:
+async def watched_mesh() -> tuple[Mesh, RecordedCluster]:
     """One with replicas that serve, and processes that list them."""
-    cluster = WatchedCluster(1)
+    cluster = RecordedCluster(1)
     mesh = Mesh(1, cluster=cluster)
     cluster.mesh = mesh
     await mesh.boot()
@@ -25,7 +25,7 @@ async def watched_mesh() -> tuple[Mesh, WatchedCluster]:
     return mesh, cluster
 
 
-async def end(mesh: Mesh, cluster: WatchedCluster) -> None:
+async def end(mesh: Mesh, cluster: RecordedCluster) -> None:
     for listener in cluster.listeners:
         listener.end()
     await mesh.crash()
