@@ -7,24 +7,6 @@ from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 
 
-class CrashesLate(FakeCluster):
-    """Replicas of v2 come up and die after some seconds."""
-
-    def __init__(self, after_s: float) -> None:
-        super().__init__(seed=1)
-        self._after_s = after_s
-
-    async def _construct(self, actor: Actor) -> None:
-        await asyncio.sleep(1.0)
-        actor.is_started = True
-        if actor.spec.spec.version == "v2":
-            self._own(self._die_later(actor))
-
-    async def _die_later(self, actor: Actor) -> None:
-        await asyncio.sleep(self._after_s)
-        self.end(actor)
-
-
 class NeverReady(FakeCluster):
     """Replicas of v2 come up and take no calls."""
 

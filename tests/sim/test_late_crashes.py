@@ -7,14 +7,15 @@ import pytest
 from mesh.status import ApplicationStatus
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import fewest, is_running, listed
-from tests.sim.odd_clusters import CrashesLate
 
 
 @pytest.mark.parametrize("after_s", [0.5, 5.0, 9.0])
 @pytest.mark.parametrize("num_replicas", [1, 4, 10, 20])
 async def test_a_version_that_dies_soon_after_it_came_up_replaces_nothing(num_replicas: int, after_s: float) -> None:
     """The old version keeps its number, and the rollout stops after a few failures (items 189, 190)."""
-    mesh = Mesh(1, cluster=(cluster := CrashesLate(after_s)))
+    mesh = Mesh(seed=1)
+    cluster = mesh.cluster
+    cluster.crashing_versions = {"v2": after_s}
     await mesh.boot()
     await mesh.deploy("v1", num_replicas)
     await mesh.until(lambda: is_running(mesh, "v1", num_replicas))

@@ -11,7 +11,6 @@ from tests.sim.fake_actor import Faults
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import fewest, is_running, listed
-from tests.sim.odd_clusters import CrashesLate
 from tests.sim.user_configs import BAD, GOOD, Attempts, configs
 from tests.unit.controller.builders import KEY
 
@@ -150,8 +149,11 @@ async def test_a_paused_rollout_that_scales_up_waits_in_the_queue_of_a_full_clus
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_an_update_that_fails_is_undone_once(is_late: bool) -> None:
     """Whether its constructor fails or it dies after seconds; the reason is stored (items 189, 190)."""
-    cluster = CrashesLate(after_s=5.0) if is_late else FakeCluster(seed=1)
-    cluster.broken_versions = {"v2"}
+    cluster = FakeCluster(seed=1)
+    if is_late:
+        cluster.crashing_versions = {"v2": 5.0}
+    else:
+        cluster.broken_versions = {"v2"}
     mesh = Mesh(1, cluster=cluster)
     await mesh.boot()
     await mesh.deploy("v1", 3, rollback_on_failure=True)
