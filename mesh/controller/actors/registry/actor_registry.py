@@ -30,6 +30,8 @@ class ActorRegistry:
         self._on_change = on_change
         self.gateways = GatewayRegistry(clock, on_change)
         self._replicas: dict[str, Replica] = {}
+        self._serving: Counter[DeploymentKey] = Counter()
+        """How many replicas of each deployment serve. Counting them at each question would be quadratic."""
         self._records = DeploymentRecords(clock)
         self._departed: deque[DepartedReplica] = deque()
         self._nodes: tuple[Node, ...] = ()
@@ -93,6 +95,9 @@ class ActorRegistry:
 
     def put_replica(self, replica: Replica) -> None:
         """Take over the record as it is."""
+        if before := self._replicas.get(replica.replica_id):
+            self._serving[before.deployment] -= before.is_serving
+        self._serving[replica.deployment] += replica.is_serving
         self._replicas[replica.replica_id] = replica
         self._on_change()
 
@@ -213,7 +218,7 @@ class ActorRegistry:
         self.put_replica(replace(replica, health_failures=count))
         is_due = failure is not None and count >= settings().controller.health_failures_max
         key = replica.deployment
-        if is_due and self._records.disruptions.allows_another(key, self._serving(key)):
+        if is_due and self._records.disruptions.allows_another(key, self._serving[key]):
             self.replica_broken(replica_id, f"replica {replica_id} failed {count} health checks in a row: {failure}")
 
     def replica_closed(self, replica_id: str, message: str, *, is_node_lost: bool = False) -> None:
@@ -221,6 +226,7 @@ class ActorRegistry:
         replica = self._replicas.pop(replica_id, None)
         if replica is None:
             return
+        self._serving[replica.deployment] -= replica.is_serving
         is_failure = not replica.is_leaving and not replica.unhealthy
         if is_failure:
             self._records.count_restart(replica, RestartReason.NODE_LOST if is_node_lost else RestartReason.DIED)
@@ -244,14 +250,12 @@ class ActorRegistry:
         self, versions: Set[tuple[DeploymentKey, str]], targets: Mapping[DeploymentKey, DeploymentTarget]
     ) -> None:
         """What is wanted: versions, and of each deployment. Forgets what happened to others."""
+        self._serving = +self._serving  # without those of which none serves, which may be gone
         self._records.disruptions.expect(targets, self._serving)
         self._records.keep(versions)
 
     def restart_failures(self, key: DeploymentKey, version: str) -> None:
         self._records.restart(key, version)
-
-    def _serving(self, key: DeploymentKey) -> int:
-        return sum(each.is_serving for each in self._replicas.values() if each.deployment == key)
 
     def _moved(self, replica: Replica, event: ReplicaEvent) -> None:
         state = next_state(REPLICA_TRANSITIONS, replica.state, event)

@@ -8,7 +8,7 @@ replicas are wanted than before has never left, so it does not count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 
 from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.actions import Reason
@@ -24,13 +24,11 @@ class Disruptions:
         self._unreplaced: Counter[DeploymentKey] = Counter()
         """Replicas that have left, and for which no other one has come up since."""
 
-    def expect(
-        self, targets: Mapping[DeploymentKey, DeploymentTarget], serving: Callable[[DeploymentKey], int]
-    ) -> None:
-        """What is wanted from now on. `serving`: how many replicas of a deployment serve."""
+    def expect(self, targets: Mapping[DeploymentKey, DeploymentTarget], serving: Mapping[DeploymentKey, int]) -> None:
+        """What is wanted from now on. `serving`: how many replicas of each deployment serve; not those with none."""
         for key, count in self._unreplaced.items():
             if count and key in self._targets:
-                self._unreplaced[key] = self._away(self._targets[key], serving(key))
+                self._unreplaced[key] = self._away(self._targets[key], serving.get(key, 0))
         self._targets = targets
 
     def keep(self, keys: Set[DeploymentKey]) -> None:

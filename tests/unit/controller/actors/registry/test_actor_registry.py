@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from mesh.controller.actors.registry.actor_registry import ActorRegistry
+from mesh.controller.desired.desired_state import DeploymentTarget
 from mesh.controller.plan.actions import Reason
 from mesh.controller.plan.cluster_picture import Node, Observed
 from mesh.options.deployments.drain_policy import DEFAULT_DRAIN
+from mesh.routing.snapshot import DeploymentKey
 from mesh.settings import settings
 from mesh.status import GatewayStatus, ReplicaState
 from mesh.v1 import control_pb2
@@ -227,6 +229,37 @@ def test_news_of_a_forgotten_replica_are_ignored(registry: Registry) -> None:
     registry.replica_closed("unknown", "ended")
     assert registry.seen.replicas == ()
     assert registry.changes == 0
+
+
+class CountedKey(DeploymentKey):
+    """Counts how often keys are compared; those in a dict are not, as they are the same objects."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedKey.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = DeploymentKey.__hash__
+
+
+def test_what_serves_is_not_counted_again_for_each_deployment(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the loss of many replicas each change of the desired state would take seconds."""
+    monkeypatch.setattr(CountedKey, "compared", 0)
+    keys = [CountedKey("app", f"D{number}") for number in range(200)]
+    targets: dict[DeploymentKey, DeploymentTarget] = {key: replace(target(), key=key) for key in keys}
+    for key in keys:
+        registry.put_replica(replace(replica(), deployment=key))
+        registry.put_replica(lost := replace(replica(), deployment=key))
+        registry.replica_closed(lost.replica_id, "crashed")
+    registry.expect({(key, "v2") for key in keys}, targets)
+    registry.expect({(key, "v2") for key in keys}, targets)
+    for each in registry.seen.replicas:
+        for _ in range(settings().controller.health_failures_max):
+            registry.replica_checked(each.replica_id, "slow")
+    assert CountedKey.compared < 20 * len(keys)
 
 
 def test_a_healthy_check_is_no_news(registry: Registry) -> None:
