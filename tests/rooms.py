@@ -165,6 +165,7 @@ PURE_MODULES = (
     "mesh/controller/scaling/scaling_rule.py",
     "mesh/controller/report/deployment_status.py",
     "mesh/controller/desired/changes/change_text.py",
+    "mesh/controller/desired/changes/hidden_rules.py",
     "mesh/controller/desired/changes/shared_services.py",
     "mesh/controller/desired/desired_state.py",
     "mesh/controller/plan/gateway_plan.py",

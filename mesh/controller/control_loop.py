@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -135,6 +135,11 @@ class ControlLoop:
     def config_file(self) -> str | None:
         """Text of the configuration file that was applied last; None without one."""
         return self._wanted.config_file
+
+    @property
+    def descriptor_sets(self) -> Mapping[str, bytes]:
+        """The descriptors of all applications, by the digests that their specs have."""
+        return self._wanted.desired.descriptor_sets
 
     def history(self, name: str) -> control_pb2.HistoryReply:
         """The last deploys of an application; none of one that is not there."""

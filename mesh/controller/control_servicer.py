@@ -28,6 +28,7 @@ from mesh.controller.desired.changes.desired_change import (
     without_application,
 )
 from mesh.controller.desired.changes.gateway_generations import with_gateways
+from mesh.controller.desired.changes.hidden_rules import new_hidden_rules
 from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.desired.changes.shared_services import new_warnings
 from mesh.controller.desired.changes.state_edits import Edit
@@ -40,6 +41,7 @@ from mesh.controller.report.mesh_picture import ControllerIdentity, SharedPictur
 from mesh.controller.report.node_statuses import node_status, replicas_on
 from mesh.controller.report.publisher import Publisher, Subscriber
 from mesh.controller.report.status_report import build_status, controller_status, has_running, healthy_gateways
+from mesh.controller.store.descriptor_sets import new_sets
 from mesh.controller.store.desired_store import StoreError
 from mesh.options.gateway.gateway_options import differing_fields
 from mesh.options.logging_options import logging_of_mesh
@@ -226,7 +228,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     ) -> control_pb2.ApplyReply:
         if is_dry_run:
             previewed = await self._preview(change, context)
-            return control_pb2.ApplyReply(changes=_changes(previewed), warnings=new_warnings(*previewed))
+            return control_pb2.ApplyReply(changes=_changes(previewed), warnings=self._warnings(previewed, code_of))
         version, states = await self._states(change, code_of, request.request_id, context)
         if not states:  # stored by an earlier attempt
             return control_pb2.ApplyReply(state_version=version)
@@ -235,7 +237,15 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
             if each.lines:
                 by = _by(request.author)
                 logger.info("change of application %s is stored: %s%s", each.application, "; ".join(each.lines), by)
-        return control_pb2.ApplyReply(state_version=version, changes=changes, warnings=new_warnings(*states))
+        return control_pb2.ApplyReply(state_version=version, changes=changes, warnings=self._warnings(states, code_of))
+
+    def _warnings(
+        self, states: Sequence[control_pb2.DesiredState], code_of: Sequence[control_pb2.ApplicationSpec]
+    ) -> list[str]:
+        """What users are to know of a change. `states`: before and after it."""
+        before, after = states
+        sets = {**self._loop.descriptor_sets, **new_sets(code_of)}
+        return new_warnings(before, after) + new_hidden_rules(before, after, sets)
 
     async def _change_cordons(
         self,

@@ -125,7 +125,8 @@ class JsonMethods:
             if application is not None and application not in self._routes.applications:
                 return None
             names = self._routes.applications if application is None else (application,)
-            entries = [each for name in names for each in self._entries_of(name)]
+            # Of two methods with one rule, the index serves the one that comes first.
+            entries = sorted((each for name in names for each in self._entries_of(name)), key=lambda each: each.order)
             index = self._indexes[application] = RuleIndex(_placed(entries), _owner_of)
             if application is None:
                 self._warn_of_conflicts(index)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -10,26 +9,13 @@ import grpc.aio
 import pytest
 
 from mesh.controller.control_servicer import ControlServicer
-from mesh.controller.event_log import EventLog
 from mesh.settings import settings
 from mesh.status import ApplicationStatus
 from mesh.v1 import common_pb2, control_pb2
 from tests.sim.fake_mesh import Mesh
-from tests.sim.fake_time import run_in_fake_time
 from tests.sim.goals import is_running
 from tests.unit.controller.builders import KEY, application
-from tests.unit.controller.servicer_context import IDENTITY, Aborted, Context
-
-
-def with_servicer(scenario: Callable[[ControlServicer, Mesh], Awaitable[None]]) -> None:
-    async def main() -> None:
-        mesh = Mesh(seed=1)
-        await mesh.boot()
-        await scenario(ControlServicer(mesh.loop, mesh.publisher, lambda: 12.5, IDENTITY, EventLog(lambda: 12.5)), mesh)
-        await mesh.crash()
-        assert not mesh.failed
-
-    run_in_fake_time(main())
+from tests.unit.controller.servicer_context import Aborted, Context, with_servicer
 
 
 def deploy_request() -> control_pb2.DeployRequest:
@@ -183,41 +169,6 @@ def test_the_status_has_the_controller_itself() -> None:
     async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
         controller = (await servicer.Status(control_pb2.StatusRequest(), Context())).controller
         assert (controller.pid, controller.node_id, controller.age_s, controller.restarts) == (7, "n1", 10.0, 3)
-
-    with_servicer(scenario)
-
-
-def test_a_deploy_of_a_second_server_of_a_method_says_where_calls_go() -> None:
-    """They stay with the first; clients of the second have to name it (item 212)."""
-
-    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
-        first, second = application("first"), application("second")
-        for app in (first, second):
-            app.deployments[0].grpc_methods.add(full_name="/shop.Shop/Buy")
-        assert not (await servicer.Deploy(control_pb2.DeployRequest(application=first), Context())).warnings
-        request = control_pb2.ApplyRequest(applications=[second], is_dry_run=True)
-        (warning,) = (await servicer.Apply(request, Context())).warnings
-        assert "calls that name no application go to first, which was" in warning
-        assert "Clients reach second by the metadata 'application'" in warning
-        reply = await servicer.Deploy(control_pb2.DeployRequest(application=second), Context())
-        assert list(reply.warnings) == [warning]
-
-    with_servicer(scenario)
-
-
-def test_a_deletion_says_which_calls_go_to_another_application_then() -> None:
-    """Those that name none (item 212)."""
-
-    async def scenario(servicer: ControlServicer, mesh: Mesh) -> None:
-        for app in (application("first"), application("second")):
-            app.deployments[0].grpc_methods.add(full_name="/shop.Shop/Buy")
-            await servicer.Deploy(control_pb2.DeployRequest(application=app), Context())
-        reply = await servicer.Delete(control_pb2.DeleteRequest(application="first"), Context())
-        assert list(reply.warnings) == [
-            "Calls of shop.Shop (Buy) that name no application go to second from now on: first does not serve them any"
-            " more."
-        ]
-        assert not (await servicer.Delete(control_pb2.DeleteRequest(application="second"), Context())).warnings
 
     with_servicer(scenario)
 

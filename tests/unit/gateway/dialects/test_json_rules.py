@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from gateway.dialects.json_http.json_methods import JsonMethods
+from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget
 from gateway.requests.routes import read_routes
 from mesh.v1 import control_pb2
 from tests.unit.gateway.dialects.json_ends import library_table
@@ -34,6 +34,17 @@ def test_rules_of_two_methods_for_the_same_paths_are_in_the_log_once(caplog: pyt
         "HTTP rule GET /v1/books of /kinds.Library/GetBook (application books) hides that of /kinds.Library/ListBooks"
         " (application books)"
     )
+
+
+def test_of_two_methods_with_one_rule_the_one_that_was_deployed_first_is_served() -> None:
+    table = with_equal_rules(library_table(books="/books"))
+    for method in table.routes[0].grpc_methods:
+        method.serving_order = 1 if method.full_name.endswith("ListBooks") else 2
+    methods = JsonMethods()
+    methods.set_routes(read_routes(table))
+    found = methods.find("GET", "/v1/books", None)
+    assert isinstance(found, JsonTarget)
+    assert found.translation.full_name == "/kinds.Library/ListBooks"
 
 
 def test_rules_of_two_applications_for_the_same_paths_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
