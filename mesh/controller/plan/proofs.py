@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mesh.controller.desired.changes.generations import Proofs
@@ -50,13 +51,15 @@ def _succeeded(desired: Desired, groups: _Groups, now_s: float, unix_now_s: floa
     Nor are they deployed just now: what was proven before does not show how long they have been routed so.
     """
     retire_delay_s = settings().controller.retire_delay_s
+    by_app: dict[str, list[DeploymentTarget]] = defaultdict(list)
+    for key, target in desired.deployments.items():
+        by_app[key.app].append(target)
     for app in desired.predecessors:
-        targets = [target for key, target in desired.deployments.items() if key.app == app]
         age_s = unix_now_s - desired.applications[app].last_deployed_time_s
         # A clock that was set back does not hold anything up.
         if not 0.0 <= age_s < retire_delay_s and all(
             target.is_proven and _has_served(target, groups, now_s - target.min_ready_s - retire_delay_s)
-            for target in targets
+            for target in by_app[app]
         ):
             yield app
 
