@@ -127,10 +127,12 @@ def _routed(desired: Desired, observed: Observed) -> dict[str, control_pb2.Appli
     """
     routed = dict(desired.applications)
     prefixes = {app.route_prefix for app in routed.values()}
+    groups = observed.by_deployment() if desired.predecessors else {}
     for name, before in desired.predecessors.items():
         wanted = routed[name]
         if before.ingress == wanted.ingress:
-            routed[name] = _with_methods_of(before, wanted, observed)
+            replicas = groups.get(DeploymentKey(name, wanted.ingress), ())
+            routed[name] = _with_methods_of(before, wanted, replicas)
         elif not is_proven(wanted):
             routed[name] = _copy(before)
         if routed[name].route_prefix != wanted.route_prefix and routed[name].route_prefix in prefixes:
@@ -139,11 +141,10 @@ def _routed(desired: Desired, observed: Observed) -> dict[str, control_pb2.Appli
 
 
 def _with_methods_of(
-    before: control_pb2.ApplicationSpec, wanted: control_pb2.ApplicationSpec, observed: Observed
+    before: control_pb2.ApplicationSpec, wanted: control_pb2.ApplicationSpec, replicas: Iterable[Replica]
 ) -> control_pb2.ApplicationSpec:
-    """The version that serves, the wanted one if both do, with the gRPC methods of each that replicas serve."""
-    key = DeploymentKey(wanted.name, wanted.ingress)
-    serving = {each.version for each in observed.replicas if each.deployment == key and each.is_serving}
+    """The version that serves, the wanted one if both do, with the gRPC methods of each that `replicas` serve."""
+    serving = {each.version for each in replicas if each.is_serving}
     generations = [app for app in (before, wanted) if ingress_of(app).version in serving] or [wanted]
     merged = _copy(generations[-1])
     methods = {method.full_name: method for app in generations for method in ingress_of(app).grpc_methods}

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.controller.desired.desired_state import read_desired
+from mesh.controller.desired.desired_state import Desired, read_desired
 from mesh.controller.plan.cluster_picture import DepartedReplica, Failures, Replica
 from mesh.controller.plan.cluster_resources import ClusterResources
 from mesh.controller.report.canary_traffic import closed_canaries
@@ -231,3 +232,17 @@ def test_snapshots_of_what_has_not_changed_are_not_built_again() -> None:
     assert all(first[key] is each for key, each in build_snapshots(desired, seen, {}, memory=memory).items())
     fewer = build_snapshots(desired, observed(*_REPLICAS[1:]), {}, memory=memory)
     assert [fewer[key] is first[key] for key in (_SHOP, _STOCK)] == [False, True]
+
+
+def test_the_replicas_of_all_are_not_searched_for_each_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each publication while a file of thousands of applications is updated."""
+    names = [f"app {number}" for number in range(100)]
+    desired = Desired(
+        applications={name: application(name, "v2") for name in names},
+        predecessors={name: application(name, "v1") for name in names},
+    )
+    replicas = [replace(replica(), deployment=DeploymentKey(name, "Model")) for name in names]
+    compared: list[object] = []
+    monkeypatch.setattr(DeploymentKey, "__eq__", lambda one, other: compared.append(one) or tuple.__eq__(one, other))
+    assert len(build_routes(desired, observed(*replicas)).routes) == len(names)
+    assert len(compared) < 20 * len(names)
