@@ -61,8 +61,10 @@ endef
 check: setup check-protos  ## format, lint, types, generated code, architecture, unit and sim tests
 	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/ruff check --quiet $(CODE)
+	@# Where PYTHONDONTWRITEBYTECODE is set, each process that the tests start would compile what it imports.
+	@$(BIN)/python -m compileall -q mesh gateway tests $(wildcard examples)
 	@# A module that has moved is seen here, and not after minutes of end-to-end tests.
-	@$(BIN)/pytest -q --collect-only tests/e2e tests/nodes > build/collected.txt || { tail -40 build/collected.txt; exit 1; }
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q --collect-only tests/e2e tests/nodes > build/collected.txt || { tail -40 build/collected.txt; exit 1; }
 	@# mypy has work for one core, and the tests wait now and then.
 	$(call beside,mypy,$(BIN)/mypy,\
 	    $(BIN)/pytest -q -n auto --dist worksteal tests/test_architecture.py $(wildcard tests/unit tests/sim))
