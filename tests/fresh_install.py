@@ -2,9 +2,9 @@
 
 `python -m tests.fresh_install newest` builds the wheel, installs it as pip resolves it, and runs unit tests, the demo
 and end-to-end tests with it, outside of the repository. `oldest` does so with the lower bounds of pyproject.toml.
-With both words the wheel is built once, and pip resolves for both at the same time. Names of parts leave the others
-out: `unit` installs and runs the unit tests, `demo` and `end-to-end` use what it has installed. So `make test` runs
-each part beside what it does not disturb. The environments stay below build/ for the next run.
+With both words the wheel is built once, and both are installed and run their unit tests at the same time. Names of
+parts leave the others out: `unit` installs and runs the unit tests, `demo` and `end-to-end` use what it has installed.
+So `make test` runs each part beside what it does not disturb. The environments stay below build/ for the next run.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ SLOW_AND_PURE = (
     *("gateway/access/test_api_keys.py", "gateway/dialects/test_json_hostile.py"),
     *(f"gateway/dialects/test_websocket{each}.py" for each in ("", "_limits", "_opening")),
     *("gateway/test_bombs.py", "link/test_callers_that_vanish.py", "wire/test_silent_peers.py"),
+    *("client/test_early_end.py", "memory/test_returned_memory.py"),
     *("cli/test_run_reload.py", "gateway/test_dripping_clients.py", "handle/test_any_interleaving.py"),
     *("http2/test_floods.py", "http2/test_fuzz.py", "http2/test_honest_peers.py", "rpc/test_silent_servers.py"),
     *("http2/test_oracle.py", "http2/test_hpack_oracle.py"),
@@ -69,8 +70,9 @@ def try_unit_tests(which: Sequence[str], root: Path, project: Path) -> None:
     wheel = build_wheel(root)
     with ThreadPoolExecutor() as threads:
         list(threads.map(lambda each: install(wheel, each, root), which))
-    for each in which:
-        run_unit_tests(python_of(each), project)
+        # Both together have a worker for each core: to collect all tests takes a worker a quarter of a minute.
+        workers = max(1, (os.cpu_count() or 1) // len(which))
+        list(threads.map(lambda each: run_unit_tests(python_of(each), project, workers), which))
 
 
 def try_demo(which: Sequence[str], root: Path, project: Path) -> None:
@@ -105,7 +107,7 @@ def install(wheel: Path, which: str, root: Path) -> None:
     python = python_of(which)
     if not python.exists() or python.lstat().st_mtime < PROJECT.stat().st_mtime:
         # What is no longer a dependency must not stay.
-        run(sys.executable, "-m", "venv", "--clear", ENVIRONMENTS / which)
+        run(sys.executable, "-m", "venv", "--clear", ENVIRONMENTS / which, is_alone=False)
     constraints = root / f"constraints-{which}.txt"
     constraints.write_text("\n".join(oldest_versions()) if which == "oldest" else "")
     pip(python, "uninstall", "--yes", "raymesh")
@@ -127,14 +129,15 @@ def oldest_versions() -> Iterator[str]:
         yield f"{bound['name']}=={bound['version']}"
 
 
-def run_unit_tests(python: Path, project: Path) -> None:
-    run(python, "-m", "pip", "--disable-pip-version-check", "list", cwd=project)
+def run_unit_tests(python: Path, project: Path, workers: int) -> None:
+    run(python, "-m", "pip", "--disable-pip-version-check", "list", cwd=project, is_alone=False)
     wheel_only = (
         "import sys, gateway, mesh; assert all(each.__file__.startswith(sys.prefix) for each in (gateway, mesh))"
     )
-    run(python, "-c", wheel_only, cwd=project)
+    run(python, "-c", wheel_only, cwd=project, is_alone=False)
     ignored = (f"--ignore=tests/unit/{each}" for each in (*NOT_OF_THE_WHEEL, *SLOW_AND_PURE))
-    run(python, "-m", "pytest", "-q", "-n", "auto", "tests/unit", *ignored, cwd=project)
+    plain = ("-q", "-p", "no:cacheprovider")
+    run(python, "-m", "pytest", *plain, "-n", str(workers), "tests/unit", *ignored, cwd=project, is_alone=False)
 
 
 def pip(python: str | Path, *arguments: str | Path) -> None:
@@ -145,11 +148,20 @@ def pip(python: str | Path, *arguments: str | Path) -> None:
         sys.exit(done.stdout)
 
 
-def run(*command: str | Path, cwd: Path = ROOT) -> None:
+def run(*command: str | Path, cwd: Path = ROOT, is_alone: bool = True) -> None:
+    """What a command says is shown when it has ended, if others run at the same time."""
     started_at_s = time.monotonic()
-    print(f"$ {' '.join(map(str, command))}", flush=True)
-    subprocess.run(command, cwd=cwd, env=clean_environment(), check=True)
+    line = f"$ {' '.join(map(str, command))}"
+    if is_alone:
+        print(line, flush=True)
+    output = None if is_alone else subprocess.PIPE
+    done = subprocess.run(
+        command, cwd=cwd, env=clean_environment(), check=False, stdout=output, stderr=subprocess.STDOUT, text=True
+    )
+    if not is_alone:
+        print(f"{line}\n{done.stdout}", end="", flush=True)
     print(f"  {time.monotonic() - started_at_s:.0f} s", flush=True)
+    done.check_returncode()
 
 
 def clean_environment() -> dict[str, str]:
