@@ -19,7 +19,7 @@ from mesh.controller.store.descriptor_sets import digest_of
 from mesh.v1 import control_pb2
 
 _LINES_MAX = 5
-_VARIABLE = re.compile(r"\{[^{}=]*=?([^{}]*)\}")
+_VARIABLE = re.compile(r"\{([^{}]*)\}")
 
 _Rule = tuple[str, str]
 """HTTP method and path, as it was written."""
@@ -52,7 +52,7 @@ def _hidden(state: control_pb2.DesiredState, descriptor_sets: Mapping[str, bytes
         rules = _rules(app.descriptors or descriptor_sets.get(digest_of(app), b""))
         for method in ingress_of(app).grpc_methods:
             for http_method, path in rules.get(method.full_name, ()):
-                paths = http_method, _VARIABLE.sub(lambda variable: variable[1] or "*", path)
+                paths = http_method, _VARIABLE.sub(lambda variable: variable[1].partition("=")[2] or "*", path)
                 found.setdefault(paths, []).append(_Placed(method.serving_order, app.name, method.full_name, path))
     for (http_method, _), placed in sorted(found.items()):
         served, *others = sorted(placed)
@@ -78,12 +78,13 @@ def _rules(descriptors: bytes) -> dict[str, list[_Rule]]:
             for method in service.method:
                 if method.options.HasExtension(annotations_pb2.http):
                     rule = method.options.Extensions[annotations_pb2.http]
-                    found[f"/{full_name}/{method.name}"] = [_read(each) for each in (rule, *rule.additional_bindings)]
+                    patterns = [each for each in (rule, *rule.additional_bindings) if each.WhichOneof("pattern")]
+                    found[f"/{full_name}/{method.name}"] = [_read(each) for each in patterns]
     return found
 
 
 def _read(rule: http_pb2.HttpRule) -> _Rule:
-    name = rule.WhichOneof("pattern")
+    name = rule.WhichOneof("pattern") or ""
     if name == "custom":
         return rule.custom.kind.upper() or "*", rule.custom.path
-    return ("", "") if name is None else (name.upper(), getattr(rule, name))
+    return name.upper(), getattr(rule, name)

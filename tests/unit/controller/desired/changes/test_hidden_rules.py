@@ -72,6 +72,16 @@ def test_further_rules_of_a_method_count_too() -> None:
     assert line.startswith("HTTP rule GET /v1/b of /shop.Store/Buy")
 
 
+def test_rules_without_a_path_hide_nothing() -> None:
+    """Gateways leave them out."""
+    after = state(zoo={"Buy": ("get", "/v1/a"), "Sell": ("get", "/v1/b")})
+    files = FileDescriptorSet.FromString(after.applications[0].descriptors)
+    for method in files.file[0].service[0].method:
+        method.options.Extensions[annotations_pb2.http].ClearField("get")
+    after.applications[0].descriptors = files.SerializeToString()
+    assert new_hidden_rules(EMPTY, after, {}) == []
+
+
 def test_descriptors_that_are_stored_apart_are_read_by_their_digest() -> None:
     after = state(zoo={"Buy": ("get", "/v1/shops"), "Sell": ("get", "/v1/shops")})
     stored, after.applications[0].descriptors = after.applications[0].descriptors, b""
