@@ -6,6 +6,13 @@ from tests.mutants.mutant import CALLS, PICTURE, PLANNER, REGISTRY, Mutant
 
 DRAINS = (
     Mutant(
+        name="forgets that a replica that died served",
+        file=REGISTRY,
+        old="        self._serving[replica.deployment] -= replica.is_serving\n",
+        new="",
+        tests=("unit/controller/actors/registry/test_actor_registry.py",),
+    ),
+    Mutant(
         name="kills replicas instead of draining them",
         file=PLANNER,
         old="is_immediate = replica.state == ReplicaState.STARTING or replica.drain.is_immediate",

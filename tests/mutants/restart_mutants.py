@@ -14,6 +14,20 @@ RESTARTS = (
         tests=("sim/test_controller_faults.py",),
     ),
     Mutant(
+        name="stores a repeated request again",
+        file="desired/desired_keeper.py",
+        old="            if edit(before) is before:\n                return self._state.version\n",
+        new="            edit(before)\n",
+        tests=("unit/controller/desired/test_desired_keeper.py",),
+    ),
+    Mutant(
+        name="lets a controller that was replaced store its address",
+        file=STORE,
+        old='any more."""\n        self.check_epoch()\n',
+        new='any more."""\n',
+        tests=("unit/controller/store/test_desired_store.py",),
+    ),
+    Mutant(
         name="kills the replicas of an earlier controller",
         file="actors/recovery.py",
         old='    if ready is not None and name.endswith(f"#{ready.replica_id}"):\n',
