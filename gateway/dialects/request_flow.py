@@ -104,6 +104,9 @@ class RequestFlow:
 
     def _forward_stream(self) -> None:
         call, reader = self._call, self._reader
+        # First: what waits for a turn is kept until then, so nothing without room may begin to.
+        if not call.hold(reader.kept_bytes):
+            return
         while call.can_send and (message := self._next_message()) is not None:
             call.send(message)
         self._exchange.let_pause(reader.kept_bytes if call.can_send else 0)
@@ -115,6 +118,9 @@ class RequestFlow:
 
     def _forward_message(self) -> None:
         call, reader = self._call, self._reader
+        # As above.
+        if not call.hold(reader.kept_bytes + len(self._message or b"")):
+            return
         while (message := self._next_message()) is not None:
             if self._message is not None:
                 raise MessageError(
