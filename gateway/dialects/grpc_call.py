@@ -365,13 +365,15 @@ class UnaryRequestCall(GrpcCall):
         else:
             decompression_turns().wait(stream.connection.outbox.share, partial(self._submit_compressed, request))
 
-    def _submit_compressed(self, request: CompressedMessage) -> None:
+    def _submit_compressed(self, request: CompressedMessage) -> bool:
+        """False if the call has ended meanwhile."""
         if self._stream.has_ended or self._refused_with:
-            return
+            return False
         plain = self._decompressed(request)
         if plain is not None and self._hold(len(plain)):
             self._method.stats.received += 1
             self._submit(plain)
+        return True
 
     def _on_more(self, begun: BegunMessage, data: bytes, start: int, stop: int) -> None:
         if not begun.add(data, start, stop):

@@ -75,7 +75,7 @@ class DecompressionTurns:
         self._done_bytes = 0
         self._is_due = False
         self._is_resuming = False
-        self._waiting: OrderedDict[BufferShare, deque[Callable[[], None]]] = OrderedDict()
+        self._waiting: OrderedDict[BufferShare, deque[Callable[[], bool]]] = OrderedDict()
 
     def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         return self._loop is loop
@@ -96,8 +96,11 @@ class DecompressionTurns:
             self._done_bytes += max(done_bytes, _MESSAGE_BYTES_MIN)
             self._end_soon(share)
 
-    def wait(self, share: BufferShare, resume: Callable[[], None]) -> None:
-        """Call `resume` once there is room, and after the other connections have had their turns."""
+    def wait(self, share: BufferShare, resume: Callable[[], bool]) -> None:
+        """Call `resume` once there is room, and after the other connections have had their turns.
+
+        It returns False if its call has ended meanwhile: then it takes no turn, and those that ended with it leave too.
+        """
         self._waiting.setdefault(share, deque()).append(resume)
         self._end_soon(share)
 
@@ -118,11 +121,12 @@ class DecompressionTurns:
         self._is_resuming = True
         try:
             while self._waiting and self.has_room:
-                share, waiting = self._waiting.popitem(last=False)
-                resume = waiting.popleft()
-                if waiting:
-                    self._waiting[share] = waiting
-                resume()
+                share, waiting = next(iter(self._waiting.items()))
+                self._waiting.move_to_end(share)
+                while waiting and not waiting.popleft()():
+                    pass
+                if not waiting:
+                    del self._waiting[share]
         finally:
             self._is_resuming = False
             if self._waiting:
@@ -153,8 +157,8 @@ class RequestDecompression:
         self._encoding = encoding
         self._max_bytes = max_bytes
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
-        """Whether the next message has to wait; `go_on` is called once it need not."""
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
+        """Whether the next message has to wait; `go_on` is called once it need not, see `DecompressionTurns.wait`."""
         if self._turns.has_room:
             return False
         self._turns.wait(self._share, go_on)

@@ -153,9 +153,12 @@ class _StreamedRequest(GrpcCall):
             upload.is_half_closed = True
             call.half_close()
 
-    def _on_turn(self) -> None:
+    def _on_turn(self) -> bool:
+        if self._is_over or self._stream.has_ended:
+            return False
         self._upload.awaits_turn = False
         self._forward()
+        return True
 
 
 class _Upload:

@@ -25,8 +25,11 @@ class RequestReader(Protocol):
     def kept_bytes(self) -> int:
         """Bytes that are here and not part of a message that was returned."""
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
-        """Whether the next message is to be made in a later turn of the loop; `go_on` is called then, once."""
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
+        """Whether the next message is to be made in a later turn of the loop; `go_on` is called then, once.
+
+        It returns whether it goes on, False if the call has ended.
+        """
 
     def feed(self, data: bytes) -> None:
         """Bytes of the body. May raise MessageError."""
@@ -146,7 +149,9 @@ class RequestFlow:
             self._awaits_turn = self._reader.must_wait(self._on_turn)
         return None if self._awaits_turn else self._reader.next_message()
 
-    def _on_turn(self) -> None:
+    def _on_turn(self) -> bool:
+        if self._call.is_over:
+            return False
         self._awaits_turn = False
         try:
             self.on_room()
@@ -154,6 +159,7 @@ class RequestFlow:
             # Nothing else in a later turn of the loop ends the call.
             logger.exception("a request of %s was not read", self._call.method.full_name)
             self._call.refuse(INTERNAL, GATEWAY_FAILED)
+        return True
 
     def _give_room(self) -> None:
         if self._owed_bytes:

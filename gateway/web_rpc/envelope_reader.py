@@ -29,7 +29,7 @@ class EnvelopeReader:
     def kept_bytes(self) -> int:
         return len(self._kept)
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
         kept, decompression = self._kept, self._decompression
         if decompression is None or len(kept) < PREFIX_BYTES or kept[0] != _COMPRESSED:
             return False

@@ -26,7 +26,7 @@ class WholeBodyReader:
     def kept_bytes(self) -> int:
         return len(self._kept)
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
         # An empty body is never compressed (Connect protocol, Unary-Request).
         return bool(
             self._has_ended and self._kept and self._decompression is not None and self._decompression.must_wait(go_on)

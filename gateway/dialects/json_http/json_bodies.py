@@ -37,7 +37,7 @@ class WholeBody:
         if len(self.data) > self._max_bytes:
             raise BodyTooLargeError(f"the body has more than {self._max_bytes} bytes")
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
         """Whether the complete body is to be decompressed in a later turn of the loop; `go_on` is called then."""
         return bool(self.data) and self._decompression is not None and self._decompression.must_wait(go_on)
 
@@ -72,7 +72,7 @@ class MessageLines:
         """Bytes of lines that were not returned."""
         return self._waiting_bytes + self._lines.begun_bytes
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
         return False
 
     def feed(self, data: bytes) -> None:
@@ -119,7 +119,7 @@ class MessageArray:
     def kept_bytes(self) -> int:
         return len(self._body.data) if not self._trees else 1
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
         return self._is_complete and self._body.must_wait(go_on)
 
     def feed(self, data: bytes) -> None:
@@ -156,7 +156,7 @@ class RawPieces:
     def kept_bytes(self) -> int:
         return max(self._kept_bytes or 0, len(self._pieces))
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
         return False
 
     def feed(self, data: bytes) -> None:

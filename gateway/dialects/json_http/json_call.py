@@ -231,11 +231,20 @@ class JsonCall(_Answers):
             self._body.data = bytearray()
             self._refuse_request(error)
         else:
-            self._call.hold(len(self._body.data))
+            if not self._call.hold(len(self._body.data)):
+                self._body.data = bytearray()
 
     def on_end(self) -> None:
-        if self._call.is_over or self._body.must_wait(self.on_end):
-            return
+        if not self._call.is_over and not self._body.must_wait(self._on_turn):
+            self._start()
+
+    def _on_turn(self) -> bool:
+        if self._call.is_over:
+            return False
+        self._start()
+        return True
+
+    def _start(self) -> None:
         try:
             self._body.end()
             if not self._call.hold(len(self._body.data)):
@@ -311,7 +320,7 @@ class MessageBody(Protocol):
     @property
     def kept_bytes(self) -> int: ...
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool: ...
+    def must_wait(self, go_on: Callable[[], bool]) -> bool: ...
 
     def feed(self, data: bytes) -> None: ...
 
@@ -335,7 +344,7 @@ class _BodyReader:
     def kept_bytes(self) -> int:
         return self._body.kept_bytes
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
         if not (self._has_spent and self._body.kept_bytes) or turn_budget().take(0):
             return self._body.must_wait(go_on)
         self._has_spent = False

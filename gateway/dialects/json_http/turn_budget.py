@@ -23,7 +23,7 @@ class TurnBudget:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._left_bytes = TURN_BYTES
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Callable[[], object]] = deque()
         self._is_scheduled = False
 
     @property
@@ -42,7 +42,7 @@ class TurnBudget:
         self._left_bytes -= size
         self._schedule()
 
-    def wait(self, go_on: Callable[[], None]) -> None:
+    def wait(self, go_on: Callable[[], object]) -> None:
         """Call `go_on` in a later turn. It translates one message, spends its size, and waits again for the next."""
         self._waiting.append(go_on)
         self._schedule()

@@ -227,7 +227,7 @@ def test_a_stream_of_connect_goes_on_turn_by_turn_to_its_end() -> None:
 
 def test_a_call_that_waits_to_be_decompressed_ends_with_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
     router = FakeRouter()
-    waiting: list[Callable[[], None]] = []
+    waiting: list[Callable[[], bool]] = []
     monkeypatch.setattr(DecompressionTurns, "has_room", False)
     monkeypatch.setattr(DecompressionTurns, "wait", lambda turns, connection, resume: waiting.append(resume))
 
@@ -240,7 +240,7 @@ def test_a_call_that_waits_to_be_decompressed_ends_with_its_client(monkeypatch: 
             await until(lambda: waiting, "the request is here")
             connection.reset(stream)
             await gateway.listener.idle()
-            waiting[0]()
+            assert not waiting[0]()
             assert gateway.listener.buffered_bytes == 0
 
     on_io_loop(scenario())

@@ -30,7 +30,7 @@ class LineReader:
     def kept_bytes(self) -> int:
         return len(self._kept)
 
-    def must_wait(self, go_on: Callable[[], None]) -> bool:
+    def must_wait(self, go_on: Callable[[], bool]) -> bool:
         return False
 
     def feed(self, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 import pytest
@@ -25,6 +26,7 @@ class Client:
         self._turns = turns
         self._done = done
         self.share = BufferShare(budget)
+        self.has_left = False
 
     def send(self, count: int = 1) -> None:
         for _ in range(count):
@@ -33,9 +35,12 @@ class Client:
             else:
                 self._turns.wait(self.share, self._decompress)
 
-    def _decompress(self) -> None:
+    def _decompress(self) -> bool:
+        if self.has_left:
+            return False
         assert self._turns.decompressed(self.share, MESSAGE, "gzip", MIB) == bytes(MIB)
         self._done.append(self.name)
+        return True
 
 
 class Bench:
@@ -111,6 +116,19 @@ def test_a_gateway_that_buffers_much_decompresses_at_a_pace() -> None:
     assert bench.done == ["x"] * TURN
     bench.loop.turn()
     assert bench.done == ["x"] * (TURN + 1)
+
+
+def test_calls_that_have_ended_take_no_turn_and_are_not_kept_behind_those_that_go_on() -> None:
+    bench = Bench()
+    bench.client("first").send(TURN)
+    left, other = bench.client("left"), bench.client("other")
+    left.send(1_000)
+    other.send(2 * TURN)
+    left.has_left = True
+    kept = sys.getrefcount(left)
+    bench.loop.turn()
+    assert bench.done == ["first"] * TURN + ["other"] * TURN
+    assert kept - sys.getrefcount(left) == 1_000
 
 
 def test_one_that_fails_holds_no_other_up() -> None:
