@@ -30,10 +30,17 @@ def test_a_cancel_reaches_the_users_code_and_the_caller(mesh: SmallMesh, store: 
     until(lambda: store.cancelled == 1, "the user's code to see it")
 
 
+def waiters(response: Any) -> int:
+    """A task that is cancelled before its first step has never waited, and gives nothing up."""
+    return len(response._future._waiters or ())
+
+
 def test_a_cancelled_waiter_gives_up_its_call(mesh: SmallMesh, store: Store) -> None:
+    response = mesh.handle("hang").remote()
+
     async def wait() -> None:
-        waiting = asyncio.create_task(value_of(mesh.handle("hang").remote()))
-        await until_async(lambda: store.started, "the call to run")
+        waiting = asyncio.create_task(value_of(response))
+        await until_async(lambda: store.started and waiters(response) == 1, "the call to run, and the task to wait")
         waiting.cancel()
         await asyncio.wait([waiting])
         assert waiting.cancelled()
@@ -49,14 +56,14 @@ def test_a_cancelled_waiter_leaves_the_call_to_the_others(mesh: SmallMesh, store
 
     async def wait() -> None:
         waiting = [asyncio.create_task(value_of(response)) for _ in range(3)]
-        await until_async(lambda: store.started, "the call to run")
+        await until_async(lambda: store.started and waiters(response) == 3, "the call to run, and the tasks to wait")
         for each in waiting[:2]:
             each.cancel()
         await asyncio.wait(waiting[:2])
         assert await mesh.handle().remote(1) == 1  # what they may have sent has arrived before this
         assert not store.cancelled
         blocked.start()
-        await until_async(lambda: len(response._future._waiters) == 2, "the thread to wait")
+        await until_async(lambda: waiters(response) == 2, "the thread to wait")
         waiting[2].cancel()
         await asyncio.wait(waiting)
         assert await mesh.handle().remote(2) == 2
@@ -75,7 +82,7 @@ def test_the_last_of_several_cancelled_waiters_gives_up_the_call(mesh: SmallMesh
 
     async def wait() -> None:
         tasks.extend(asyncio.create_task(value_of(response)) for _ in range(3))
-        await until_async(lambda: store.started, "the call to run")
+        await until_async(lambda: store.started and waiters(response) == 3, "the call to run, and the tasks to wait")
 
     asyncio.run(wait())
     assert all(each.cancelled() for each in tasks)
