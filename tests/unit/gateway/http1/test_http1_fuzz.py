@@ -30,7 +30,7 @@ def quiet() -> Iterator[None]:
 
 LIMITS = Http1Limits(target_max_bytes=200, fields_max_bytes=400, fields_max=10, body_window_bytes=500)
 BODY = st.binary(max_size=300)
-
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 CHUNKED = st.lists(st.binary(min_size=1, max_size=50), max_size=5).map(
     lambda chunks: b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in chunks) + b"0\r\n\r\n"
@@ -112,7 +112,7 @@ def test_nothing_that_a_client_sends_leaks_or_fails(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(REQUESTS, min_size=1, max_size=5), PLACES, BODY)
+@given(st.lists(REQUESTS, min_size=1, max_size=5), PLACES, BODY.filter(lambda body: CONTINUE not in body))
 def test_well_formed_requests_get_one_answer_each_in_whatever_pieces_they_come(
     requests: list[bytes], places: list[int], body: bytes
 ) -> None:
@@ -128,7 +128,7 @@ def test_well_formed_requests_get_one_answer_each_in_whatever_pieces_they_come(
             for piece in pieces:
                 client.connection.data_received(piece)
                 await asyncio.sleep(0)
-            written = client.written().replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+            written = client.written().replace(CONTINUE, b"")
 
         asyncio.run(scenario())
         return written
