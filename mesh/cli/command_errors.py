@@ -59,7 +59,7 @@ def interruptible_wait(text: str) -> Iterator[None]:
 
 
 def require_ray(address: str | None) -> None:
-    """Raises ConnectionError if no Ray cluster is running."""
+    """Attach to Ray, and let SIGTERM end the command quietly. Raises ConnectionError if no cluster is running."""
     if not ray_core.attach_ray(address):
         raise ConnectionError(
             "No Ray cluster is running here. Start one with `ray start --head`, or let `mesh run` start one for as long"

@@ -154,7 +154,8 @@ class Http2Transport(asyncio.Protocol):
     def _read_on(self) -> None:
         if self._socket is not None and not self._socket.is_closing():
             self._socket.resume_reading()
-            self.data_received(b"")
+            if self.connection.reader.has_unread:
+                self.data_received(b"")
 
     # ---- Writing -----------------------------------------------------------------------------------------------------
 

@@ -116,7 +116,7 @@ def test_after_some_large_reads_the_loop_has_its_turn() -> None:
                 pauses += 1
                 await asyncio.sleep(0)
                 assert served.socket.is_reading
-        assert pauses == 6
+        assert pauses == 5  # behind every fourth of 21 reads
 
     asyncio.run(run())
 
