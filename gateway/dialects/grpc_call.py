@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import grpc
 
-from gateway.dialects.grpc_compression import ResponseCompression, decompression_turns
+from gateway.dialects.compression import ResponseCompression, decompression_turns
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, ClientHead
 from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
 from gateway.dialects.served_method import COUNTED_MIN_BYTES, NO_ROOM, ServedMethod, reason_of_leaving

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from gateway.dialects.compression import decompression_turns
 from gateway.dialects.grpc_call import GrpcCall, UnaryRequestCall, is_message
-from gateway.dialects.grpc_compression import decompression_turns
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.dialects.served_method import NO_ROOM, ServedMethod
 from mesh.http2.frame_format import ErrorCode

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import grpc
 
-from gateway.dialects.grpc_compression import ResponseCompression
+from gateway.dialects.compression import ResponseCompression
 from gateway.dialects.grpc_metadata import Invocation
 from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
 from gateway.dialects.served_method import COUNTED_MIN_BYTES, NO_ROOM, ROUNDED_S, ServedMethod, reason_of_leaving

@@ -13,7 +13,7 @@ import logging
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from gateway.dialects.grpc_compression import RequestDecompression, request_decompression
+from gateway.dialects.compression import RequestDecompression, request_decompression
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Invocation
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.http_metadata import read_http_invocation, write_fields

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.dialects.grpc_compression import RequestDecompression, ResponseCompression
+from gateway.dialects.compression import RequestDecompression, ResponseCompression
 from mesh.rpc.message_reader import INTERNAL, PREFIX_BYTES, MessageError, too_large
 
 _COMPRESSED = 1

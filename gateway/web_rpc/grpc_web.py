@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 
-from gateway.dialects.grpc_compression import RequestDecompression, request_decompression
+from gateway.dialects.compression import RequestDecompression, request_decompression
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, Invocation
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.http_metadata import read_http_invocation, write_fields, write_value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.dialects.grpc_compression import RequestDecompression
+from gateway.dialects.compression import RequestDecompression
 from gateway.web_rpc.envelope_reader import EnvelopeReader
 from gateway.web_rpc.message_codec import MessageCodec
 from mesh.rpc.message_reader import too_large

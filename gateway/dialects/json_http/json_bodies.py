@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from gateway.dialects.grpc_compression import RequestDecompression
+from gateway.dialects.compression import RequestDecompression
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.json_lines import LineReader
 from gateway.transcoding.json_parser import parse_json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.dialects.grpc_compression import request_decompression
+from gateway.dialects.compression import request_decompression
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES, MessageArray, MessageLines, RawPieces, WholeBody
 from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody

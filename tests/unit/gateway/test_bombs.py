@@ -11,7 +11,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from gateway.dialects.grpc_compression import TURN_BYTES, DecompressionTurns
+from gateway.dialects.compression import TURN_BYTES, DecompressionTurns
 from gateway.web_rpc.envelope_reader import envelope
 from mesh.http2.frame_format import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame_header, settings_frame
 from mesh.http2.hpack_encoder import encode_fields
@@ -195,7 +195,7 @@ def test_calls_that_come_together_are_decompressed_in_turns_of_the_loop(
                 bytes_of_turns.append(0)
             writer.close()
 
-    monkeypatch.setattr("gateway.dialects.grpc_compression.decompressed", counted)
+    monkeypatch.setattr("gateway.dialects.compression.decompressed", counted)
     on_io_loop(scenario())
     # A turn of the test may lie between two of the loop, and the last message of each may exceed what it has.
     assert 0 < max(bytes_of_turns) <= 2 * (TURN_BYTES + MIB)

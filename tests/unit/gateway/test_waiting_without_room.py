@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.dialects.grpc_compression import DecompressionTurns
+from gateway.dialects.compression import DecompressionTurns
 from gateway.web_rpc.envelope_reader import envelope
 from mesh.rpc.message_reader import compressed
 from mesh.settings import settings

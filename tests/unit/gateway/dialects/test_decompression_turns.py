@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from gateway.dialects.grpc_compression import DecompressionTurns
+from gateway.dialects.compression import DecompressionTurns
 from mesh.http2.limits import BufferBudget, BufferShare
 from mesh.rpc.message_reader import MessageError, compressed
 from tests.unit.fakes.turning_loop import TurningLoop

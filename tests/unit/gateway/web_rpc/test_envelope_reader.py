@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.grpc_compression import DecompressionTurns, RequestDecompression
+from gateway.dialects.compression import DecompressionTurns, RequestDecompression
 from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope
 from mesh.http2.limits import BufferBudget, BufferShare
 from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, MessageError, compressed
