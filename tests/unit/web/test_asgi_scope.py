@@ -67,9 +67,10 @@ def test_work_that_outlives_a_web_request_has_its_route() -> None:
     """The pattern that the application has matched, also where it does so later (items 13, 131)."""
     request = ServedWebRequest(RequestContext("r1", "/shop"), deadline_at_s=1.0)
     request.scope = {"type": "http"}
-    context.REQUEST.set(request)
+    token = context.REQUEST.set(request)
     context.outlive_request()
     background = context.current_request()
+    context.REQUEST.reset(token)
     request.scope["route"] = Route("/items/{item_id}", lambda scope: None)
     assert isinstance(background, ServedWebRequest)
     assert (background.route, background.is_http_request) == ("/shop/items/{item_id}", True)
