@@ -40,6 +40,8 @@ _SAMPLES_MIN = 20
 _RENEWED_AFTER = 32
 """New durations until a percentile is computed again."""
 _METHODS_MAX = 100
+_ENDED_KEPT = 64
+"""Calls that have ended stay in the heap until they are more than this, and more than those in flight."""
 _NEVER_AGAIN = 1_000
 """As many attempts: a twin that fails or is rejected is not sent again."""
 _UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
@@ -83,7 +85,7 @@ class Hedges:
         self._by_call: dict[int, Hedge] = {}
         """By id of a call that may have a twin, and of the twin."""
         self._due: list[tuple[float, int, Hedge]] = []
-        """A heap by instant; those whose call has ended are dropped when their turn comes."""
+        """A heap by instant. Those whose call has ended are dropped in their turn, or once they are most of it."""
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at_s = math.inf
@@ -98,7 +100,7 @@ class Hedges:
 
     @property
     def due(self) -> int:
-        """Calls whose delay has not passed yet."""
+        """Calls whose delay has not passed yet, and some that have ended before."""
         return len(self._due)
 
     def watch(self, call: OutgoingCall, policy: HedgePolicy) -> None:
@@ -109,6 +111,7 @@ class Hedges:
             durations = self._durations.get(call.request.method)
             delay_s = math.inf if durations is None else durations.percentile(policy.percentile)
         if delay_s < math.inf:
+            self._drop_ended()
             heapq.heappush(self._due, (call.started_at_s + delay_s, next(self._numbers), hedge))
             self._start_timer()
 
@@ -160,6 +163,12 @@ class Hedges:
                 return
             durations = self._durations[call.request.method] = Durations()
         durations.add(time.monotonic() - call.started_at_s)
+
+    def _drop_ended(self) -> None:
+        """Keep the memory in proportion to the calls in flight, however long the delay: most calls end long before."""
+        if len(self._due) > 2 * len(self._by_call) + _ENDED_KEPT:
+            self._due = [each for each in self._due if each[2].original is not None]
+            heapq.heapify(self._due)
 
     def _start_timer(self) -> None:
         at_s = self._due[0][0]

@@ -28,6 +28,9 @@ class Worker:
         self.began = 0
         self.cancelled = 0
 
+    async def greet(self) -> str:
+        return self.name
+
     async def work(self) -> str:
         self.began += 1
         try:
@@ -105,6 +108,20 @@ def test_a_call_that_answers_in_time_has_no_twin() -> None:
         for _ in range(20):
             call(mesh, hedge_after_s=5).result(timeout_s=DEADLINE_S)
         assert mesh.router.counts.hedges.sent == 0
+        mesh.assert_idle()
+
+
+def test_calls_that_have_ended_are_forgotten_before_their_delay_has_passed() -> None:
+    with mesh_of(Worker("a"), Worker("b")) as mesh:
+        mesh.connected()
+        workers = stick(mesh)
+        response = call(mesh, hedge_after_s=0.5)
+        for _ in range(200):
+            mesh.handle("greet", idempotent=True, hedge_after_s=3600).remote().result(timeout_s=DEADLINE_S)
+        assert mesh.router.hedges.due < 100
+        until(lambda: all(worker.began for worker in workers), "the twin of the call in flight to run")
+        workers[0].is_stuck = workers[1].is_stuck = False
+        response.result(timeout_s=DEADLINE_S)
         mesh.assert_idle()
 
 
