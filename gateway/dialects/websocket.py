@@ -84,6 +84,7 @@ class WebSocketDialect:
         if isinstance(admitted, WebFailure):
             self._targets.refuse(exchange, admitted, headers, target)
             return None
+        headers = headers._replace(multiplexed_model_id=target.model_id_of(raw_path, headers))
         call = self._new_call(exchange, admitted, headers, self._keeper)
         connection = call.connection = WebSocketConnection(exchange, handshake, call)
         call.begin(raw_path, handshake.subprotocols, headers)

@@ -88,6 +88,17 @@ def test_a_path_may_name_the_model() -> None:
     assert [call.request.context.multiplexed_model_id for call in ends.router.calls] == ["a b", "", "", "m1"]
 
 
+def test_the_path_of_a_websocket_may_name_the_model() -> None:
+    """As that of a request (item 124): a page cannot send headers with a WebSocket."""
+    table = web_table(zoo="/zoo")
+    table.routes[0].model_id_paths.append("v2/models/{}")
+    ends = WebEnds(FakeRouter(respond))
+    ends.targets.set_routes(read_routes(table))
+    ends.open_websocket(websocket_request("/zoo/v2/models/a%20b/stream"))
+    ends.open_websocket(websocket_request("/zoo/v2/models/m", serve_multiplexed_model_id="m1"))
+    assert [call.request.context.multiplexed_model_id for call in ends.router.calls] == ["a b", "m1"]
+
+
 @pytest.mark.parametrize(("sent", "track"), [("yes", "|+shop|"), ("no", "")])
 def test_a_header_field_sends_requests_and_websockets_to_the_canary(sent: str, track: str) -> None:
     table = web_table(shop="/shop")
