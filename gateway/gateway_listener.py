@@ -188,7 +188,7 @@ class GatewayListener:
 
     def _open(self, exchange: Exchange) -> ExchangeReceiver | None:
         if self.guard is None:
-            return self._dialects.open(exchange)
+            return self._dialects.accept(exchange)
         return self.guard.open(exchange, self._dialects)
 
     def _answer_fault(self, exchange: Exchange, status: int, text: str) -> bool:

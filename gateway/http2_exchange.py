@@ -178,6 +178,9 @@ class Http2Exchange:
     def give_room(self, size: int) -> None:
         self._stream.connection.give_room(self._stream, size)
 
+    def ask_for_body(self) -> None:
+        """Few clients of HTTP/2 wait for that, and those for a moment only."""
+
     def let_pause(self, begun_bytes: int = 0) -> None:
         self._stream.pause_bytes = self._stream.received_bytes - begun_bytes
 

@@ -47,7 +47,7 @@ class CallGuard:
             exchange.caller = KnownCaller(
                 self.methods, identity, exchange.head.peer, is_stranger=self.is_stranger(identity)
             )
-            return dialects.open(exchange)
+            return dialects.accept(exchange)
 
         if self._authenticator is None:
             return open_as(None)

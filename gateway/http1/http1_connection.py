@@ -29,7 +29,7 @@ from gateway.http1.http1_limits import Http1Error, Http1Limits
 from gateway.http1.http1_reader import Http1Reader
 from gateway.http1.http1_service import Http1Service
 from gateway.http1.http1_upkeep import Doing, Http1Clock, Http1Upkeep, Http1Vitals
-from gateway.requests.exchange import TEXT, BrokenBy, fail
+from gateway.requests.exchange import TEXT, UNHEARD, BrokenBy, fail
 from gateway.requests.http_date import http_date
 from mesh.http2.limits import BufferShare
 from mesh.http2.transport import ConnectionFacts, peer_name
@@ -138,6 +138,10 @@ class Http1Connection(asyncio.Protocol):
     def on_room(self) -> None:
         if not self._is_advancing and (self._reader.unread_bytes or not self._socket.is_reading):
             self._run(self._advance)
+
+    def on_body_wanted(self) -> None:
+        if not (self._reader.body.is_done or self._reader.unread_bytes):
+            self.writer.write(_CONTINUE)
 
     def on_answered(self, *, keeps_alive: bool) -> None:
         exchange = self._leave()
@@ -274,13 +278,10 @@ class Http1Connection(asyncio.Protocol):
         receiver = self._service.open(exchange)
         if exchange.has_ended:
             return True
-        if receiver is not None:
-            exchange.receiver = receiver
+        exchange.receiver = receiver or UNHEARD
         is_whole = self._reader.body.is_done
         if is_whole and not received.head.is_websocket:
             exchange.receiver.on_end()
-        elif received.expects_continue and not (is_whole or exchange.has_sent_head or self._reader.unread_bytes):
-            self.writer.write(_CONTINUE)
         return exchange.has_ended or exchange.is_tunnel or not is_whole
 
     def _on_writable(self) -> None:

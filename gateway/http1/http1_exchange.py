@@ -38,6 +38,9 @@ class ExchangeHost(Protocol):
     def on_room(self) -> None:
         """The exchange can take more bytes."""
 
+    def on_body_wanted(self) -> None:
+        """The client, which waits for that, may send its body."""
+
     def on_answered(self, *, keeps_alive: bool) -> None:
         """The answer is complete."""
 
@@ -149,6 +152,10 @@ class Http1Exchange:
         if not self.has_ended:
             self.taken_bytes -= size
             self._connection.on_room()
+
+    def ask_for_body(self) -> None:
+        if self.received.expects_continue and not (self.has_ended or self.has_sent_head or self.taken_bytes):
+            self._connection.on_body_wanted()
 
     def let_pause(self, begun_bytes: int = 0) -> None:
         clock = self._connection.clock

@@ -114,6 +114,9 @@ class _CorsExchange:
     def give_room(self, size: int) -> None:
         self._exchange.give_room(size)
 
+    def ask_for_body(self) -> None:
+        self._exchange.ask_for_body()
+
     def let_pause(self, begun_bytes: int = 0) -> None:
         self._exchange.let_pause(begun_bytes)
 

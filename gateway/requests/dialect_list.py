@@ -74,6 +74,13 @@ class DialectList:
         answer_json(exchange, 404, {"error": f"Path '{head.path}' not found."})
         return None
 
+    def accept(self, exchange: Exchange) -> ExchangeReceiver | None:
+        """Open an exchange whose client may call, and ask for its body."""
+        receiver = self.open(exchange)
+        if receiver is not None:
+            exchange.ask_for_body()
+        return receiver
+
     def refuse(self, exchange: Exchange, refusal: Refusal) -> bool:
         """See `RefusingDialect`; False too where the dialect that claims the exchange is none."""
         dialect = self._dialect_of(exchange.head)

@@ -70,6 +70,9 @@ class FakeExchange:
         if not self.has_ended:
             self.given_room += size
 
+    def ask_for_body(self) -> None:
+        """No test of these has a client that waits for that."""
+
     def let_pause(self, begun_bytes: int = 0) -> None:
         """No test of these looks at the time of a body."""
 

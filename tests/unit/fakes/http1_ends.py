@@ -174,7 +174,10 @@ class Client:
 
     def _open(self, exchange: Exchange) -> ExchangeReceiver | None:
         self.exchanges.append(exchange)
-        return self._opener(exchange)
+        receiver = self._opener(exchange)
+        if receiver is not None:
+            exchange.ask_for_body()
+        return receiver
 
     def _keep(self, exchange: Exchange) -> Keeper:
         self.keepers.append(Keeper(exchange))

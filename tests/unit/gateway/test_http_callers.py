@@ -226,6 +226,41 @@ def test_a_request_waits_with_its_body_for_the_users_function() -> None:
     on_io_loop(scenario())
 
 
+def test_without_authentication_a_client_is_asked_for_its_body_at_once() -> None:
+    async def scenario() -> bytes:
+        async with guarded(FakeRouter(echo)) as (gateway, _):
+            gateway.listener.add_dialects(ShowCaller(gateway))
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(b"POST /a HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
+            first = await reader.readline()
+            writer.close()
+            return first
+
+    assert on_io_loop(scenario()) == b"HTTP/1.1 100 Continue\r\n"
+
+
+@pytest.mark.parametrize(("name", "follows"), [("late", b"100 Continue"), ("other", b"401 Unauthorized")])
+def test_a_client_is_asked_for_its_body_once_the_function_has_let_it_in(name: str, follows: bytes) -> None:
+    """One that is refused keeps it (RFC 9110 §10.1.1)."""
+
+    async def scenario() -> bytes:
+        async with guarded(FakeRouter(echo), authentication=f"{HERE}:when_open") as (gateway, _):
+            gateway.listener.add_dialects(ShowCaller(gateway))
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            fields = b"expect: 100-continue\r\ncontent-length: 4\r\n"
+            writer.write(b"POST /a HTTP/1.1\r\nhost: a\r\nx-name: %b\r\n%b\r\n" % (name.encode(), fields))
+            await until(lambda: seen, "the check")
+            is_open.set()
+            first = await reader.readline()
+            if name == "late":
+                writer.write(b"body")
+                await reader.readuntil(b'"size": 4')
+            writer.close()
+            return first
+
+    assert on_io_loop(scenario()) == b"HTTP/1.1 %b\r\n" % follows
+
+
 def test_a_client_that_leaves_while_it_is_checked_leaves_nothing() -> None:
     async def scenario() -> None:
         async with guarded(FakeRouter(echo), authentication=f"{HERE}:when_open") as (gateway, _):
