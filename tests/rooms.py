@@ -32,7 +32,7 @@ ROOMS: dict[str, str] = {
     "mesh.settings": "defaults",
     "mesh.memory": "settings",
     "mesh.http2": "tls",
-    "mesh.rpc": "http2 memory phases",
+    "mesh.rpc": "http2 memory phases tls",
     "mesh.cluster": "settings",
     "mesh.exceptions": "cluster rpc settings",
     "mesh.wire": "cluster exceptions http2 memory settings tls v1",

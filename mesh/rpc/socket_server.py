@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from mesh.http2.transport import TendedConnection, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.phases.waiting import Waiters
-from mesh.rpc.tls_listener import TlsListener
+from mesh.tls.tls_listener import TlsListener
 
 _CLOSE_TIMEOUT_S = 1.0
 """How long connections may take to close."""

@@ -18,8 +18,8 @@ import pytest
 from gateway.security import Security
 from mesh.defaults.gateway_settings import GatewaySettings
 from mesh.options.gateway.gateway_options import parse
-from mesh.rpc import tls_listener
 from mesh.settings import settings
+from mesh.tls import tls_listener
 from mesh.wire.outcome import Outcome
 from tests.unit.fakes.certificates import Pki
 from tests.unit.gateway.fakes import BIDI, UNARY, FakeRouter, allow, echo, finish, item, on_io_loop, until

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.rpc.tls_listener import TlsListener
 from mesh.tls.certificate_files import CertificateError, CertificateFiles
 from mesh.tls.current_tls import CurrentTls
 from mesh.tls.file_watch import FileWatch
 from mesh.tls.tls_context import server_context
+from mesh.tls.tls_listener import TlsListener
 from tests.unit.fakes.certificates import Pki, handshake, serial_of
 from tests.unit.fakes.small_mesh import on_io
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mesh.rpc.tls_listener import TlsListener
+from mesh.tls.tls_listener import TlsListener
 
 IPV4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
 IPV6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))
@@ -26,7 +26,7 @@ def without_ipv6(monkeypatch: pytest.MonkeyPatch, code: int = errno.EAFNOSUPPORT
                 raise OSError(code, "no such socket")
             super().__init__(family, *others, **named)
 
-    monkeypatch.setattr("mesh.rpc.tls_listener.socket.socket", Socket)
+    monkeypatch.setattr("mesh.tls.tls_listener.socket.socket", Socket)
 
 
 def opened(addresses: list[tuple[Any, ...]], check: Callable[[TlsListener], None]) -> None:
