@@ -35,7 +35,7 @@ ROOMS: dict[str, str] = {
     "mesh.rpc": "http2 memory phases tls",
     "mesh.cluster": "settings",
     "mesh.exceptions": "cluster rpc settings",
-    "mesh.wire": "cluster exceptions http2 memory settings tls v1",
+    "mesh.wire": "cluster exceptions http2 memory rpc settings tls v1",
     "mesh.context": "cluster exceptions wire",
     "mesh.authentication": "tls wire",
     "mesh.logs": "cluster context defaults settings v1 wire",
@@ -51,8 +51,8 @@ ROOMS: dict[str, str] = {
     "mesh.web": "cluster context exceptions phases v1 wire",
     "mesh.link": "cluster exceptions http2 memory options.calls phases rpc settings v1 wire",
     "mesh.routing.choice": "link",
-    "mesh.routing": "cluster context exceptions link options.calls routing.choice settings v1 wire",
-    "mesh.tracing": "context link routing settings v1 wire",
+    "mesh.routing": "cluster context exceptions link options.calls routing.choice rpc settings v1 wire",
+    "mesh.tracing": "context link routing rpc settings v1 wire",
     "mesh.request_router": "context routing",
     "mesh.membership": "cluster context exceptions options.deployments routing settings tracing v1 wire",
     "mesh.multiplex": "context options settings tracing usercode wire",
@@ -121,13 +121,13 @@ ROOMS: dict[str, str] = {
         "api application client cluster declarative deployment exceptions logs options options.deployments"
         " options.gateway status stored tls v1 wire"
     ),
-    "gateway.requests": "http2 phases routing routing.choice tls v1 wire",
+    "gateway.requests": "http2 phases routing routing.choice rpc tls v1 wire",
     "gateway.http1": "gateway.requests http2 tls",
     "gateway.websockets": "defaults gateway.requests settings",
-    "gateway.transcoding": "",
+    "gateway.transcoding": "rpc",
     "gateway.openapi": "gateway.requests gateway.transcoding wire",
-    "gateway.ops": "gateway.requests http2 phases settings v1 wire",
-    "gateway.access": "authentication exceptions gateway.requests logs v1 wire",
+    "gateway.ops": "gateway.requests http2 phases rpc settings v1 wire",
+    "gateway.access": "authentication exceptions gateway.requests logs rpc v1 wire",
     "gateway.dialects": (
         "authentication exceptions gateway.access gateway.ops gateway.requests gateway.transcoding gateway.websockets"
         " http2 link options.calls routing routing.choice rpc settings v1 wire"

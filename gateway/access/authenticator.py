@@ -10,16 +10,13 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-import grpc
-
 from gateway.access.user_check import PendingCheck, UserCheck, refusal_of
 from gateway.requests.routes import Refusal
 from mesh.authentication import ClientRequest, Refused
+from mesh.rpc.status_codes import UNAUTHENTICATED
 from mesh.wire.identity import Identity
 
 logger = logging.getLogger("mesh.gateway")
-
-UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
 
 NO_CREDENTIALS = Refusal(
     UNAUTHENTICATED,

@@ -10,10 +10,10 @@ from math import ceil
 
 from gateway.access.meters import Limit, Meter, MeterTable
 from gateway.requests.routes import Refusal
+from mesh.rpc.status_codes import RESOURCE_EXHAUSTED
 from mesh.v1 import control_pb2
 from mesh.wire.identity import Identity
 
-RESOURCE_EXHAUSTED = 8
 _OTHERS = "*"
 
 

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 
 from gateway.access.authenticator import Authenticator, repeats_credentials
-from gateway.access.call_limits import RESOURCE_EXHAUSTED
 from gateway.access.user_check import PendingCheck
 from gateway.requests.cors import is_preflight
 from gateway.requests.dialect_list import CHALLENGE, answer_json, retry_after_field
@@ -20,6 +19,7 @@ from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal
 from gateway.requests.web_status import NO_ROOM
 from mesh.authentication import ClientRequest
+from mesh.rpc.status_codes import RESOURCE_EXHAUSTED
 from mesh.wire.identity import Identity
 
 logger = logging.getLogger("mesh.gateway")

@@ -14,24 +14,22 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
-import grpc
-
-from gateway.requests.routes import UNAVAILABLE, Refusal
+from gateway.requests.routes import Refusal
 from mesh.authentication import ClientRequest, Refused
 from mesh.exceptions import GrpcStatusError
 from mesh.logs.flood_limit import FloodLimit
+from mesh.rpc.status_codes import UNAUTHENTICATED, UNAVAILABLE
 from mesh.wire.identity import Identity
 
 logger = logging.getLogger("mesh.gateway")
 
 AuthenticationFunction = Callable[[ClientRequest], Awaitable[Identity | Refused]]
 
-_UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
 _LOGGED_MAX, _LOGGED_PER_S = 3, 10.0
 _STOP_TIMEOUT_S = 1.0
 """How long checks that run may take to end when the gateway stops."""
 
-_FAILED = Refusal(_UNAUTHENTICATED, "The credentials of this request could not be checked; the gateway's log says why.")
+_FAILED = Refusal(UNAUTHENTICATED, "The credentials of this request could not be checked; the gateway's log says why.")
 _TOO_LATE = Refusal(UNAVAILABLE, "The credentials of this request were not checked in time. Retry later.")
 _TOO_MANY = Refusal(UNAVAILABLE, "This gateway checks the credentials of too many requests already. Retry later.")
 _CLOSED = Refusal(UNAVAILABLE, "This gateway is ending. Retry, which leads to another one.")
@@ -154,7 +152,7 @@ class UserCheck:
                 return refusal_of(answer)
             raise TypeError(f"an authentication function returns an Identity or Refused, got {type(answer).__name__}")
         except GrpcStatusError as error:
-            return Refusal(error.code.value[0] or _UNAUTHENTICATED, error.details)
+            return Refusal(error.code.value[0] or UNAUTHENTICATED, error.details)
         except TimeoutError:
             return _TOO_LATE
         except (Exception, SystemExit, KeyboardInterrupt):  # a function that calls sys.exit() must not end its thread
@@ -187,4 +185,4 @@ def load_function(path: str) -> AuthenticationFunction:
 
 def refusal_of(refused: Refused) -> Refusal:
     """With the status that the check has chosen; OK would let the client in, so it counts as UNAUTHENTICATED."""
-    return Refusal(refused.code.value[0] or _UNAUTHENTICATED, refused.details)
+    return Refusal(refused.code.value[0] or UNAUTHENTICATED, refused.details)

@@ -22,13 +22,13 @@ from mesh.phases.waiting import Waiters
 from mesh.rpc.method_handlers import CallDetails
 from mesh.rpc.request_head import RequestHead
 from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome, loop_deadline
+from mesh.rpc.status_codes import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNIMPLEMENTED
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome, failed
 from mesh.wire.payload import Payload, raw
 
 logger = logging.getLogger("mesh.gateway")
 
-_INTERNAL = grpc.StatusCode.INTERNAL
 _REQUEST_CREDITS = 8
 """Messages of a streamed request that may wait here; they are small."""
 
@@ -48,7 +48,7 @@ class BuiltInRouter:
         handler = self._handler.service(details)
         if handler is None:
             text = f"This gateway does not serve {call.request.method}."
-            self._end(call, Outcome(grpc.StatusCode.UNIMPLEMENTED.value[0], text))
+            self._end(call, Outcome(UNIMPLEMENTED, text))
             return
         running = self._calls[call] = _BuiltInCall(call, handler)
         running.task = asyncio.get_running_loop().create_task(self._run(running), name=f"own {call.request.method}")
@@ -59,7 +59,7 @@ class BuiltInRouter:
     def drain(self) -> None:
         """End all calls: one that watches would otherwise last as long as its client likes."""
         for call in list(self._calls):
-            self._stop(call, Outcome(grpc.StatusCode.UNAVAILABLE.value[0], "This gateway ends. Ask another one."))
+            self._stop(call, Outcome(UNAVAILABLE, "This gateway ends. Ask another one."))
 
     async def _run(self, running: _BuiltInCall) -> None:
         outcome = await running.run()
@@ -152,10 +152,10 @@ class _BuiltInCall:
             code = outcome.code or grpc.StatusCode.UNKNOWN
             return Outcome(code.value[0], outcome.details)
         except TimeoutError:
-            return Outcome(grpc.StatusCode.DEADLINE_EXCEEDED.value[0], "Deadline Exceeded")
+            return Outcome(DEADLINE_EXCEEDED, "Deadline Exceeded")
         except Exception as error:
             logger.exception("a service of the gateway failed in %s", self.head.path)
-            return Outcome(_INTERNAL.value[0], f"Unexpected {type(error).__name__}")
+            return Outcome(INTERNAL, f"Unexpected {type(error).__name__}")
 
     async def _serve(self) -> Payload | None:
         """The response of a unary method; None where it is streamed."""
@@ -187,4 +187,4 @@ class _BuiltInCall:
         try:
             return self._handler.request_deserializer(data)
         except Exception as error:
-            self.outcome.abort(_INTERNAL, f"Exception deserializing request: {error}")
+            self.outcome.abort(grpc.StatusCode.INTERNAL, f"Exception deserializing request: {error}")

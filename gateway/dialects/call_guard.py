@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.access.authenticator import Authenticator, repeats_credentials
-from gateway.access.call_limits import RESOURCE_EXHAUSTED, CallLimits
+from gateway.access.call_limits import CallLimits
 from gateway.access.exchange_guard import open_for_caller
 from gateway.access.user_check import PendingCheck
 from gateway.dialects.caller_methods import CallerMethods, KnownCaller
@@ -23,6 +23,7 @@ from gateway.requests.routes import Refusal
 from mesh.authentication import ClientRequest
 from mesh.http2.frame_format import ErrorCode, Http2Error
 from mesh.http2.stream import UNHEARD, Receiver, Stream, end_failed
+from mesh.rpc.status_codes import RESOURCE_EXHAUSTED
 from mesh.wire.identity import Identity
 
 GoOn = Callable[[Identity | Refusal | None], Receiver | None]

@@ -11,8 +11,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, ClassVar
 
-import grpc
-
 from gateway.dialects.compression import ResponseCompression, decompression_turns
 from gateway.dialects.grpc_metadata import REQUEST_ID_KEY, ClientHead
 from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
@@ -26,8 +24,6 @@ from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.rpc.answers import answer_status, end_call
 from mesh.rpc.grpc_fields import OK_BLOCK, RESPONSE_BLOCK, metadata_block, status_block
 from mesh.rpc.message_reader import (
-    RESOURCE_EXHAUSTED,
-    UNIMPLEMENTED,
     BegunMessage,
     CompressedMessage,
     MessageError,
@@ -35,15 +31,20 @@ from mesh.rpc.message_reader import (
     whole_message,
 )
 from mesh.rpc.request_head import check_trailers
-from mesh.wire.outcome import Outcome, Trailers, status_code
+from mesh.rpc.status_codes import (
+    CANCELLED,
+    DEADLINE_EXCEEDED,
+    INTERNAL,
+    OK,
+    RESOURCE_EXHAUSTED,
+    UNIMPLEMENTED,
+    status_code,
+)
+from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
 from mesh.wire.request_context import RequestContext
 
 logger = logging.getLogger("mesh.gateway")
-
-_CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
-_DEADLINE_EXCEEDED: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
-_INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
 
 _OK_WITH_REQUEST_ID = OK_BLOCK + b"\0" + encode_string(REQUEST_ID_KEY.encode())
 """The trailers of most calls, up to the value of the request id."""
@@ -104,7 +105,7 @@ class GrpcCall:
     def on_reset(self, stream: Stream, code: ErrorCode | int) -> None:
         """The client has left."""
         if self._call is None:
-            self._count(_CANCELLED)
+            self._count(CANCELLED)
         else:
             self._method.router.cancel(self._call, self._cancel_reason())
 
@@ -113,7 +114,7 @@ class GrpcCall:
 
     def on_stalled(self) -> None:
         """The client is too slow in the middle of a message."""
-        self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
+        self._refuse(DEADLINE_EXCEEDED, "The request took too long to arrive.")
 
     # ---- From the mesh -----------------------------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class GrpcCall:
         try:
             block = metadata_block(initial_metadata(entries))
         except ValueError as error:
-            self._refuse(_INTERNAL, str(error))
+            self._refuse(INTERNAL, str(error))
         else:
             self._send_headers(block)
 
@@ -145,7 +146,7 @@ class GrpcCall:
         """The call has ended on the mesh."""
         if self._stream.has_ended or self._refused_with:
             is_late = self._cancel_reason() is CancelReason.DEADLINE
-            self._count(self._refused_with or (_DEADLINE_EXCEEDED if is_late else _CANCELLED))
+            self._count(self._refused_with or (DEADLINE_EXCEEDED if is_late else CANCELLED))
             return
         if outcome.is_ok and not self.streams_response and not is_message(outcome.payload):
             outcome = self._not_a_message()
@@ -156,16 +157,16 @@ class GrpcCall:
         trailers = _OK_WITH_REQUEST_ID + encode_string(self._context.request_id.encode())
         if outcome.payload is None:
             end_call(self._stream, trailers)
-            self._count(0)
+            self._count(OK)
         else:
-            self._send_last(outcome.payload, 0, trailers)
+            self._send_last(outcome.payload, OK, trailers)
 
     def _answer(self, outcome: Outcome) -> None:
         """End the client's call with what is not a plain success."""
         try:
             entries = trailing_metadata(self._context.request_id, outcome)
         except ValueError as error:
-            outcome = Outcome(_INTERNAL, str(error))
+            outcome = Outcome(INTERNAL, str(error))
             entries = trailing_metadata(self._context.request_id, outcome)
         code: int = status_code(outcome.code).value[0]
         trailers = status_block(code, fit_details(outcome.message), entries)
@@ -245,7 +246,7 @@ class GrpcCall:
             method.router.submit(call)
         except Exception:
             logger.exception("the gateway failed in a call of %s", method.full_name)
-            self._refuse(_INTERNAL, "The gateway failed; its log has the reason.")
+            self._refuse(INTERNAL, "The gateway failed; its log has the reason.")
 
     def _refuse(self, code: int, text: str) -> None:
         """End the call because of what the client sent."""
@@ -292,7 +293,7 @@ class GrpcCall:
         return reason_of_leaving(deadline_at_s, self._started_at_s)
 
     def _not_a_message(self) -> Outcome:
-        return Outcome(_INTERNAL, self._method.not_a_message)
+        return Outcome(INTERNAL, self._method.not_a_message)
 
     def _count(self, code: int) -> None:
         """The call is over, though its answer may have to wait."""
@@ -350,7 +351,7 @@ class UnaryRequestCall(GrpcCall):
     def on_end(self, stream: Stream) -> None:
         request = self._request
         if self._begun is not None or (self._reader is not None and not self._reader.is_between):
-            self._refuse(_INTERNAL, "The request message is not complete.")
+            self._refuse(INTERNAL, "The request message is not complete.")
             return
         if request is None:
             # The code of the gRPC docs for a wrong number of requests.

@@ -17,12 +17,8 @@ from gateway.dialects.served_method import NO_ROOM, ServedMethod
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.stream import Stream
 from mesh.link.outgoing_call import grant_at
-from mesh.rpc.message_reader import (
-    INTERNAL,
-    RESOURCE_EXHAUSTED,
-    CompressedMessage,
-    whole_message,
-)
+from mesh.rpc.message_reader import CompressedMessage, whole_message
+from mesh.rpc.status_codes import INTERNAL, RESOURCE_EXHAUSTED
 from mesh.wire.payload import Payload, raw
 
 

@@ -19,8 +19,6 @@ from functools import partial
 from time import monotonic
 from typing import Protocol
 
-import grpc
-
 from gateway.dialects.compression import ResponseCompression
 from gateway.dialects.grpc_metadata import Invocation
 from gateway.dialects.grpc_status import fit_details, initial_metadata, trailing_metadata
@@ -29,15 +27,11 @@ from gateway.requests.exchange import Exchange
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall, grant_at
 from mesh.rpc.grpc_fields import Entry
-from mesh.wire.outcome import BackpressureAnswer, Outcome, Trailers, status_code
+from mesh.rpc.status_codes import CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, status_code
+from mesh.wire.outcome import BackpressureAnswer, Outcome, Trailers
 from mesh.wire.payload import RAW, Payload, raw
 
 logger = logging.getLogger("mesh.gateway")
-
-_CANCELLED: int = grpc.StatusCode.CANCELLED.value[0]
-_DEADLINE_EXCEEDED: int = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
-_INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
-_RESOURCE_EXHAUSTED: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 GATEWAY_FAILED = "The gateway failed; its log has the reason."
 
@@ -52,13 +46,13 @@ class CallEnd:
     trailers: tuple[Entry, ...]
     """The request id, then those of user code. `grpc-status-details-bin` holds rich details, if there are any."""
     response: bytes | memoryview | None = None
-    """The serialised response message of a method that does not stream it; None unless `code` is 0."""
+    """The serialised response message of a method that does not stream it; None unless `code` is OK."""
     backpressure: BackpressureAnswer | None = None
     """What HTTP clients get of a call that was refused, where its deployment has chosen it."""
 
     @property
     def is_ok(self) -> bool:
-        return self.code == 0
+        return self.code == OK
 
 
 class CallOwner(Protocol):
@@ -183,7 +177,7 @@ class MethodCall:
             self.method.router.submit(call)
         except Exception:
             logger.exception("the gateway failed in a call of %s", self.method.full_name)
-            self.refuse(_INTERNAL, GATEWAY_FAILED)
+            self.refuse(INTERNAL, GATEWAY_FAILED)
 
     @property
     def can_send(self) -> bool:
@@ -215,7 +209,7 @@ class MethodCall:
         """Count `size` bytes of the request as kept for this call. False, and the call is over, if there is no room."""
         share, more_bytes = self._exchange.share, size - self._held_bytes
         if more_bytes > 0 and not share.has_room(more_bytes):
-            self.refuse(_RESOURCE_EXHAUSTED, NO_ROOM)
+            self.refuse(RESOURCE_EXHAUSTED, NO_ROOM)
             return False
         share.add(more_bytes)
         self._held_bytes = size
@@ -237,7 +231,7 @@ class MethodCall:
         if self._call is not None:
             self.method.router.cancel(self._call, self._cancel_reason())
         elif not self.is_over:
-            self._count(_CANCELLED)
+            self._count(CANCELLED)
 
     # ---- From the mesh (CallSink) ------------------------------------------------------------------------------------
 
@@ -254,16 +248,16 @@ class MethodCall:
         if not self.takes_messages:
             return
         if payload.codec != RAW:
-            self.refuse(_INTERNAL, self.method.not_a_message)
+            self.refuse(INTERNAL, self.method.not_a_message)
             return
         try:
             has_room = send()
         except Exception:
             logger.exception("a response of %s was not translated", self.method.full_name)
-            self.refuse(_INTERNAL, GATEWAY_FAILED)
+            self.refuse(INTERNAL, GATEWAY_FAILED)
             return
         if not has_room:
-            self.refuse(_RESOURCE_EXHAUSTED, NO_ROOM)
+            self.refuse(RESOURCE_EXHAUSTED, NO_ROOM)
         elif not self._refused_with:
             self.method.stats.sent += 1
             self._written += payload.credits
@@ -286,7 +280,7 @@ class MethodCall:
         try:
             legal = initial_metadata(entries)
         except ValueError as error:
-            self.refuse(_INTERNAL, str(error))
+            self.refuse(INTERNAL, str(error))
         else:
             self._owner.on_initial_metadata(legal)
 
@@ -304,7 +298,7 @@ class MethodCall:
             self._count(self._refused_with)
         elif self._exchange.has_ended:
             is_late = self._cancel_reason() is CancelReason.DEADLINE
-            self._count(_DEADLINE_EXCEEDED if is_late else _CANCELLED)
+            self._count(DEADLINE_EXCEEDED if is_late else CANCELLED)
         else:
             self._count(self._answer(self._explained(outcome)))
 
@@ -318,10 +312,10 @@ class MethodCall:
             code = self._owner.on_status(end)
         except Exception:
             logger.exception("the end of a call of %s was not translated", self.method.full_name)
-            return self._answer_instead(_INTERNAL, GATEWAY_FAILED + lost)
+            return self._answer_instead(INTERNAL, GATEWAY_FAILED + lost)
         if code is None:
-            return self._answer_instead(_RESOURCE_EXHAUSTED, NO_ROOM + lost)
-        if end.response is not None and code == 0:
+            return self._answer_instead(RESOURCE_EXHAUSTED, NO_ROOM + lost)
+        if end.response is not None and code == OK:
             self.method.stats.sent += 1
         return code
 
@@ -352,11 +346,11 @@ class MethodCall:
         if outcome.is_ok and not self.method.streams_response:
             payload = outcome.payload
             if payload is None or payload.codec != RAW:
-                outcome, payload = Outcome(_INTERNAL, self.method.not_a_message), None
+                outcome, payload = Outcome(INTERNAL, self.method.not_a_message), None
         try:
             trailers = trailing_metadata(self.request_id, outcome)
         except ValueError as error:
-            outcome, payload = Outcome(_INTERNAL, str(error)), None
+            outcome, payload = Outcome(INTERNAL, str(error)), None
             trailers = trailing_metadata(self.request_id, outcome)
         code: int = status_code(outcome.code).value[0]
         message = fit_details(outcome.message) if outcome.message else ""

@@ -13,9 +13,10 @@ from gateway.access.meters import Limit, Meter
 from gateway.dialects.served_method import CallRouter, ServedMethod
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.exchange import Exchange
-from gateway.requests.routes import NO_ROUTES, UNAVAILABLE, UNIMPLEMENTED, Refusal, Route, Routes
+from gateway.requests.routes import NO_ROUTES, Refusal, Route, Routes
 from mesh.options.calls.call_policies import NO_POLICIES
 from mesh.routing.snapshot import DeploymentKey
+from mesh.rpc.status_codes import UNAVAILABLE, UNIMPLEMENTED
 
 NOT_SERVED = Refusal(UNIMPLEMENTED, "No method of this name is served.")
 """The answer for clients without an identity on an open path: it names no method, service or application."""

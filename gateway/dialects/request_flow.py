@@ -13,7 +13,8 @@ from typing import Protocol
 
 from gateway.dialects.method_call import GATEWAY_FAILED, MethodCall
 from gateway.requests.exchange import Exchange
-from mesh.rpc.message_reader import INTERNAL, UNIMPLEMENTED, MessageError
+from mesh.rpc.message_reader import MessageError
+from mesh.rpc.status_codes import INTERNAL, UNIMPLEMENTED
 
 logger = logging.getLogger("mesh.gateway")
 

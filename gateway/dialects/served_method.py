@@ -13,6 +13,7 @@ from gateway.requests.model_ids import model_id_of_message
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall, nested_lead_s
 from mesh.options.calls.call_policies import CallPolicies
+from mesh.rpc.status_codes import DEADLINE_EXCEEDED
 from mesh.settings import settings
 from mesh.wire.identity import Identity
 from mesh.wire.outcome import Outcome
@@ -20,7 +21,6 @@ from mesh.wire.request_context import RequestContext
 
 COUNTED_MIN_BYTES = 4_096
 """Smaller requests that come at once are not counted in what the gateway buffers: open streams count for themselves."""
-_DEADLINE_EXCEEDED = 4
 
 NO_ROOM = web_status.NO_ROOM.text
 ROUNDED_S = 0.005
@@ -102,7 +102,7 @@ class ServedMethod:
     def explained(self, outcome: Outcome, remaining_s: float | None, request_id: str, started_at_s: float) -> Outcome:
         """The outcome of a call; if the gateway's own limit has ended it, it says so. `remaining_s` as above."""
         own_s = self.timeout_s
-        if own_s is None or outcome.code != _DEADLINE_EXCEEDED or (remaining_s is not None and remaining_s <= own_s):
+        if own_s is None or outcome.code != DEADLINE_EXCEEDED or (remaining_s is not None and remaining_s <= own_s):
             return outcome
         # User code may have deadlines of its own. A nested call that has that of the request fails at its very end.
         is_users = outcome.remote_traceback and monotonic() < started_at_s + own_s - nested_lead_s(own_s)

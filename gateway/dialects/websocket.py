@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from gateway.dialects.web_target import WebTarget, WebTargets
@@ -33,6 +32,7 @@ from gateway.websockets.websocket_handshake import HandshakeError, read_handshak
 from gateway.websockets.websocket_keeper import WebSocketKeeper
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest, OutgoingCall, grant_at
+from mesh.rpc.status_codes import CANCELLED, RESOURCE_EXHAUSTED, UNAVAILABLE
 from mesh.settings import settings
 from mesh.v1 import web_pb2
 from mesh.wire.outcome import Outcome, Trailers
@@ -45,9 +45,9 @@ SWITCHED = 101
 """How accepted sockets count."""
 _REFUSED = WebFailure(403, "The application has refused this WebSocket.")
 _CLOSE_CODES: dict[int, int] = {
-    grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]: TRY_AGAIN_LATER,
-    grpc.StatusCode.UNAVAILABLE.value[0]: RESTARTING,
-    grpc.StatusCode.CANCELLED.value[0]: RESTARTING,
+    RESOURCE_EXHAUSTED: TRY_AGAIN_LATER,
+    UNAVAILABLE: RESTARTING,
+    CANCELLED: RESTARTING,
 }
 """How a socket closes whose call has failed."""
 _NORMAL = 1000

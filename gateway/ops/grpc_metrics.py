@@ -13,6 +13,7 @@ import grpc
 
 from gateway.requests.in_flight import InFlight
 from gateway.requests.routes import Route, service_of
+from mesh.rpc.status_codes import UNKNOWN
 from mesh.settings import settings
 from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, Family, HistogramCounts, Sample
 
@@ -24,7 +25,6 @@ GO_CODE_NAMES = {
 }
 """The spelling of go-grpc-prometheus, which dashboards and alerts expect."""
 _CODES_COUNT = len(CODE_NAMES)
-_UNKNOWN = grpc.StatusCode.UNKNOWN.value[0]
 
 REQUESTS = Family(
     "mesh_gateway_grpc_requests_total",
@@ -86,7 +86,7 @@ class MethodStats:
 
     def end(self, code: int, duration_s: float) -> None:
         """Count a call that has ended with a gRPC status code."""
-        self.codes[code if 0 <= code < _CODES_COUNT else _UNKNOWN] += 1
+        self.codes[code if 0 <= code < _CODES_COUNT else UNKNOWN] += 1
         self.latency.observe(duration_s)
 
     @property

@@ -14,10 +14,9 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 
 from gateway.ops.built_in_services import PUBLIC_DESCRIPTORS, PUBLIC_SERVICES
 from gateway.requests.descriptors import Descriptors
-from gateway.requests.routes import NOT_FOUND, RoutedApplication, Routes, echoed
+from gateway.requests.routes import RoutedApplication, Routes, echoed
+from mesh.rpc.status_codes import INVALID_ARGUMENT, NOT_FOUND
 from mesh.v1 import reflection_pb2
-
-INVALID_ARGUMENT = 3
 
 _IMPORTS_MAX_BYTES = 1024 * 1024
 """Imports are sent with a file up to this size; what is left out, clients ask for by name."""

@@ -13,12 +13,8 @@ from types import MappingProxyType
 from gateway.requests.descriptors import NO_DESCRIPTORS, Descriptors
 from mesh.routing.choice.traffic_split import TrafficRule
 from mesh.routing.snapshot import DeploymentKey, read_rule
+from mesh.rpc.status_codes import NOT_FOUND, UNIMPLEMENTED
 from mesh.v1 import control_pb2
-
-# google.rpc.Code
-NOT_FOUND = 5
-UNIMPLEMENTED = 12
-UNAVAILABLE = 14
 
 _NAMES_LISTED_MAX = 20
 """Names that a refusal lists; more would not fit into status details."""

@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 
 from gateway.requests.exchange import TEXT, BrokenBy, Exchange, Fields
+from mesh.rpc import status_codes
 from mesh.wire.outcome import USUAL_BACKPRESSURE, BackpressureAnswer, Outcome
 
 CLIENT_LEFT = 499
@@ -23,12 +24,6 @@ STATUS_WHEN_BROKEN = {
     BrokenBy.DRAIN: 503,
 }
 """How requests count that break off."""
-
-# google.rpc.Code
-_CANCELLED = 1
-_DEADLINE_EXCEEDED = 4
-_RESOURCE_EXHAUSTED = 8
-_UNAVAILABLE = 14
 
 _USERS_OWN = frozenset({"GrpcStatusError", "PayloadTooLargeError", "RemoteError"})
 """Exceptions whose code says nothing about the mesh."""
@@ -87,12 +82,12 @@ def failure_of(outcome: Outcome, request_id: str, timeout_s: float) -> WebFailur
     if outcome.exception_type in _USERS_OWN:
         return INTERNAL
     match outcome.code:
-        case code if code == _DEADLINE_EXCEEDED and timeout_s < math.inf and not outcome.remote_traceback:
+        case status_codes.DEADLINE_EXCEEDED if timeout_s < math.inf and not outcome.remote_traceback:
             return timed_out(request_id, timeout_s)
-        case code if code == _RESOURCE_EXHAUSTED:
+        case status_codes.RESOURCE_EXHAUSTED:
             answer = outcome.backpressure or USUAL_BACKPRESSURE
             return WebFailure(answer.status_code, _text(outcome), retry_after(answer))
-        case code if code in (_UNAVAILABLE, _CANCELLED):
+        case status_codes.UNAVAILABLE | status_codes.CANCELLED:
             return WebFailure(503, _text(outcome))
     return INTERNAL
 

@@ -13,31 +13,35 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.transcoding.field_error import FieldError
+from mesh.rpc import status_codes
 
-INVALID_ARGUMENT = 3
-
-HTTP_STATUS = {
-    0: 200,
-    1: 499,
-    2: 500,
-    3: 400,
-    4: 504,
-    5: 404,
-    6: 409,
-    7: 403,
-    8: 429,
-    9: 400,
-    10: 409,
-    11: 400,
-    12: 501,
-    13: 500,
-    14: 503,
-    15: 500,
-    16: 401,
+HTTP_STATUS: dict[int, int] = {
+    status_codes.OK: 200,
+    status_codes.CANCELLED: 499,
+    status_codes.UNKNOWN: 500,
+    status_codes.INVALID_ARGUMENT: 400,
+    status_codes.DEADLINE_EXCEEDED: 504,
+    status_codes.NOT_FOUND: 404,
+    status_codes.ALREADY_EXISTS: 409,
+    status_codes.PERMISSION_DENIED: 403,
+    status_codes.RESOURCE_EXHAUSTED: 429,
+    status_codes.FAILED_PRECONDITION: 400,
+    status_codes.ABORTED: 409,
+    status_codes.OUT_OF_RANGE: 400,
+    status_codes.UNIMPLEMENTED: 501,
+    status_codes.INTERNAL: 500,
+    status_codes.UNAVAILABLE: 503,
+    status_codes.DATA_LOSS: 500,
+    status_codes.UNAUTHENTICATED: 401,
 }
 """By the code of gRPC, as google.rpc.Code and grpc-gateway have it."""
 
-CODE_OF_FAULT = {400: INVALID_ARGUMENT, 408: 4, 413: 8, 431: 8}
+CODE_OF_FAULT: dict[int, int] = {
+    400: status_codes.INVALID_ARGUMENT,
+    408: status_codes.DEADLINE_EXCEEDED,
+    413: status_codes.RESOURCE_EXHAUSTED,
+    431: status_codes.RESOURCE_EXHAUSTED,
+}
 """The code of gRPC by the HTTP status of a request that ends early by its client's fault."""
 
 _STANDARD_POOL: DescriptorPool = error_details_pb2.DESCRIPTOR.pool
@@ -58,7 +62,7 @@ def field_error_json(error: FieldError) -> bytes:
     if error.path:
         violation = {"field": error.path, "description": error.problem}
         details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]})
-    return msgspec.json.encode({"code": INVALID_ARGUMENT, "message": str(error), "details": details})
+    return msgspec.json.encode({"code": status_codes.INVALID_ARGUMENT, "message": str(error), "details": details})
 
 
 def _details(serialised: bytes, pool: DescriptorPool | None) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from binascii import Error, a2b_base64
 
-from mesh.rpc.message_reader import INTERNAL, MessageError
+from mesh.rpc.message_reader import MessageError
+from mesh.rpc.status_codes import INTERNAL
 
 _GROUP = 4
 

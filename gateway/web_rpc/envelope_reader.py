@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.dialects.compression import RequestDecompression, ResponseCompression
-from mesh.rpc.message_reader import INTERNAL, PREFIX_BYTES, MessageError, too_large
+from mesh.rpc.message_reader import PREFIX_BYTES, MessageError, too_large
+from mesh.rpc.status_codes import INTERNAL
 
 _COMPRESSED = 1
 

@@ -24,7 +24,8 @@ from gateway.transcoding.status_json import CODE_OF_FAULT
 from gateway.web_rpc.base64_pieces import Base64Pieces
 from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope, sent_envelope
 from mesh.rpc.grpc_fields import Entry, quote_message, read_encoding, read_timeout
-from mesh.rpc.message_reader import ACCEPTED_ENCODINGS, ENCODINGS, INVALID_ARGUMENT, UNIMPLEMENTED
+from mesh.rpc.message_reader import ACCEPTED_ENCODINGS, ENCODINGS
+from mesh.rpc.status_codes import INVALID_ARGUMENT, UNIMPLEMENTED
 
 _BINARY = "application/grpc-web"
 _TEXT = "application/grpc-web-text"

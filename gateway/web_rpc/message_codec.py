@@ -12,7 +12,8 @@ from gateway.requests.descriptors import Descriptors, MethodMessages
 from gateway.transcoding.json_parser import parse_json
 from gateway.transcoding.json_reader import JsonReaders, built
 from gateway.transcoding.json_writer import JsonWriters
-from mesh.rpc.message_reader import INTERNAL, INVALID_ARGUMENT, MessageError
+from mesh.rpc.message_reader import MessageError
+from mesh.rpc.status_codes import INTERNAL, INVALID_ARGUMENT
 
 ON_LOOP_MAX_BYTES = 64 * 1024
 """A longer message of a unary call is translated in a thread, which takes longer but holds nothing else up."""

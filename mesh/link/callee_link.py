@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import grpc
-
 from mesh.cluster.ray_objects import StoredObject
 from mesh.exceptions import CancelReason, MeshException
 from mesh.link import frames
@@ -27,6 +25,7 @@ from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.phases.waiting import Waiters
+from mesh.rpc.status_codes import CANCELLED
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.outcome import Outcome, Times, Trailers, failed
@@ -35,7 +34,6 @@ from mesh.wire.payload import Payload
 _CLOSED = CalleePhase.CLOSED
 _DEADLINE_GRACE_S = 0.1
 """A caller that is there ends its call itself, and knows better why it took so long."""
-CANCELLED_CODE: int = grpc.StatusCode.CANCELLED.value[0]
 
 
 class RunningCall(Protocol):
@@ -360,7 +358,7 @@ class CalleeLink:
         # that it no longer has.
         self._writer.discard(call_id)
         self._admission.decline(self)
-        outcome = Outcome(CANCELLED_CODE, "cancelled before it ran")
+        outcome = Outcome(CANCELLED, "cancelled before it ran")
         self.send(frames.pack_result(call_id, outcome, self._load()))
 
     def _cancel(self, call: IncomingCall, reason: CancelReason) -> None:

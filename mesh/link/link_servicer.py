@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from mesh.exceptions import CancelReason
@@ -26,15 +25,11 @@ from mesh.link.writer import LinkWriter
 from mesh.rpc.answers import answer_status
 from mesh.rpc.grpc_fields import RESPONSE_BLOCK
 from mesh.rpc.request_head import RequestHead
+from mesh.rpc.status_codes import FAILED_PRECONDITION, INTERNAL, INVALID_ARGUMENT, UNAUTHENTICATED, UNIMPLEMENTED
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.mesh_token import token_matches
 
-_FAILED_PRECONDITION: int = grpc.StatusCode.FAILED_PRECONDITION.value[0]
-_INTERNAL: int = grpc.StatusCode.INTERNAL.value[0]
-_INVALID_ARGUMENT: int = grpc.StatusCode.INVALID_ARGUMENT.value[0]
-_UNAUTHENTICATED: int = grpc.StatusCode.UNAUTHENTICATED.value[0]
-_UNIMPLEMENTED: int = grpc.StatusCode.UNIMPLEMENTED.value[0]
 _PRIVATE = "This port is the mesh's own; use a gateway."
 
 
@@ -64,7 +59,7 @@ class LinkServicer:
     def accept(self, stream: Stream, head: RequestHead, peer: str) -> LinkStream | None:
         """The receiver of a new request to the replica's port; None where it has been refused."""
         if head.path != LINK_METHOD:
-            answer_status(stream, _UNIMPLEMENTED, _PRIVATE)
+            answer_status(stream, UNIMPLEMENTED, _PRIVATE)
             return None
         return _CallerStream(self, stream).receiver
 
@@ -111,19 +106,19 @@ class _CallerStream:
         self._stream = stream
         self.receiver = LinkStream(self._on_hello, self._on_end, HELLO_MAX_BYTES)
         timeout_s = settings().link.connect_timeout_s
-        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._answer, _UNAUTHENTICATED, _PRIVATE)
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._answer, UNAUTHENTICATED, _PRIVATE)
 
     def _on_hello(self, data: bytes) -> None:
         self._timer.cancel()
         servicer = self._servicer
         hello = _read_hello(data)
         if hello is None or not servicer.token_matches(hello.token):
-            self._answer(_UNAUTHENTICATED, _PRIVATE)
+            self._answer(UNAUTHENTICATED, _PRIVATE)
         elif hello.replica_id != servicer.replica_id:
-            self._answer(_UNAUTHENTICATED, f"This is replica {servicer.replica_id}, not {hello.replica_id}.")
+            self._answer(UNAUTHENTICATED, f"This is replica {servicer.replica_id}, not {hello.replica_id}.")
         elif hello.protocol_version != frames.PROTOCOL_VERSION:
             self._answer(
-                _FAILED_PRECONDITION,
+                FAILED_PRECONDITION,
                 f"This replica speaks protocol {frames.PROTOCOL_VERSION}, not {hello.protocol_version}.",
             )
         else:
@@ -131,7 +126,7 @@ class _CallerStream:
 
     def _on_end(self, reason: str, code: ErrorCode | int) -> None:
         self._timer.cancel()
-        self._answer(_UNAUTHENTICATED, _PRIVATE)
+        self._answer(UNAUTHENTICATED, _PRIVATE)
 
     def _carry_link(self) -> None:
         servicer, stream = self._servicer, self._stream
@@ -157,9 +152,9 @@ def _break(link: CalleeLink, reason: str, code: ErrorCode | int) -> None:
     """Nothing more comes from the caller: it has left, or its frames were wrong."""
     match code:
         case ErrorCode.PROTOCOL_ERROR:
-            link.end(CancelReason.LINK_BROKEN, _INVALID_ARGUMENT, reason)
+            link.end(CancelReason.LINK_BROKEN, INVALID_ARGUMENT, reason)
         case ErrorCode.INTERNAL_ERROR:
-            link.end(CancelReason.LINK_BROKEN, _INTERNAL, "The replica failed; its log has the reason.")
+            link.end(CancelReason.LINK_BROKEN, INTERNAL, "The replica failed; its log has the reason.")
         case _:
             link.end(CancelReason.LINK_BROKEN)
 

@@ -19,7 +19,7 @@ from mesh.http2.write_turn import write_turn
 from mesh.link.parts import MalformedFrameError, PartView, begun_part
 from mesh.link.writer import LinkWriter
 from mesh.rpc.message_reader import MessageError, MessageReader, whole_message
-from mesh.wire.outcome import status_code
+from mesh.rpc.status_codes import UNKNOWN, status_code
 
 logger = logging.getLogger("mesh")
 
@@ -31,7 +31,6 @@ MESSAGE_MAX_BYTES = 64 * 1024 * 1024
 HELLO_MAX_BYTES = 16 * 1024
 """What a stranger may send of a Hello before it is refused."""
 
-_UNKNOWN = 2
 
 LINK_LIMITS = Limits(
     streams_max=16,
@@ -92,7 +91,7 @@ class LinkStream:
     def on_headers(self, stream: Stream, head: Any, *, ended: bool) -> None:
         """Headers that open the response say nothing; those that end it say why."""
         if ended:
-            code = head.code if head is not None and head.code is not None else _UNKNOWN
+            code = head.code if head is not None and head.code is not None else UNKNOWN
             reason = f"{status_code(code).name}: {head.message}" if code else "it has ended"
             self._end(stream, reason, ErrorCode.NO_ERROR)
 

@@ -6,7 +6,8 @@ import logging
 import time
 
 from mesh.link.callee_link import IncomingCall
-from mesh.wire.outcome import Outcome, status_code
+from mesh.rpc.status_codes import status_code
+from mesh.wire.outcome import Outcome
 
 logger = logging.getLogger("mesh.access")
 

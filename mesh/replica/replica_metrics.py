@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mesh.link.admission import Admission
-from mesh.wire.outcome import status_code
+from mesh.rpc.status_codes import status_code
 from mesh.wire.telemetry import (
     COUNTER,
     GAUGE,

@@ -18,8 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import grpc
-
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.options.calls.hedge_option import HedgePolicy
@@ -27,6 +25,7 @@ from mesh.routing.endpoint import Endpoint
 from mesh.routing.retry_budget import RetryBudget
 from mesh.routing.router_metrics import RouterCounts
 from mesh.routing.waiting.waiting_calls import WaitingCalls
+from mesh.rpc.status_codes import UNAVAILABLE
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, Trailers, cancelled
 from mesh.wire.payload import Payload
@@ -44,7 +43,6 @@ _ENDED_KEPT = 64
 """Calls that have ended stay in the heap until they are more than this, and more than those in flight."""
 _NEVER_AGAIN = 1_000
 """As many attempts: a twin that fails or is rejected is not sent again."""
-_UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +132,7 @@ class Hedges:
     def withholds(self, call: OutgoingCall, outcome: Outcome) -> bool:
         """Whether this failure of a call has to wait, because its twin may still answer."""
         hedge = self._by_call.get(call.call_id)
-        if outcome.code != _UNAVAILABLE or hedge is None or hedge.twin is None or hedge.twin is call:
+        if outcome.code != UNAVAILABLE or hedge is None or hedge.twin is None or hedge.twin is call:
             return False
         call.state = CallState.QUEUED
         hedge.withheld = outcome

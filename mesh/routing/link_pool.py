@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from random import random
 from typing import NamedTuple
 
-import grpc
-
 from mesh.link.caller_link import CallerLink, LinkObserver
 from mesh.link.frames import pack_hello
 from mesh.link.link_connection import run_link
@@ -27,21 +25,14 @@ from mesh.routing.outlier_ejection import EjectionLimits, find_outliers, left_ou
 from mesh.routing.router_metrics import RouterCounts
 from mesh.routing.snapshot import Snapshot
 from mesh.routing.waiting.places import Places
+from mesh.rpc.status_codes import DATA_LOSS, INTERNAL, UNAVAILABLE, UNKNOWN
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import local_socket
 
 logger = logging.getLogger("mesh")
 
-_FAILURE_CODES = {
-    code.value[0]
-    for code in (
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DATA_LOSS,
-    )
-}
+_FAILURE_CODES = {UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS}
 """Faults of the replica. Other codes speak of the request, or of the time that its caller gave it."""
 _FAILURES_COUNTED_MAX = 64
 """Failures that count when one link breaks; more would not change the share."""

@@ -17,8 +17,6 @@ import time
 import weakref
 from collections.abc import Callable
 
-import grpc
-
 from mesh.exceptions import (
     CancelReason,
     DeadlineExceededError,
@@ -40,13 +38,13 @@ from mesh.routing.snapshot import DeploymentKey, Snapshot
 from mesh.routing.waiting.places import queued_text, sent_late_text
 from mesh.routing.waiting.queue_timeouts import QueueTimeouts
 from mesh.routing.waiting.waiting_calls import WaitingCalls
+from mesh.rpc.status_codes import UNAVAILABLE
 from mesh.settings import settings
 from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome, failed
 
 logger = logging.getLogger("mesh")
 
-_UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 _UNDELIVERABLE = "A response came, but this process failed to take it; its log has the reason."
 _TIMER_RESOLUTION_S = 0.001
 """A timer of the event loop may fire this much too early."""
@@ -247,7 +245,7 @@ class Router:
             if call.state is not SENT:
                 continue
             is_safe = not was_sent or (call.request.is_idempotent and call.request.is_unary)
-            if not is_safe and not self._may_retry(call, _UNAVAILABLE):
+            if not is_safe and not self._may_retry(call, UNAVAILABLE):
                 self._finish(call, failed(ReplicaUnavailableError(link.replica_id, reason)))
                 continue
             self.counts.retries.broken += 1

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Protocol
 
 from mesh.routing.snapshot import DeploymentKey
+from mesh.rpc.status_codes import status_code
 from mesh.wire import telemetry
-from mesh.wire.outcome import Outcome, status_code
+from mesh.wire.outcome import Outcome
 from mesh.wire.telemetry import COUNTER, GAUGE, HISTOGRAM, LATENCY_BOUNDS, CountsByMethod, Family, Sample
 
 _DEPLOYMENT = ("application", "deployment")

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from mesh.http2.hpack_encoder import encode_field, encode_fields
 from mesh.http2.stream import Stream
 from mesh.rpc.grpc_fields import RESPONSE_BLOCK, status_block
-from mesh.rpc.message_reader import ACCEPTED_ENCODINGS, UNIMPLEMENTED
+from mesh.rpc.message_reader import ACCEPTED_ENCODINGS
+from mesh.rpc.status_codes import UNIMPLEMENTED
 
 _HTTP_ERRORS = {
     405: encode_fields([(b":status", b"405"), (b"allow", b"POST")]),

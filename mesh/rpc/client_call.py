@@ -16,21 +16,11 @@ from mesh.phases.waiting import Waiters
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import MessageError
 from mesh.rpc.received_messages import ReceivedMessages
-from mesh.rpc.response_head import (
-    CANCELLED,
-    DEADLINE_EXCEEDED,
-    INTERIM,
-    INTERNAL,
-    OK,
-    RESOURCE_EXHAUSTED,
-    UNKNOWN,
-    ResponseHead,
-    head_of_reset,
-)
+from mesh.rpc.response_head import INTERIM, ResponseHead, head_of_reset
+from mesh.rpc.status_codes import CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNKNOWN, status_code
 
 logger = logging.getLogger("mesh.rpc")
 
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _LATE = ResponseHead(code=DEADLINE_EXCEEDED, message="Deadline Exceeded")
 
 
@@ -118,7 +108,7 @@ class ClientCall:
         return (await self._ended()).metadata
 
     async def code(self) -> grpc.StatusCode:
-        return _CODES.get((await self._ended()).code or OK, grpc.StatusCode.UNKNOWN)
+        return status_code((await self._ended()).code or OK)
 
     async def details(self) -> str:
         return (await self._ended()).message
@@ -243,7 +233,7 @@ class ClientCall:
 
     def _error(self, status: ResponseHead) -> grpc.aio.AioRpcError:
         return grpc.aio.AioRpcError(
-            _CODES.get(status.code or OK, grpc.StatusCode.UNKNOWN),
+            status_code(status.code or OK),
             grpc.aio.Metadata(*(self._headers.metadata if self._headers is not None else ())),
             grpc.aio.Metadata(*status.metadata),
             details=status.message,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from mesh.memory.buffer_pool import buffer_pool
+from mesh.rpc.status_codes import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 
 PREFIX_BYTES = 5
 _PREFIX = Struct(">BL")
@@ -17,12 +18,6 @@ ACCEPTED_ENCODINGS = b"identity,deflate,gzip"
 
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _LEVEL = 6
-
-INTERNAL = 13
-INVALID_ARGUMENT = 3
-RESOURCE_EXHAUSTED = 8
-UNIMPLEMENTED = 12
-UNAUTHENTICATED = 16
 
 
 @dataclass(slots=True)

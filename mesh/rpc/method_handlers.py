@@ -12,8 +12,7 @@ from mesh.http2.stream import Stream
 from mesh.rpc.answers import answer_status
 from mesh.rpc.request_head import RequestHead
 from mesh.rpc.servicer_call import MESSAGE_MAX_BYTES, ServicerCall
-
-_UNIMPLEMENTED = 12
+from mesh.rpc.status_codes import UNIMPLEMENTED
 
 
 class CallDetails(NamedTuple):
@@ -60,6 +59,6 @@ class MethodHandlers:
         """The receiver of a request; None where nothing serves it, which has then been answered."""
         handler = self.find(head)
         if handler is None:
-            answer_status(stream, _UNIMPLEMENTED, "Method not found!")
+            answer_status(stream, UNIMPLEMENTED, "Method not found!")
             return None
         return ServicerCall(stream, head, handler, self._pool, peer, self._message_max_bytes)

@@ -10,7 +10,8 @@ from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_decoder import Field
 from mesh.http2.stream import Stream
 from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_encoding, read_metadata, read_timeout
-from mesh.rpc.message_reader import ENCODINGS, INVALID_ARGUMENT, UNIMPLEMENTED, not_read_here
+from mesh.rpc.message_reader import ENCODINGS, not_read_here
+from mesh.rpc.status_codes import INVALID_ARGUMENT, UNIMPLEMENTED
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

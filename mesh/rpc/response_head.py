@@ -8,17 +8,34 @@ from mesh.http2.field_rules import response_problem, trailer_problem
 from mesh.http2.frame_format import ErrorCode
 from mesh.http2.hpack_decoder import Field
 from mesh.rpc.grpc_fields import CONTENT_TYPE, Entry, read_encoding, read_metadata, unquote_message
+from mesh.rpc.status_codes import (
+    CANCELLED,
+    INTERNAL,
+    PERMISSION_DENIED,
+    RESOURCE_EXHAUSTED,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+    UNKNOWN,
+)
 
-OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 0, 1, 2, 4, 8, 13, 14
-
-_FROM_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_FROM_HTTP: dict[int, int] = {
+    400: INTERNAL,
+    401: UNAUTHENTICATED,
+    403: PERMISSION_DENIED,
+    404: UNIMPLEMENTED,
+    429: UNAVAILABLE,
+    502: UNAVAILABLE,
+    503: UNAVAILABLE,
+    504: UNAVAILABLE,
+}
 """gRPC's status for answers that are not gRPC's (gRPC docs, http-grpc-status-mapping)."""
 _FROM_RESET: dict[int, int] = {
     ErrorCode.REFUSED_STREAM: UNAVAILABLE,
     ErrorCode.CANCEL: CANCELLED,
     ErrorCode.CONNECT_ERROR: UNAVAILABLE,
     ErrorCode.ENHANCE_YOUR_CALM: RESOURCE_EXHAUSTED,
-    ErrorCode.INADEQUATE_SECURITY: 7,
+    ErrorCode.INADEQUATE_SECURITY: PERMISSION_DENIED,
 }
 
 

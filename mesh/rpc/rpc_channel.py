@@ -22,7 +22,8 @@ from mesh.phases.waiting import Waiters
 from mesh.rpc.client_call import ClientCall
 from mesh.rpc.grpc_fields import CONTENT_TYPE, TIMEOUT_MAX_S, metadata_block, write_timeout
 from mesh.rpc.message_reader import ACCEPTED_ENCODINGS
-from mesh.rpc.response_head import CANCELLED, INTERNAL, UNAVAILABLE, ResponseHead, read_response_head
+from mesh.rpc.response_head import ResponseHead, read_response_head
+from mesh.rpc.status_codes import CANCELLED, INTERNAL, UNAVAILABLE
 
 UNIX_PREFIX = "unix:"
 UNIX_AUTHORITY = "localhost"

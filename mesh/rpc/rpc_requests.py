@@ -13,14 +13,12 @@ from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.stream import Receiver, Stream
 from mesh.rpc.answers import answer_http_error, answer_status
-from mesh.rpc.message_reader import RESOURCE_EXHAUSTED
 from mesh.rpc.request_head import RequestHead, is_grpc
+from mesh.rpc.status_codes import INTERNAL, RESOURCE_EXHAUSTED
 
 H = TypeVar("H", bound=RequestHead)
 Accept = Callable[[Stream, H, str], Receiver | None]
 """Takes stream, head and peer; returns the receiver of the request, or None if it has answered already."""
-
-_INTERNAL = 13
 
 logger = logging.getLogger("mesh.rpc")
 
@@ -90,7 +88,7 @@ class RpcRequests(Generic[H]):
             receiver = accept(stream, head, peer)
         except Exception:
             logger.exception("a request of %s was not accepted", head.path)
-            answer_status(stream, _INTERNAL, "The server failed; its log has the reason.")
+            answer_status(stream, INTERNAL, "The server failed; its log has the reason.")
         else:
             if receiver is not None:
                 stream.receiver = receiver

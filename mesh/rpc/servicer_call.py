@@ -23,14 +23,14 @@ from mesh.http2.stream import Stream
 from mesh.phases.waiting import Waiters
 from mesh.rpc.answers import answer_status
 from mesh.rpc.grpc_fields import RESPONSE_BLOCK, metadata_block
-from mesh.rpc.message_reader import INTERNAL, MessageError, compressed_frame
+from mesh.rpc.message_reader import MessageError, compressed_frame
 from mesh.rpc.received_messages import ReceivedMessages
 from mesh.rpc.request_head import RequestHead, check_trailers
 from mesh.rpc.servicer_context import AsyncContext, CallAbortedError, CallOutcome, ThreadContext, loop_deadline
+from mesh.rpc.status_codes import DEADLINE_EXCEEDED, INTERNAL
 
 logger = logging.getLogger("mesh.rpc")
 
-_DEADLINE_EXCEEDED = 4
 MESSAGE_MAX_BYTES = 4 * 1024 * 1024
 """gRPC's usual limit for messages that a server takes."""
 
@@ -80,7 +80,7 @@ class ServicerCall:
 
     def on_stalled(self) -> None:
         """The client is too slow in the middle of a message."""
-        self._refuse(_DEADLINE_EXCEEDED, "The request took too long to arrive.")
+        self._refuse(DEADLINE_EXCEEDED, "The request took too long to arrive.")
 
     def on_end(self, stream: Stream) -> None:
         if not self._messages.is_between:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mesh.context import REQUEST, Request, current_request
+from mesh.rpc.status_codes import status_code
 from mesh.tracing.traced_context import TracedContext
-from mesh.wire.outcome import Outcome, status_code
+from mesh.wire.outcome import Outcome
 from mesh.wire.request_context import RequestContext, new_request_id
 
 if TYPE_CHECKING:

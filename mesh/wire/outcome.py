@@ -23,12 +23,10 @@ from mesh.exceptions import (
     RemoteError,
     RequestCancelledError,
 )
+from mesh.rpc.status_codes import INTERNAL, OK, status_code
 from mesh.settings import settings
 from mesh.v1 import common_pb2
 from mesh.wire.payload import Payload
-
-OK = 0
-_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 Trailers = tuple[tuple[str, bytes], ...]
 Times = tuple[int, int]
@@ -95,11 +93,6 @@ class FailedHere(Outcome):
     error: BaseException | None = None
 
 
-def status_code(code: int) -> grpc.StatusCode:
-    """gRPC's own type for a code; UNKNOWN for numbers that gRPC does not define."""
-    return _CODES.get(code, grpc.StatusCode.UNKNOWN)
-
-
 def failed(error: MeshException) -> Outcome:
     """Outcome of a call that one of the mesh's own parts ended."""
     outcome = Outcome(code=error.code.value[0], message=str(error), exception_type=type(error).__name__)
@@ -131,7 +124,7 @@ def failed_in_user_code(error: BaseException) -> Outcome:
     except BaseException as flaw:  # what an exception's class defines is the user's code as well
         name = type(error).__qualname__
         text = f"{name}, which cannot be described: its class raised {type(flaw).__qualname__}"
-        return Outcome(code=grpc.StatusCode.INTERNAL.value[0], message=text, exception_type=name)
+        return Outcome(code=INTERNAL, message=text, exception_type=name)
 
 
 def _described(error: BaseException) -> Outcome:

@@ -10,7 +10,8 @@ from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.json_lines import LineReader
 from gateway.transcoding.json_parser import parse_json
 from gateway.transcoding.json_scalars import Json
-from mesh.rpc.message_reader import RESOURCE_EXHAUSTED, MessageError
+from mesh.rpc.message_reader import MessageError
+from mesh.rpc.status_codes import RESOURCE_EXHAUSTED
 
 LINE_MAX_BYTES = 1024 * 1024
 """Size of a line with one message of a streamed request: it is translated on the I/O loop."""

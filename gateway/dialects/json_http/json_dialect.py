@@ -17,11 +17,11 @@ from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal, Routes
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.response_json import JSON_TYPE
-from gateway.transcoding.status_json import CODE_OF_FAULT, HTTP_STATUS, INVALID_ARGUMENT, field_error_json, status_json
+from gateway.transcoding.status_json import CODE_OF_FAULT, HTTP_STATUS, field_error_json, status_json
 from gateway.transcoding.stream_forms import JSON_ARRAY, LINE_TYPES, stream_form
+from mesh.rpc.status_codes import INVALID_ARGUMENT, UNIMPLEMENTED
 
 _METHOD_NOT_ALLOWED, _UNSUPPORTED_MEDIA_TYPE = 405, 415
-_UNIMPLEMENTED = 12
 _KEPT_MAX = 1_024
 _KEPT_MAX_CHARS = 256
 _ENCODINGS = ("", "identity", "gzip", "x-gzip")
@@ -131,7 +131,7 @@ class JsonDialect:
         allowed = ", ".join(sorted(found.allowed | {"HEAD"} if "GET" in found.allowed else found.allowed))
         text = f"This path is served for {allowed}, not for {exchange.head.method[:20]}."
         fields = [(b"allow", allowed.encode())]
-        answer_refused(exchange, _METHOD_NOT_ALLOWED, status_json(_UNIMPLEMENTED, text), fields)
+        answer_refused(exchange, _METHOD_NOT_ALLOWED, status_json(UNIMPLEMENTED, text), fields)
 
     def _refuse_type(self, exchange: Exchange, method: ServedMethod, text: str) -> None:
         self._methods.count_refusal(Refusal(INVALID_ARGUMENT, text, method.application))

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from gateway.requests.descriptors import Descriptors
-from gateway.requests.routes import NO_ROUTES, NOT_FOUND, UNIMPLEMENTED, Refusal, RoutedApplication, Routes
+from gateway.requests.routes import NO_ROUTES, Refusal, RoutedApplication, Routes
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.http_rules import TranscodingRule, method_rule, read_rules
 from gateway.transcoding.json_reader import JsonReaders
@@ -23,6 +23,7 @@ from gateway.transcoding.path_template import PathTemplate
 from gateway.transcoding.request_binding import RequestBinding
 from gateway.transcoding.response_json import ResponseForm
 from gateway.transcoding.rule_index import Owner, RuleIndex
+from mesh.rpc.status_codes import NOT_FOUND, UNIMPLEMENTED
 
 logger = logging.getLogger("mesh.gateway")
 

@@ -18,7 +18,7 @@ from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, fits_turn,
 from gateway.dialects.method_call import GATEWAY_FAILED, CallOwner, MethodCall
 from gateway.dialects.served_method import NO_ROOM, ServedMethod
 from gateway.requests.exchange import Exchange
-from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED
+from mesh.rpc.status_codes import INTERNAL, RESOURCE_EXHAUSTED
 from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import Payload

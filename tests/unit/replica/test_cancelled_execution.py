@@ -5,17 +5,15 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
-import grpc
 import pytest
 
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest
 from mesh.replica.execution import Execution
 from mesh.replica.user_methods import Kind, Method
+from mesh.rpc.status_codes import CANCELLED
 from mesh.wire.outcome import Outcome
 from mesh.wire.request_context import RequestContext
-
-CANCELLED_CODE = grpc.StatusCode.CANCELLED.value[0]
 
 
 def started(function: Callable[[], Awaitable[None]], outcomes: list[Outcome]) -> Execution:
@@ -47,7 +45,7 @@ def test_a_cancel_ends_a_call_however_little_of_it_has_run(steps: int) -> None:
         await asyncio.wait([execution.task])
 
     asyncio.run(scenario())
-    assert [outcome.code for outcome in outcomes] == [CANCELLED_CODE]
+    assert [outcome.code for outcome in outcomes] == [CANCELLED]
 
 
 def test_user_code_does_not_run_when_the_cancel_came_first() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.rpc.message_reader import RESOURCE_EXHAUSTED, MessageError, MessageReader, compressed, whole_message
+from mesh.rpc.message_reader import MessageError, MessageReader, compressed, whole_message
+from mesh.rpc.status_codes import RESOURCE_EXHAUSTED
 
 
 def framed(message: bytes, flag: int = 0) -> bytes:

@@ -14,8 +14,9 @@ from gateway.ops.grpc_metrics import REQUESTS, GrpcMetrics
 from gateway.requests.exchange import ExchangeReceiver
 from gateway.requests.routes import read_routes
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.rpc.status_codes import status_code
 from mesh.v1 import control_pb2
-from mesh.wire.outcome import Outcome, Trailers, status_code
+from mesh.wire.outcome import Outcome, Trailers
 from mesh.wire.payload import raw
 from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
 from tests.unit.gateway.fakes import FakeRouter, finish

@@ -13,10 +13,9 @@ from gateway.ops.grpc_metrics import GrpcMetrics
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import MessageError
+from mesh.rpc.status_codes import INTERNAL
 from tests.unit.fakes.fake_exchange import FakeExchange, request
 from tests.unit.gateway.fakes import FakeRouter, routes_of
-
-CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 1, 4, 8, 12, 13
 
 
 class LineReader:

@@ -10,11 +10,12 @@ from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Refusal
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.rpc.status_codes import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import PICKLE, Payload, raw
 from tests.unit.fakes.fake_exchange import send_body
-from tests.unit.gateway.dialects.line_dialect import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Scene
+from tests.unit.gateway.dialects.line_dialect import Scene
 from tests.unit.gateway.fakes import (
     BIDI,
     CLIENT_STREAM,

@@ -9,9 +9,10 @@ import pytest
 from gateway.dialects.method_call import CallEnd
 from mesh.exceptions import CancelReason, DeadlineExceededError
 from mesh.link.outgoing_call import CallState, OutgoingCall
+from mesh.rpc.status_codes import CANCELLED, DEADLINE_EXCEEDED, INTERNAL
 from mesh.wire.outcome import failed, failed_in_user_code
 from tests.unit.fakes.fake_exchange import send_body
-from tests.unit.gateway.dialects.line_dialect import CANCELLED, DEADLINE_EXCEEDED, INTERNAL, LineDialect, Scene
+from tests.unit.gateway.dialects.line_dialect import LineDialect, Scene
 from tests.unit.gateway.fakes import SERVER_STREAM, UNARY, FakeRouter, echo, finish, item
 
 

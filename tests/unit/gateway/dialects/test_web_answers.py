@@ -15,7 +15,8 @@ from mesh.exceptions import (
     ReplicaUnavailableError,
 )
 from mesh.link.outgoing_call import OutgoingCall
-from mesh.wire.outcome import Outcome, failed_in_user_code, status_code
+from mesh.rpc.status_codes import status_code
+from mesh.wire.outcome import Outcome, failed_in_user_code
 from mesh.wire.payload import PICKLE, Payload
 from tests.unit.gateway.fakes import FakeRouter, finish, item
 from tests.unit.gateway.web_ends import WebEnds, begin_response, fail, respond, web_request

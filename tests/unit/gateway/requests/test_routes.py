@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.requests.routes import NO_ROUTES, NOT_FOUND, UNIMPLEMENTED, Refusal, Route, Routes, read_routes
+from gateway.requests.routes import NO_ROUTES, Refusal, Route, Routes, read_routes
 from mesh.routing.snapshot import DeploymentKey
+from mesh.rpc.status_codes import NOT_FOUND, UNIMPLEMENTED
 from mesh.v1 import control_pb2
 from tests.unit.gateway.fakes import BIDI, UNARY, routes_of
 

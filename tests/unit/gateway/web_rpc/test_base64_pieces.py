@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.web_rpc.base64_pieces import Base64Pieces
-from mesh.rpc.message_reader import INTERNAL, MessageError
+from mesh.rpc.message_reader import MessageError
+from mesh.rpc.status_codes import INTERNAL
 
 
 def decode(text: bytes) -> bytes:

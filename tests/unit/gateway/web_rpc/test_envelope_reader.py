@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gateway.dialects.compression import DecompressionTurns, RequestDecompression
 from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope
 from mesh.http2.limits import BufferBudget, BufferShare
-from mesh.rpc.message_reader import INTERNAL, RESOURCE_EXHAUSTED, MessageError, compressed
+from mesh.rpc.message_reader import MessageError, compressed
+from mesh.rpc.status_codes import INTERNAL, RESOURCE_EXHAUSTED
 from tests.unit.fakes.turning_loop import TurningLoop
 
 MAX_BYTES = 64
