@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from mesh.http2.hpack_encoder import encode_field
 from mesh.http2.limits import BufferBudget, BufferShare
-from mesh.rpc.message_reader import ENCODINGS, PREFIX_BYTES, compressed, decompressed
+from mesh.rpc.message_reader import ENCODINGS, INTERNAL, PREFIX_BYTES, MessageError, compressed, decompressed
 
 _MESSAGE_MAX_BYTES = 1024 * 1024
 """A longer message is sent as it is: to compress it would hold up all calls of the gateway for tens of milliseconds."""
@@ -148,14 +148,20 @@ def decompression_turns() -> DecompressionTurns:
 class RequestDecompression:
     """What decompresses the messages of one request that is not gRPC, in the turns of its connection."""
 
-    __slots__ = ("_encoding", "_max_bytes", "_share", "_turns")
+    __slots__ = ("_encoding", "_max_bytes", "_share", "_turns", "_wrong_code")
 
-    def __init__(self, turns: DecompressionTurns, share: BufferShare, encoding: str, max_bytes: int) -> None:
-        """`share`: of the connection. `encoding`: one of ENCODINGS. `max_bytes`: of one message, decompressed."""
+    def __init__(
+        self, turns: DecompressionTurns, share: BufferShare, encoding: str, max_bytes: int, wrong_code: int = INTERNAL
+    ) -> None:
+        """`share`: of the connection. `encoding`: one of ENCODINGS. `max_bytes`: of one message, decompressed.
+
+        `wrong_code`: of a message that is not of this encoding.
+        """
         self._turns = turns
         self._share = share
         self._encoding = encoding
         self._max_bytes = max_bytes
+        self._wrong_code = wrong_code
 
     def must_wait(self, go_on: Callable[[], bool]) -> bool:
         """Whether the next message has to wait; `go_on` is called once it need not, see `DecompressionTurns.wait`."""
@@ -166,9 +172,16 @@ class RequestDecompression:
 
     def plain(self, message: bytes | bytearray) -> bytes:
         """The message. Raises MessageError."""
-        return self._turns.decompressed(self._share, message, self._encoding, self._max_bytes)
+        try:
+            return self._turns.decompressed(self._share, message, self._encoding, self._max_bytes)
+        except MessageError as error:
+            if error.code == INTERNAL:
+                raise MessageError(self._wrong_code, error.text) from None
+            raise
 
 
-def request_decompression(share: BufferShare, encoding: str, max_bytes: int) -> RequestDecompression | None:
-    """None if the request names no encoding."""
-    return RequestDecompression(decompression_turns(), share, encoding, max_bytes) if encoding else None
+def request_decompression(
+    share: BufferShare, encoding: str, max_bytes: int, wrong_code: int = INTERNAL
+) -> RequestDecompression | None:
+    """None if the request names no encoding. `wrong_code`: INTERNAL is that of gRPC."""
+    return RequestDecompression(decompression_turns(), share, encoding, max_bytes, wrong_code) if encoding else None

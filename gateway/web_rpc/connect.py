@@ -213,7 +213,7 @@ class _ConnectCall:
 
     def _decompression(self, max_bytes: int) -> RequestDecompression | None:
         max_bytes = min(max_bytes, self._call.method.decompressed_max_bytes)
-        return request_decompression(self._exchange.share, self._request.encoding, max_bytes)
+        return request_decompression(self._exchange.share, self._request.encoding, max_bytes, INVALID_ARGUMENT)
 
     @property
     def _request_id(self) -> tuple[bytes, bytes]:

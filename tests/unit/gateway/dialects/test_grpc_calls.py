@@ -174,6 +174,21 @@ def test_another_number_of_requests_than_one_is_unimplemented(method: str, messa
     on_io_loop(scenario())
 
 
+@pytest.mark.parametrize("method", [UNARY, CLIENT_STREAM])
+def test_a_message_that_cannot_be_decompressed_is_internal(method: str) -> None:
+    """As gRPC says of an encoding that the server has. Connect says `invalid_argument`."""
+
+    async def scenario() -> None:
+        router = FakeRouter(partial(allow, items=2))
+        async with serving(router, "shop") as gateway:
+            address, encoding = f"localhost:{gateway.port}", (b"grpc-encoding", b"gzip")
+            answer = await raw_call(address, encoding, body=b"\1\0\0\0\3abc", path=method.encode())
+            assert answer.heads[-1][b"grpc-status"] == b"13"
+            assert not router.link.items
+
+    on_io_loop(scenario())
+
+
 def test_request_messages_are_not_read_before_the_replica_has_granted_credit():
     router = FakeRouter(partial(allow, items=2))
 

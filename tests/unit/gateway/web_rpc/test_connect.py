@@ -238,7 +238,7 @@ def test_a_get_has_its_timeout_in_a_field() -> None:
         ("connect=v1&encoding=proto&message=&message=x", STOCK_PRICE, 400),
         ("connect=v1&encoding=proto&message=&%65ncoding=json", STOCK_PRICE, 400),
         ("connect=v1&compression=br&encoding=proto&message=", STOCK_PRICE, 501),
-        ("connect=v1&compression=gzip&encoding=proto&message=x", STOCK_PRICE, 500),
+        ("connect=v1&compression=gzip&encoding=proto&message=x", STOCK_PRICE, 400),
         (f"connect=v1&encoding=proto&message={'x' * (MESSAGE_MAX_BYTES + 1)}", STOCK_PRICE, 429),
     ],
 )
@@ -292,6 +292,16 @@ STREAM = "application/connect+proto"
         (TOTAL, envelope(b"{}", 2), [], {"content_type": STREAM}, 200, "internal"),
         (TOTAL, envelope(b"cut off")[:-1], [], {"content_type": STREAM}, 200, "internal"),
         (PRICE, compressed(b"x" * 10_000, "gzip"), [("content-encoding", "gzip")], {}, 429, "resource_exhausted"),
+        (PRICE, PROTO, [("content-encoding", "gzip")], {}, 400, "invalid_argument"),
+        (PRICE, compressed(PROTO, "gzip")[:-1], [("content-encoding", "gzip")], {}, 400, "invalid_argument"),
+        (
+            TOTAL,
+            envelope(PROTO, 1),
+            [("connect-content-encoding", "gzip")],
+            {"content_type": STREAM},
+            200,
+            "invalid_argument",
+        ),
     ],
 )
 def test_wrong_requests(

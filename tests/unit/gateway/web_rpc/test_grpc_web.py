@@ -175,6 +175,7 @@ def test_compressed_messages_are_read_and_sent_as_far_as_the_client_accepts_them
         assert (got.messages, got.headers.get("grpc-encoding")) == ([long], encoding)
 
 
+@pytest.mark.usefixtures("on_a_loop")
 @pytest.mark.parametrize(
     ("path", "body", "fields", "code"),
     [
@@ -189,6 +190,7 @@ def test_compressed_messages_are_read_and_sent_as_far_as_the_client_accepts_them
         (UNARY, envelope(b""), [("grpc-encoding", "foo")], 12),
         (UNARY, envelope(b"", 1) + b"", [("grpc-encoding", "identity")], 13),
         (UNARY, envelope(b"cut off")[:-1], [], 13),
+        (UNARY, envelope(b"not gzip", 1), [("grpc-encoding", "gzip")], 13),
         (UNARY, envelope(b"x" * 1001), [], 8),
         (UNARY, envelope(b""), [("grpc-timeout", "soon")], 3),
         (UNARY, envelope(b""), [("x-bin", "?")], 3),
