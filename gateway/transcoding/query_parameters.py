@@ -71,7 +71,8 @@ def _place(values: dict[str, Any], part: str, text: str, message: ObjectReader) 
     if field is None:
         raise message.unknown(part)
     if field.read_text is None:
-        raise FieldError("is a message or map, which a query cannot hold; name one of its fields")
+        advice = "send it in a body" if field.inner is None else "name one of its fields"
+        raise FieldError(f"is a message or map, which a query cannot hold; {advice}")
     value = field.read_text(text)
     if field.is_repeated:
         values.setdefault(field.name, []).append(value)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.http_rules import TranscodingRule, method_rule, read_rules
 from gateway.transcoding.json_reader import JsonReaders
-from gateway.transcoding.query_parameters import DEPTH_MAX, PARAMETERS_MAX
+from gateway.transcoding.query_parameters import DEPTH_MAX, PARAMETERS_MAX, place_parameter
 from gateway.transcoding.request_binding import RequestBinding
 from gateway.transcoding.rule_index import RuleIndex
 from tests.unit.gateway.transcoding.kinds_pool import POOL, message_class, method
@@ -100,6 +100,15 @@ def test_query_parameters_reach_nested_repeated_and_wrapped_fields_in_both_spell
 def test_a_wrong_query_parameter_is_named(query: str, text: str | None) -> None:
     found = problem("ListBooks", "GET", f"/v1/books?{query}")
     assert found == text if text is not None else "too long" in found
+
+
+@pytest.mark.parametrize("name", ["struct", "value", "list", "values", "any", "inners", "byString", "inner.free"])
+def test_what_no_query_can_hold_is_to_be_sent_in_a_body(name: str) -> None:
+    """None of its fields can be named."""
+    message = READERS.of(message_class("kinds.Everything").DESCRIPTOR)
+    with pytest.raises(FieldError) as caught:
+        place_parameter({}, name, "1", message)
+    assert str(caught.value) == f"{name}: is a message or map, which a query cannot hold; send it in a body"
 
 
 def extended_method(path: str, body: str) -> MethodDescriptor:
