@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from mesh.wire.outcome import describe
+
 STREAM_BUFFER_ITEMS = 256
 """Items one caller of a batched generator may lag behind before the generator waits for it."""
 
@@ -22,7 +24,7 @@ def deliverable(error: BaseException) -> BaseException:
     """The error of a batch as its callers may get it: one that would end their event loop is the cause of another."""
     if not isinstance(error, _NOT_FOR_TASKS):
         return error
-    told = RuntimeError(f"Code of the batch raised {type(error).__name__}: {error}")
+    told = RuntimeError(f"Code of the batch raised {describe(error)}")
     told.__cause__ = error
     return told
 

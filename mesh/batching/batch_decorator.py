@@ -280,14 +280,20 @@ def _is_end(item: Any) -> bool:
 
 
 def _require_one_each(results: Any, calls: Sequence[AnyMember]) -> None:
-    is_list = hasattr(results, "__len__") and not isinstance(results, str | bytes | Mapping | Set)
-    count = len(results) if is_list else None
+    count = _length(results)
     if count != len(calls):
         given = f"results: {count}" if count is not None else f"the result: one {type(results).__name__}"
         raise MeshException(
             f"Batched function doesn't preserve batch size: calls: {len(calls)}, {given}. "
             "Return a list with one entry per call, in their order."
         )
+
+
+def _length(results: Any) -> int | None:
+    """None for what is one result, and no list of them."""
+    if isinstance(results, str | bytes | Mapping | Set) or getattr(results, "shape", None) == ():
+        return None
+    return len(results) if hasattr(results, "__len__") else None
 
 
 def _name_of(function: Callable[..., Any]) -> str:

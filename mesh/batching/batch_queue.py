@@ -97,11 +97,12 @@ class Lane:
 
     def _extend(self, calls: Sequence[AnyMember], size_fn: SizeFunction) -> None:
         """Let these calls, from the front of the lane, be the batch, unless they are too large together."""
-        size = size_fn([call.size_item for call in calls])
+        size = _size_of(calls, size_fn)
         # The first always fits: it was measured alone when it came, and the limit may have been lowered since.
         if size <= self._options.max_batch_size or len(calls) == 1:
             self._fitting = len(calls)
-        self.is_full = size >= self._options.max_batch_size
+        # Written so that NaN is full too: `measure` goes on until it is.
+        self.is_full = not size < self._options.max_batch_size
 
     def _measure_with(self, call: AnyMember, size_fn: SizeFunction) -> None:
         try:
@@ -115,10 +116,10 @@ class Lane:
             raise told from error
 
     def _check_alone(self, call: AnyMember, size_fn: SizeFunction) -> None:
-        size = size_fn([call.size_item])
-        if size > self._options.max_batch_size:
+        size = _size_of([call], size_fn)
+        if not size <= self._options.max_batch_size:
             raise RuntimeError(
-                f"One item has size {size}, more than max_batch_size={self._options.max_batch_size}. "
+                f"One item has size {size:.15g}, more than max_batch_size={self._options.max_batch_size}. "
                 "Split the item or raise max_batch_size."
             )
 
@@ -259,6 +260,14 @@ class BatchQueue:
     def _on_timer(self) -> None:
         self._timer, self._timer_due_at_s = None, math.inf
         self._consider(is_wait_checked=True)
+
+
+def _size_of(calls: Sequence[AnyMember], size_fn: SizeFunction) -> float:
+    size = size_fn([call.size_item for call in calls])
+    try:
+        return float(size)
+    except (TypeError, ValueError):
+        raise TypeError(f"batch_size_fn must return a number, got {size!r}.") from None
 
 
 def _fail(calls: Sequence[AnyMember], error: BaseException) -> None:

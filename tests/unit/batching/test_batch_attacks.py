@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,11 @@ BOUND_S = 30.0
 
 class BoomError(BaseException):
     """Nothing that `except Exception` catches."""
+
+
+class UnspeakableError(SystemExit):
+    def __str__(self) -> str:
+        raise BoomError
 
 
 async def outcome_of(call: Any) -> object:
@@ -42,7 +49,15 @@ def two_callers(function: Callable[..., Any]) -> list[object]:
 
 @pytest.mark.parametrize(
     "error",
-    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BoomError("boom"), StopAsyncIteration(), StopIteration()],
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        BoomError("boom"),
+        StopAsyncIteration(),
+        StopIteration(),
+        UnspeakableError(),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_an_exception_of_any_kind_reaches_the_callers_and_not_the_loop(error: BaseException) -> None:
@@ -63,7 +78,8 @@ def test_an_exception_of_any_kind_reaches_the_callers_and_not_the_loop(error: Ba
 
 
 @pytest.mark.parametrize(
-    "results", [None, 7, [], [1], [1, 2, 3], "ab", b"ab", {1: 1, 2: 2}, {1, 2}, iter([1, 2]), (each for each in "ab")]
+    "results",
+    [None, 7, [], [1], [1, 2, 3], "ab", b"ab", {1: 1, 2: 2}, {1, 2}, iter([1, 2]), iter("ab"), np.array(7)],
 )
 def test_what_is_no_list_of_one_result_each_is_refused(results: Any) -> None:
     """A string or a dictionary of the right length is not a list either: its characters and keys mean nothing (135)."""
@@ -134,6 +150,30 @@ def test_a_batch_whose_task_is_cancelled_from_outside_lets_its_callers_go(steps:
         assert await outcome_of(slow(3)) == 3
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("size", [None, "large", [1, 2]])
+def test_a_size_that_is_no_number_is_an_error_that_says_so(size: Any) -> None:
+    """Often the function is `async`, or has no `return`."""
+
+    @batch(max_batch_size=2, batch_wait_timeout_s=0, batch_size_fn=lambda numbers: 1 if 3 in numbers else size)
+    async def same(numbers: list[int]) -> list[int]:
+        return numbers
+
+    first, second, third = two_callers(same)
+    assert isinstance(first, TypeError)
+    assert str(first) == str(second) == f"batch_size_fn must return a number, got {size!r}."
+    assert third == 3
+
+
+def test_a_size_that_is_not_a_number_stops_no_loop() -> None:
+    """Two calls that have the size NaN together make two batches (item 141)."""
+
+    @batch(max_batch_size=2, batch_wait_timeout_s=0, batch_size_fn=lambda numbers: 1 if len(numbers) < 2 else math.nan)
+    async def same(numbers: list[int]) -> list[int]:
+        return numbers
+
+    assert two_callers(same) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("error", [SystemExit(), BoomError(), StopIteration(), ValueError("no size")])
