@@ -97,18 +97,18 @@ class ModelCache:
         load = self._loading.get(model_id) or self._begin_load(model_id)
         return await load.result()
 
-    async def unload_all(self) -> list[Exception]:
+    async def unload_all(self) -> list[BaseException]:
         """Stop the loads, unload every model, and return what went wrong with any of them."""
         loads = [load.task for load in self._loading.values()]
         for load in loads:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
-        errors: list[Exception] = []
+        errors: list[BaseException] = []
         async with self._lock:
             while self._resident:
                 try:
                     await self._evict()
-                except Exception as error:
+                except (Exception, SystemExit, KeyboardInterrupt) as error:  # the others go nevertheless
                     errors.append(error)
         return errors
 

@@ -115,16 +115,16 @@ async def test_an_error_of_a_finaliser_reaches_who_caused_the_eviction(registry:
     await registry.unload_all()
 
 
+@pytest.mark.parametrize("error", [OSError("will not go"), SystemExit(3), KeyboardInterrupt()])
 async def test_unload_all_stops_loads_and_unloads_every_model_whatever_they_raise(
-    registry: ModelRegistry,
-    caplog: pytest.LogCaptureFixture,
+    registry: ModelRegistry, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     """A replica that stops keeps no model (item 123)."""
 
     class Stubborn(Model):
         def __del__(self) -> None:
             super().__del__()
-            raise OSError("will not go")
+            raise error
 
     class StubbornZoo(Zoo):
         @multiplexed(max_num_models_per_replica=-1)

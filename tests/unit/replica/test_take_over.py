@@ -55,6 +55,28 @@ class Exits:
         raise SystemExit("no licence")
 
 
+class ExitsAtItsEnd:
+    """Its `__del__` ends with `sys.exit`."""
+
+    def __del__(self) -> None:
+        raise SystemExit("done")
+
+
+@pytest.mark.usefixtures("outside_again")
+def test_a_finaliser_that_calls_sys_exit_does_not_cut_off_the_drain(caplog: pytest.LogCaptureFixture) -> None:
+    """The links are closed and spans exported as after any other error of it."""
+
+    async def scenario() -> str:
+        replica = ReplicaProcess(spec_with(4))
+        replica._object = UserObject(UserCode(ExitsAtItsEnd, ()))
+        await replica._on_user_loop(replica._object.construct())
+        await replica.drain()
+        return repr(replica._user_loop)
+
+    assert "stopped" in io_thread().submit(scenario()).result(10)
+    assert "__del__ of Stock failed" in caplog.text
+
+
 @pytest.mark.usefixtures("outside_again")
 @pytest.mark.parametrize("is_isolated", [True, False])
 def test_checks_that_call_sys_exit_are_answers_like_others(is_isolated: bool) -> None:
