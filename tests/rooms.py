@@ -48,7 +48,7 @@ ROOMS: dict[str, str] = {
     "mesh.schema": "options options.gateway status",
     "mesh.metrics": "context options settings v1 wire",
     "mesh.usercode": "cluster context settings",
-    "mesh.web": "cluster context exceptions phases v1 wire",
+    "mesh.web": "cluster context exceptions phases usercode v1 wire",
     "mesh.link": "cluster exceptions http2 memory options.calls phases rpc settings v1 wire",
     "mesh.routing.choice": "link",
     "mesh.routing": "cluster context exceptions link options.calls routing.choice rpc settings v1 wire",

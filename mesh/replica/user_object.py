@@ -13,6 +13,7 @@ from mesh.multiplex.multiplex_decorator import current_registry
 from mesh.replica.user_loop import UserLoop
 from mesh.replica.user_methods import Kind, MethodTable
 from mesh.usercode.finalizer import finalize
+from mesh.usercode.thread_call import thread_call
 from mesh.usercode.user_code import UserCode
 from mesh.web.asgi_service import AsgiService
 from mesh.web.asgi_types import WebService
@@ -152,7 +153,7 @@ class UserObject:
 
 async def _answer_in_thread(method: Callable[[], Any]) -> Any:
     """What it returns may have to be awaited, as with a wrapper around an `async def`."""
-    answer = await asyncio.to_thread(method)
+    answer = await asyncio.to_thread(thread_call, method)
     return await answer if inspect.isawaitable(answer) else answer
 
 

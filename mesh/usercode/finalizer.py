@@ -7,6 +7,8 @@ import functools
 import inspect
 from typing import Any
 
+from mesh.usercode.thread_call import thread_call
+
 _finalized: set[int] = set()
 """Ids of living objects whose `__del__` has run; the guard takes an id out when the object itself dies."""
 
@@ -24,7 +26,7 @@ async def finalize(target: object, *, in_thread: bool = True) -> None:
         if inspect.iscoroutinefunction(original):
             await original(target)
         elif in_thread:
-            await asyncio.to_thread(original, target)
+            await asyncio.to_thread(thread_call, original, target)
         else:
             original(target)
     finally:

@@ -1,4 +1,4 @@
 """Web requests in user code: `@mesh.ingress` with its ASGI application, and plain deployments that take a request.
 
-May import context and what it may import.
+May import usercode and what it may import.
 """

@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import Any
 
+from mesh.usercode.thread_call import thread_call
 from mesh.web.asgi_types import Scope, WebChannel
 from mesh.web.http_call import HttpCall
 from mesh.web.json_text import json_text
@@ -59,7 +60,7 @@ class PlainService:
             result = self._function(*arguments)
         else:
             result = await asyncio.wrap_future(
-                self._threads().submit(copy_context().run, self._function, *arguments),
+                self._threads().submit(copy_context().run, thread_call, self._function, *arguments),
             )
         if isinstance(result, CoroutineType) or (inspect.isawaitable(result) and not isinstance(result, AsyncIterator)):
             result = await result

@@ -14,6 +14,8 @@ from tests.unit.multiplex.zoo import Model, Zoo
 
 pytestmark = pytest.mark.anyio
 
+BOUND_S = 30.0
+
 
 async def test_a_synchronous_finaliser_runs_once_and_in_a_thread(registry: ModelRegistry) -> None:
     """`__del__` may block without blocking the loop (item 120)."""
@@ -111,6 +113,24 @@ async def test_an_error_of_a_finaliser_reaches_who_caused_the_eviction(registry:
     await load("stubborn")
     with pytest.raises(OSError, match="will not go"):
         await load("b")
+    assert await load("b") == "b"
+    await registry.unload_all()
+
+
+async def test_a_finaliser_that_asks_an_empty_iterator_leaves_no_one_waiting(registry: ModelRegistry) -> None:
+    """A StopIteration in a thread is an error like others (item 120)."""
+
+    class Emptied:
+        def __del__(self) -> None:
+            next(iter(()))
+
+    @multiplexed(max_num_models_per_replica=1)
+    async def load(model_id: str) -> Any:
+        return Emptied() if model_id == "emptied" else model_id
+
+    await load("emptied")
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        await asyncio.wait_for(load("b"), BOUND_S)
     assert await load("b") == "b"
     await registry.unload_all()
 

@@ -96,6 +96,23 @@ def test_a_sync_health_check_runs_in_a_thread_and_what_it_raises_counts() -> Non
     asyncio.run(main())
 
 
+class Emptied:
+    def check_health(self) -> None:
+        next(iter(()))
+
+
+def test_a_sync_check_that_asks_an_empty_iterator_fails() -> None:
+    """Its StopIteration is an error like others, and the next check asks again (item 150)."""
+
+    async def main() -> None:
+        user_object = await made(Emptied)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=r"check_health raised StopIteration"):
+                await asyncio.wait_for(user_object.check_health(), DEADLINE_S)
+
+    asyncio.run(main())
+
+
 class Hanging:
     """Its checks hang until the gate is open."""
 

@@ -143,6 +143,8 @@ class Threaded:
         served = current_request()
         if request.url.path == "/generated":
             return self.generate()
+        if request.url.path == "/empty":
+            return next(iter(()))
         if request.url.path == "/waits":
             return self.waits()
         return f"{request.method} {request.url.path} {served.request_id if served is not None else ''}"
@@ -235,6 +237,12 @@ def test_failures_end_the_call_with_a_status(plain: WebReplica, caplog: pytest.L
     until(lambda: "no such number" in caplog.text, "the log")
     assert "A value of type object has no JSON form" in plain.start(path="/unknown").ended().message
     assert "NaN and infinity have no JSON form" in plain.start(path="/not_a_number").ended().message
+
+
+def test_a_function_that_asks_an_empty_iterator_fails_its_call(threaded: WebReplica) -> None:
+    """It may have no StopIteration for the event loop that waits: the call would never end (item 114)."""
+    outcome = threaded.start(path="/empty").ended()
+    assert (outcome.code, outcome.message) == (INTERNAL, "RuntimeError: Threaded.__call__ raised StopIteration")
 
 
 def test_a_client_that_leaves_cancels(plain: WebReplica) -> None:
