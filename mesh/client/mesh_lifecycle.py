@@ -82,13 +82,7 @@ def start(
         placement=placement,
         get_if_exists=True,
     )
-    try:
-        _wait_serving(actor)
-    except MeshException:
-        if is_first:
-            # It would keep trying with options that do not work, and block a start with better ones.
-            erase(identity())
-        raise
+    _wait_serving(actor, is_first=is_first)
     return _client()
 
 
@@ -160,8 +154,11 @@ def _leave() -> None:
     forget_token()
 
 
-def _wait_serving(actor: Any) -> None:
-    """Ray restarts a controller that fails to start. It gets several attempts, because the cause may be temporary."""
+def _wait_serving(actor: Any, *, is_first: bool) -> None:
+    """Ray restarts a controller that fails to start. It gets several attempts, because the cause may be temporary.
+
+    A first start that is given up is taken back, or it would keep trying, and block a start with better options.
+    """
     limits = settings().client
     deadline_at_s = time.monotonic() + limits.start_timeout_s
     not_ready = (
@@ -170,6 +167,8 @@ def _wait_serving(actor: Any) -> None:
     )
     first_failed_at_s: float | None = None
     while True:
+        # Before the question: another driver may have started another mesh when the answer comes, and that must stay.
+        mesh = identity()
         try:
             ray_core.get_object(actor.ready.remote(), timeout_s=max(0.0, deadline_at_s - time.monotonic()))
         except ray_core.ActorUnavailable as error:  # Ray is restarting it
@@ -177,20 +176,29 @@ def _wait_serving(actor: Any) -> None:
                 raise TimeoutError(not_ready) from error
             time.sleep(_POLL_S)
         except ray_core.ActorDied as error:
+            _take_back(mesh, is_first=is_first)
             raise MeshException(f"The controller of the mesh could not be started: {error}") from error
         except TimeoutError as error:
             raise TimeoutError(not_ready) from error
         except Exception as error:  # any error that its start raised
             first_failed_at_s = first_failed_at_s or time.monotonic()
             if time.monotonic() - first_failed_at_s > limits.start_failing_timeout_s:
-                raise MeshException(f"The controller of the mesh cannot start: {_failure() or error}") from error
+                reason = _failure() or error
+                _take_back(mesh, is_first=is_first)
+                raise MeshException(f"The controller of the mesh cannot start: {reason}") from error
             time.sleep(_POLL_S)
         else:
             return
 
 
+def _take_back(mesh: bytes, *, is_first: bool) -> None:
+    """Without an identity nothing of it was stored, and a mesh that has none yet may be that of another driver."""
+    if is_first and mesh:
+        erase(mesh)
+
+
 def _failure() -> str:
-    return (ray_core.kv_get(CONTROLLER_FAILURE_KEY) or b"").decode()
+    return (ray_core.kv_get(CONTROLLER_FAILURE_KEY) or b"").decode(errors="replace")
 
 
 def _is_empty(reply: control_pb2.StatusReply) -> bool:

@@ -76,6 +76,80 @@ def test_a_start_gives_up_on_a_controller_that_keeps_restarting(
         mesh_lifecycle.start(control_pb2.GatewayOptions(), b"")
 
 
+def failing_start(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, *answers: Callable[[], Exception]
+) -> pytest.ExceptionInfo[MeshException]:
+    """The first start of a mesh whose controller answers so; it is given up at the second failure."""
+    left, clock_s = list(answers), [1.0]
+
+    def failing(reference: object, timeout_s: float) -> None:
+        raise left.pop(0)()
+
+    monkeypatch.setattr(ray_core, "get_object", failing)
+    monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
+    monkeypatch.setattr(time, "sleep", lambda pause_s: clock_s.__setitem__(0, clock_s[0] + pause_s))
+    monkeypatch.setattr(mesh_lifecycle, "settings", lambda: client_settings(start_failing_timeout_s=0.0))
+    with pytest.raises(MeshException) as caught:
+        mesh_lifecycle.start(control_pb2.GatewayOptions(), b"")
+    assert left == []
+    return caught
+
+
+def test_a_first_start_that_fails_leaves_nothing_behind(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go on with options that do not work, and block a start with better ones."""
+
+    def fail() -> Exception:
+        cluster.kv.update({TOKEN_KEY: b"ours", "controller/failure": b"port 9000 is in use"})
+        return RuntimeError("from the actor")
+
+    caught = failing_start(cluster, monkeypatch, fail, fail)
+    assert "port 9000 is in use" in str(caught.value)
+    assert (cluster.actors, cluster.kv) == ({}, {})
+
+
+def start_another(cluster: FakeCluster) -> None:
+    """As another driver does that has ended what does not start."""
+    mesh_erasure.erase(cluster.kv.get(TOKEN_KEY, b""))
+    cluster.run_controller()
+    cluster.kv.update({TOKEN_KEY: b"new", "controller/state": b"new"})
+
+
+def test_a_start_that_fails_does_not_end_the_mesh_that_another_driver_has_started_since(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own controller was killed by that driver."""
+
+    def fail() -> Exception:
+        cluster.kv[TOKEN_KEY] = b"ours"
+        return RuntimeError("from the actor")
+
+    def die() -> Exception:
+        start_another(cluster)
+        return ray_core.ActorDied()
+
+    failing_start(cluster, monkeypatch, fail, die)
+    assert list(cluster.actors) == [CONTROLLER_NAME]
+    assert cluster.kv == {TOKEN_KEY: b"new", "controller/state": b"new"}
+
+
+def test_a_start_that_has_failed_for_too_long_ends_no_mesh_but_its_own(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another driver ends it and starts its own between the last failure and the erasure."""
+
+    def fail() -> Exception:
+        cluster.kv[TOKEN_KEY] = b"ours"
+        return RuntimeError("from the actor")
+
+    def fail_late() -> Exception:
+        start_another(cluster)
+        return RuntimeError("from the actor")
+
+    failing_start(cluster, monkeypatch, fail, fail_late)
+    assert list(cluster.actors) == [CONTROLLER_NAME]
+    assert cluster.kv == {TOKEN_KEY: b"new", "controller/state": b"new"}
+
+
 def test_destroying_leaves_no_actor_and_no_key_of_the_mesh(cluster: FakeCluster) -> None:
     """Actors of users stay (item 60)."""
     controller = cluster.run_controller()
