@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -16,7 +17,6 @@ from typing import TypeVar
 import grpc.aio
 
 from mesh.cluster import ray_core
-from mesh.cluster.keys import CONTROLLER_FAILURE_KEY
 from mesh.controller.actors.ray_runtime import RayRuntime
 from mesh.controller.control_loop import ControlLoop
 from mesh.controller.control_servicer import ControlServicer
@@ -70,22 +70,22 @@ class ControllerActor:
 
     async def _begin(self) -> str:
         """Start to serve. A failure is stored in the KV for waiting clients; a successful start removes it."""
+        kv = TimedKeyValue(_RayKeyValue())
+        store = StateStore(kv, on_fenced=_end_fenced)
         try:
-            address = await self._serve()
+            address = await self._serve(kv, store)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"[:_FAILURE_MAX_CHARS]
-            await asyncio.to_thread(ray_core.kv_put, CONTROLLER_FAILURE_KEY, reason.encode())
+            with contextlib.suppress(StoreError):
+                reason = f"{type(error).__name__}: {error}"[:_FAILURE_MAX_CHARS]
+                await asyncio.to_thread(store.put_failure, reason)
             raise
-        await asyncio.to_thread(ray_core.kv_delete, CONTROLLER_FAILURE_KEY)
         # At the end of the constructor Ray has named the process after the class again.
         ray_core.name_this_actor(self, _LOG_NAME.title)
         return address
 
-    async def _serve(self) -> str:
+    async def _serve(self, kv: TimedKeyValue, store: StateStore) -> str:
         await asyncio.to_thread(create_token)
         await asyncio.to_thread(link_tls)
-        kv = TimedKeyValue(_RayKeyValue())
-        store = StateStore(kv, on_fenced=_end_fenced)
         # Versions must exceed those of earlier controllers, which published less than one version per microsecond.
         publisher = Publisher(first_version=time.time_ns() // 1000)
         loop = ControlLoop(
@@ -97,8 +97,8 @@ class ControllerActor:
             spawn_task=io_thread().spawn,
         )
         events = EventLog(time.time)
-        await events.load(store)
         self._logs.copy_to(events)
+        await events.load(store)
         await loop.begin(self._gateway_options)
         io_thread().spawn(events.keep(store), "events")
         identity = ControllerIdentity(

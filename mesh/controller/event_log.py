@@ -12,11 +12,16 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from google.protobuf.message import DecodeError
+
+from mesh.cluster.keys import EVENTS_KEY
 from mesh.controller.kept_events import KeptEvents
 from mesh.controller.store.desired_store import StateStore, StoreError
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
+
+logger = logging.getLogger("mesh")
 
 _TEXT_MAX_CHARS = 400
 
@@ -54,7 +59,7 @@ class EventLog(logging.Handler):
 
     async def load(self, store: StateStore) -> None:
         """Take over the events of earlier controllers. Raises StoreError."""
-        stored = control_pb2.EventsReply.FromString(await run_blocking(Work.STORE, store.load_events))
+        stored = _read(await run_blocking(Work.STORE, store.load_events))
         with self.lock or contextlib.nullcontext():
             self._events = KeptEvents(settings().controller.events_kept, [*stored.events, *self._events])
             self._stored_number = max((event.number for event in stored.events), default=0)
@@ -79,3 +84,13 @@ class EventLog(logging.Handler):
 
     def _message(self) -> bytes:
         return control_pb2.EventsReply(events=self.since(0)).SerializeToString()
+
+
+def _read(data: bytes) -> control_pb2.EventsReply:
+    try:
+        return control_pb2.EventsReply.FromString(data)
+    except DecodeError as error:
+        logger.warning(
+            "the events before, %s of the cluster's key-value store, cannot be read and are lost: %s", EVENTS_KEY, error
+        )
+        return control_pb2.EventsReply()

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from mesh.cluster.keys import (
     CODE_PREFIX,
     CONTROLLER_ADDRESS_KEY,
+    CONTROLLER_FAILURE_KEY,
     CONTROLLER_STARTS_KEY,
     DESCRIPTORS_PREFIX,
     EVENTS_KEY,
@@ -33,6 +34,10 @@ class StoreError(Exception):
 
 class FencedError(StoreError):
     """A newer controller of the mesh has started: this one must not store anything, nor act on any actor."""
+
+
+class UnreadableStateError(Exception):
+    """What was asked for is stored, and no one can say what it is."""
 
 
 class KeyValue(Protocol):
@@ -61,12 +66,21 @@ class StateStore:
     def load(self) -> control_pb2.DesiredState | None:
         """What was stored last, in the present form. Code and descriptors that an interrupted change left are removed.
 
-        Raises NewerSchemaError where a newer controller has stored it.
+        Raises NewerSchemaError where a newer controller has stored it, and UnreadableStateError.
         """
         data = self._kv.get(STATE_KEY)
         if data is None:
             return None
-        state = migrated(control_pb2.DesiredState.FromString(data), "The stored desired state")
+        try:
+            state = migrated(control_pb2.DesiredState.FromString(data), "The stored desired state")
+        except DecodeError as error:
+            raise UnreadableStateError(
+                f"The desired state of the mesh, {STATE_KEY} of the cluster's key-value store ({len(data)} bytes), "
+                f"cannot be read: {error}. It is not touched, and replicas that live go on serving. To start again: "
+                "mesh.shutdown(), then deploy, or `mesh restore` of a backup."
+            ) from error
+        # To one that was replaced while it starts, the code of what the newer one is about to store is waste.
+        self.check_epoch()
         self._remove_waste(state)
         return state
 
@@ -129,13 +143,13 @@ class StateStore:
 
     def claim(self) -> None:
         """Count the start of this controller: from now on no earlier one stores anything."""
-        epoch = int(self._kv.get(CONTROLLER_STARTS_KEY) or 0) + 1
+        epoch = self._starts() + 1
         self._kv.put(CONTROLLER_STARTS_KEY, str(epoch).encode())
         self.epoch = epoch
 
     def check_epoch(self) -> None:
         """Raises FencedError when a newer controller has started."""
-        newest = int(self._kv.get(CONTROLLER_STARTS_KEY) or 0)
+        newest = self._starts()
         if self.epoch and newest > self.epoch:
             self._on_fenced()
             raise FencedError(f"controller {newest} of this mesh has taken over from this one, number {self.epoch}")
@@ -151,6 +165,27 @@ class StateStore:
         """Let clients find this controller, unless a newer one has started: they would not find that any more."""
         self.check_epoch()
         self._kv.put(CONTROLLER_ADDRESS_KEY, address.encode())
+        self._kv.delete(CONTROLLER_FAILURE_KEY)
+
+    def put_failure(self, reason: str) -> None:
+        """Let clients that wait for this controller know why it does not serve."""
+        self.check_epoch()
+        self._kv.put(CONTROLLER_FAILURE_KEY, reason.encode(errors="replace"))
+
+    def _starts(self) -> int:
+        """How many there were. A count that cannot be read is set to that of this one, which must not stop for it."""
+        data = self._kv.get(CONTROLLER_STARTS_KEY) or b"0"
+        try:
+            return int(data)
+        except ValueError:
+            logger.warning(
+                "the count of controllers, %s of the cluster's key-value store, cannot be read and is set to %d: %r",
+                CONTROLLER_STARTS_KEY,
+                self.epoch,
+                data,
+            )
+            self._kv.put(CONTROLLER_STARTS_KEY, str(self.epoch).encode())
+            return self.epoch
 
     def _remove_numbers(self) -> None:
         """They were stored beside an older state, so nothing reads them any more."""

@@ -3,6 +3,9 @@
 import asyncio
 import logging
 
+import pytest
+
+from mesh.cluster.keys import EVENTS_KEY
 from mesh.controller.event_log import EventLog
 from mesh.controller.store.desired_store import StateStore
 from mesh.settings import settings
@@ -62,6 +65,32 @@ def test_the_next_controller_has_the_events_of_the_one_before() -> None:
         assert texts(new, old.since(0)[-1].number) == ["started"]
 
     run_in_fake_time(main())
+
+
+def test_events_that_cannot_be_read_stop_no_controller(caplog: pytest.LogCaptureFixture) -> None:
+    """They are lost, which is an event, and those that come are kept."""
+
+    async def main() -> None:
+        kv = DictKeyValue()
+        kv.put(EVENTS_KEY, b"\xff")
+        events, store = EventLog(lambda: 1.0), StateStore(kv)
+        log(events, "started")
+        logging.getLogger("mesh").addHandler(events)
+        try:
+            await events.load(store)
+        finally:
+            logging.getLogger("mesh").removeHandler(events)
+        assert [text.partition(" cannot")[0] for text in texts(events)] == [
+            "started",
+            f"the events before, {EVENTS_KEY} of the cluster's key-value store,",
+        ]
+        events.save(store)
+        after = EventLog(lambda: 2.0)
+        await after.load(store)
+        assert texts(after) == texts(events)
+
+    run_in_fake_time(main())
+    assert len(caplog.records) == 1
 
 
 def test_a_store_that_fails_is_tried_again() -> None:

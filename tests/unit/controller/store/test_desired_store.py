@@ -2,8 +2,15 @@
 
 import pytest
 
-from mesh.cluster.keys import CODE_PREFIX, CONTROLLER_ADDRESS_KEY, DESCRIPTORS_PREFIX, STATE_KEY
-from mesh.controller.store.desired_store import FencedError, StateStore, StoreError
+from mesh.cluster.keys import (
+    CODE_PREFIX,
+    CONTROLLER_ADDRESS_KEY,
+    CONTROLLER_FAILURE_KEY,
+    CONTROLLER_STARTS_KEY,
+    DESCRIPTORS_PREFIX,
+    STATE_KEY,
+)
+from mesh.controller.store.desired_store import FencedError, StateStore, StoreError, UnreadableStateError
 from mesh.stored.schema_version import SCHEMA_VERSION, NewerSchemaError
 from mesh.v1 import control_pb2
 from tests.unit.controller.builders import application, with_application
@@ -41,6 +48,61 @@ def test_a_controller_stores_nothing_after_a_newer_one_has_started(kv: DictKeyVa
         old.save(control_pb2.DesiredState(version=3))
     assert ended == ["old"]
     assert kv.entries[STATE_KEY] == control_pb2.DesiredState(version=2).SerializeToString()
+
+
+def test_a_controller_that_was_replaced_does_not_say_why_its_start_failed(kv: DictKeyValue) -> None:
+    """A client that waits for the newer one would be shown it, and the newer one's own reason be lost."""
+    old, new = StateStore(kv), StateStore(kv)
+    old.claim()
+    old.put_failure("port 9000 is in use")
+    assert kv.entries[CONTROLLER_FAILURE_KEY] == b"port 9000 is in use"
+    new.claim()
+    with pytest.raises(FencedError):
+        old.put_failure("of the old one")
+    new.put_failure("a name that is no text: \udcff")
+    with pytest.raises(FencedError):
+        old.put_address("old:1")
+    assert kv.entries[CONTROLLER_FAILURE_KEY] == b"a name that is no text: ?"
+    new.put_address("new:1")
+    assert CONTROLLER_FAILURE_KEY not in kv.entries, "it serves"
+
+
+def test_a_controller_that_was_replaced_while_it_started_removes_no_code(kv: DictKeyValue) -> None:
+    """That of a deploy which the newer one has not stored yet looks like waste to it."""
+    old, new = StateStore(kv), StateStore(kv)
+    old.claim()
+    old.save(control_pb2.DesiredState(version=1))
+    new.claim()
+    app = application()
+    new.put_code(app)
+    with pytest.raises(FencedError):
+        old.load()
+    assert kv.get(app.deployments[0].code_key) is not None
+
+
+def test_a_state_that_cannot_be_read_is_named_and_stays(store: StateStore, kv: DictKeyValue) -> None:
+    """Without it every replica would be an orphan: nothing is taken for a state instead."""
+    kv.put(STATE_KEY, b"\xff")
+    with pytest.raises(UnreadableStateError, match=rf"{STATE_KEY} of the cluster's key-value store.*go on serving"):
+        store.load()
+    assert kv.entries == {STATE_KEY: b"\xff"}
+
+
+def test_a_count_of_starts_that_cannot_be_read_is_begun_again(
+    kv: DictKeyValue, caplog: pytest.LogCaptureFixture
+) -> None:
+    kv.put(CONTROLLER_STARTS_KEY, b"many")
+    store = StateStore(kv)
+    store.claim()
+    assert (store.epoch, kv.entries[CONTROLLER_STARTS_KEY]) == (1, b"1")
+    kv.put(CONTROLLER_STARTS_KEY, b"\xff")
+    store.check_epoch()
+    store.check_epoch()
+    assert [CONTROLLER_STARTS_KEY in line for line in caplog.messages] == [True, True], "each time once"
+    newer = StateStore(kv)
+    newer.claim()
+    with pytest.raises(FencedError):
+        store.check_epoch()
 
 
 def test_a_new_mesh_has_no_state(store: StateStore) -> None:
