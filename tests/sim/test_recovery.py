@@ -6,6 +6,7 @@ import functools
 import pytest
 
 from mesh.cluster.keys import replica_name
+from mesh.controller.plan.cluster_picture import RestartReason
 from mesh.controller.store.desired_store import StateStore
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -13,7 +14,7 @@ from tests.sim.fake_actor import Actor
 from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.goals import is_running
-from tests.unit.controller.builders import application, with_application
+from tests.unit.controller.builders import KEY, application, with_application
 
 SIZE = 100
 AT_ONCE_S = 1.0
@@ -93,8 +94,20 @@ async def test_an_out_of_memory_kill_without_a_controller_is_reported() -> None:
     await mesh.boot()
     assert "no memory" in deployment(mesh).message
     assert "old" not in deployment(mesh).message
+    assert mesh.loop.picture().observed.tallies[KEY].restarts == {RestartReason.DIED: 1}
     await mesh.until(lambda: is_running(mesh, "v1", 2))
     assert not mesh.failed
+    await mesh.crash()
+
+
+async def test_an_out_of_memory_kill_of_a_version_that_has_never_run_is_a_failed_start() -> None:
+    mesh = Mesh(seed=1)
+    await mesh.boot()
+    await mesh.run(functools.partial(_copy, application("app", "v1", 1)))
+    await mesh.crash()
+    mesh.cluster.starved = {replica_name(KEY, "r98", "v1"): "no memory"}
+    await mesh.boot()
+    assert mesh.loop.picture().observed.tallies[KEY].restarts == {RestartReason.START_FAILED: 1}
     await mesh.crash()
 
 

@@ -12,12 +12,7 @@ from typing import Any, TypeVar, assert_never
 
 from mesh.cluster.keys import ReplicaName
 from mesh.controller.actors.actor_calls import ActorCalls
-from mesh.controller.actors.cluster_runtime import (
-    ActorCallError,
-    ActorDiedError,
-    Runtime,
-    read_answer,
-)
+from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, read_answer
 from mesh.controller.actors.registry.actor_registry import ActorRegistry, actor_name_of
 from mesh.controller.actors.replica_checks import ReplicaChecks
 from mesh.controller.actors.start_queue import StartQueue
@@ -43,7 +38,6 @@ from mesh.v1 import control_pb2
 logger = logging.getLogger("mesh")
 
 T = TypeVar("T")
-
 
 _LOGGED_MAX = 20
 """Starts of one turn that have a line each."""
@@ -155,7 +149,7 @@ class ReplicaKeeper:
         """A replica was killed while no controller ran: count a failure of its version, if that is still wanted."""
         target = self._target_named(name)
         if target is not None:
-            self._registry.put_replica(_new_replica(name.replica_id, target, ANYWHERE, self._registry.clock()))
+            self._registry.put_replica(_named_replica(name.replica_id, target, self._registry.clock()))
             self._registry.replica_closed(name.replica_id, reason)
 
     async def _identify(self, name: str, replica_id: str) -> None:
@@ -383,6 +377,12 @@ def _new_replica(replica_id: str, target: DeploymentTarget, assignment: NodeAssi
         bundle_nodes=assignment.node_ids,
         avoided_nodes=assignment.avoided,
     )
+
+
+def _named_replica(replica_id: str, target: DeploymentTarget, now_s: float) -> Replica:
+    """One that has ended. Nothing tells whether it had started: most that run out of memory of what has run had."""
+    replica = _new_replica(replica_id, target, ANYWHERE, now_s)
+    return replace(replica, state=ReplicaState.RUNNING, ready_at_s=now_s) if target.has_run else replica
 
 
 def _log(verb: str, replica: Replica, reason: Reason) -> None:
