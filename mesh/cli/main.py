@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import sys
+from typing import Any
 
 import click
 
@@ -119,6 +120,18 @@ def start(
         click.echo(line)
 
 
+class _Seconds(click.FloatRange):
+    """Of `--wait`, which may come without them: the next word is taken for them, also if it is an application."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            float(value)
+        except ValueError:
+            text = f"{value!r} is not a number of seconds. Name the application first: `mesh status {value} --wait`."
+            self.fail(text, param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @main.command()
 @click.argument("app", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
@@ -127,7 +140,7 @@ def start(
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0),
+    type=_Seconds(min=0),
     is_flag=False,
     flag_value=_WAIT_S,
     metavar="[SECONDS]",

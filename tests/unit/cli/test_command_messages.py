@@ -77,6 +77,10 @@ def test_a_missing_file_names_a_similar_one_with_its_directory(
     ("words", "message"),
     [
         (("run", "a:b", "--grpc-port", "x"), "Invalid value for '--grpc-port': 'x' is not a valid port."),
+        (
+            ("status", "--wait", "shop"),
+            "'shop' is not a number of seconds. Name the application first: `mesh status shop --wait`.",
+        ),
         (("deplyo", "mesh.yaml"), "No such command 'deplyo'."),
         (("run", "a:b", "--port", "9"), "No such option '--port'"),
         (("delete",), "Missing argument 'NAME'."),
