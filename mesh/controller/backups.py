@@ -150,7 +150,7 @@ class Restoration:
         changed.proven_before.extend(app for app in self.state.proven_before if app.name in fresh)
         for record in (each for each in self.state.history if each.application in fresh):
             changed.history.add().CopyFrom(record)
-            changed.history[-1].revision = 0  # revisions of that mesh are not those of this one
+            changed.history[-1].revision = 0
         if self.state.HasField("config_file") and (self.may_replace or not changed.HasField("config_file")):
             changed.config_file = self.state.config_file
         if not running and self.state.HasField("target_capacity"):
@@ -184,6 +184,7 @@ def restoration(request: control_pb2.RestoreRequest, unix_time_s: float) -> Rest
             grpc.StatusCode.INVALID_ARGUMENT, f"The backup is not whole: {lost[0]} is missing. Use another copy."
         )
     for app in all_generations(state):
+        app.revision = 0  # revisions of that mesh are not those of this one
         if app.descriptors_digest:
             app.descriptors = contents[DESCRIPTORS_PREFIX + app.descriptors_digest]
         for spec in app.deployments:

@@ -61,6 +61,7 @@ async def test_an_empty_mesh_serves_again_what_was_backed_up() -> None:
     stored = other.stored()
     assert stored.config_file == "the file"
     assert stored.applications[0].deployer == control_pb2.DEPLOYER_FILE
+    assert [each.revision for each in stored.proven_before] == [0], "that of the other mesh means nothing here"
     history = (await servicer(other).History(control_pb2.HistoryRequest(application="app"), Context())).records
     assert [(each.is_restore, each.author) for each in history] == [
         (True, "bob@host"),

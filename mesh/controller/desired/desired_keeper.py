@@ -19,7 +19,7 @@ from mesh.controller.desired.autoscaled_numbers import (
     with_numbers,
 )
 from mesh.controller.desired.changes.canaries import without_failed
-from mesh.controller.desired.changes.deploy_history import recorded, records_of
+from mesh.controller.desired.changes.deploy_history import deployed_at_s, recorded, records_of
 from mesh.controller.desired.changes.desired_change import undone
 from mesh.controller.desired.changes.generations import rollback_target
 from mesh.controller.desired.changes.invalid_change import InvalidChangeError
@@ -109,7 +109,7 @@ class DesiredKeeper:
         before = rollback_target(self._state, name)
         return control_pb2.HistoryReply(
             records=records_of(self._state, name),
-            rollback_unix_time_s=before.last_deployed_time_s if before is not None else None,
+            rollback_unix_time_s=deployed_at_s(self._state, before) if before is not None else None,
         )
 
     def undoing(self, updates: Mapping[str, str], canaries: Mapping[str, str]) -> Edit:

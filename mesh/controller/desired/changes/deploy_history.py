@@ -109,6 +109,16 @@ def records_of(state: control_pb2.DesiredState, name: str) -> list[control_pb2.D
     return [record for record in reversed(state.history) if record.application == name]
 
 
+def deployed_at_s(state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec) -> float:
+    """Since when a generation is as it is, as its history says: a later deploy that changed nothing is not in that."""
+    of_revision = (
+        record.unix_time_s
+        for record in state.history
+        if record.application == application.name and record.revision == application.revision != 0
+    )
+    return next(of_revision, application.last_deployed_time_s)
+
+
 def _bounded(lines: Sequence[str]) -> list[str]:
     shown = [line[:_LINE_MAX_CHARS] for line in lines[:_LINES_MAX]]
     if len(lines) > _LINES_MAX:

@@ -3,11 +3,12 @@
 import grpc
 import pytest
 
-from mesh.controller.desired.changes.deploy_history import recorded, records_of
+from mesh.controller.desired.changes.deploy_history import deployed_at_s, recorded, records_of
 from mesh.controller.desired.changes.desired_change import (
     ConfigSource,
     InvalidChangeError,
     rolled_back,
+    scaled,
     shutting_down,
     with_applications,
     without_application,
@@ -16,7 +17,7 @@ from mesh.controller.desired.changes.generations import Proofs, rollback_target,
 from mesh.controller.desired.desired_state import read_desired
 from mesh.controller.store.desired_store import StateStore
 from mesh.v1 import control_pb2
-from tests.unit.controller.builders import application
+from tests.unit.controller.builders import KEY, application
 from tests.unit.controller.dict_kv import DictKeyValue
 
 EMPTY = control_pb2.DesiredState()
@@ -55,6 +56,21 @@ def test_each_deploy_that_changes_something_is_recorded() -> None:
     assert (newest.unix_time_s, newest.author, newest.is_rollback) == (2.0, "ann@host", False)
     assert list(newest.lines) == ["app/Model: code or bound arguments (replicas are replaced)"]
     assert list(first.lines) == ["app: new"]
+
+
+def test_the_way_back_is_dated_as_in_the_history() -> None:
+    """That has the last change of a version, and no deploy that changed nothing."""
+    again = deployed(V1, "v1", at_s=1.5)
+    scaling = recorded(lambda state: scaled(state, KEY, 3), 1.6, "", is_scaling=True)(again)
+    state = proven(deployed(scaling, "v2", at_s=2.0))
+    target = rollback_target(state, "app")
+    assert target is not None
+    assert deployed_at_s(V2, V1.applications[0]) == 0.0
+    assert target.last_deployed_time_s == 1.5
+    assert deployed_at_s(state, target) == 1.6
+    for each in state.history:
+        each.revision = 0  # from a backup
+    assert deployed_at_s(state, target) == 1.5
 
 
 def test_the_history_is_bounded() -> None:
