@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import lru_cache
 
 from gateway.dialects.grpc_metadata import ClientHead
 from gateway.requests.dialect_list import AnswerFault
@@ -25,6 +26,9 @@ _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Z]{1,32}").fullmatch
 _PATH = re.compile(rb"(/[\x21\x22\x24-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?").fullmatch
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _VALUE = re.compile(rb"[^\0\r\n]*").fullmatch
+_is_name = lru_cache(512)(_NAME)
+_repeated_field = lru_cache(64)(encode_field)
+"""Fields whose values are the same in very many answers."""
 _DROPPED = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"sec-websocket-accept"}
 )
@@ -161,10 +165,7 @@ class Http2Exchange:
     def send_whole(self, status: int, fields: Fields, body: bytes | memoryview) -> bool:
         if self.has_ended or self.has_sent_head:
             return True
-        own = [field for field in fields if field[0] != b"content-length"]
-        if status != 204:
-            own.append((b"content-length", b"%d" % len(body)))
-        block = self._block(status, own)
+        block = self._block(status, fields, whole_length=len(body))
         if block is None:
             return True
         body = body if self._has_body else b""
@@ -235,17 +236,31 @@ class Http2Exchange:
             exchange._finish()
             refuse_http2(self._stream, status)
 
-    def _block(self, status: int, fields: Fields) -> bytes | None:
-        """The header block; None if it is not valid: then another answer was sent."""
-        wrong = _wrong_field(fields) or ("" if 200 <= status <= 999 else f"status {status}")
-        if wrong:
-            self._fail(wrong)
+    def _block(self, status: int, fields: Fields, whole_length: int | None = None) -> bytes | None:
+        """The header block; None if it is not valid: then another answer was sent.
+
+        `whole_length`: size of the whole body, which then is the content-length.
+        """
+        if not 200 <= status <= 999:
+            self._fail(f"status {status}")
             return None
         self._has_body = self.head.method != "HEAD" and status not in (204, 304)
-        parts = [encode_field(b":status", b"%d" % status)]
-        parts += [encode_field(name, value) for name, value in fields if name not in _DROPPED]
-        if not any(name == b"date" for name, _ in fields):
-            parts.append(encode_field(b"date", http_date()))
+        parts = [_repeated_field(b":status", b"%d" % status)]
+        has_date = False
+        for field in fields:
+            name, value = field
+            if not _is_name(name) or not _VALUE(value):
+                self._fail(_wrong_field([field]))
+                return None
+            if name in _DROPPED or (name == b"content-length" and whole_length is not None):
+                continue
+            if name == b"date":
+                has_date = True
+            parts.append(encode_field(name, value))
+        if whole_length is not None and status != 204:
+            parts.append(encode_field(b"content-length", b"%d" % whole_length))
+        if not has_date:
+            parts.append(_repeated_field(b"date", http_date()))
         return b"".join(parts)
 
     def _finish(self) -> None:
@@ -264,6 +279,6 @@ class Http2Exchange:
 
 def _wrong_field(fields: Fields | tuple[()]) -> str:
     for name, value in fields:
-        if not _NAME(name) or not _VALUE(value):
+        if not _is_name(name) or not _VALUE(value):
             return f"field {name!r}"
     return ""

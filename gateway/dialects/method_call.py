@@ -132,12 +132,13 @@ class MethodCall:
             method.streams_response,
             invocation.passed_on,
             exchange.head.peer,
-            prefers_local=True,
+            True,  # replicas of this node are preferred
+            method.is_idempotent,
+            method.policies.retry,
+            None,
+            method.policies.hedge,
+            invocation.session_id,
             source=exchange.head.peer,
-            is_idempotent=method.is_idempotent,
-            retry=method.policies.retry,
-            hedge=method.policies.hedge,
-            session_id=invocation.session_id,
         )
         self._call: OutgoingCall | None = None
         self._refused_with = 0
@@ -207,7 +208,10 @@ class MethodCall:
 
     def hold(self, size: int) -> bool:
         """Count `size` bytes of the request as kept for this call. False, and the call is over, if there is no room."""
-        share, more_bytes = self._exchange.share, size - self._held_bytes
+        more_bytes = size - self._held_bytes
+        if not more_bytes:
+            return True
+        share = self._exchange.share
         if more_bytes > 0 and not share.has_room(more_bytes):
             self.refuse(RESOURCE_EXHAUSTED, NO_ROOM)
             return False

@@ -39,7 +39,8 @@ def parse_json(text: bytes | bytearray | memoryview) -> Json:
     objects = data.count(b"{")
     if objects + data.count(b"[") > NESTING_MAX:
         _check_depth(tree)
-    if objects and _keys_in(tree) < data.count(b":"):
+    colons = data.count(b":")
+    if colons and not (type(tree) is dict and len(tree) == colons) and _keys_in(tree) < colons:
         _check_keys(data)
     return tree
 

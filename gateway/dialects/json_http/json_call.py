@@ -18,7 +18,7 @@ from gateway.dialects.json_http.json_headers import JsonHead, answer_fields, det
 from gateway.dialects.json_http.json_methods import JsonTarget
 from gateway.dialects.json_http.paced_call import PacedCall
 from gateway.dialects.json_http.turn_budget import SMALL_MAX_BYTES, fits_turn, turn_budget
-from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd
+from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.requests.exchange import BrokenBy, Exchange
@@ -56,7 +56,8 @@ class _Answers:
         self._problem = _Problem()
         self._task: asyncio.Task[None] | None = None
         """Translates a large message."""
-        self._call = PacedCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
+        kind = PacedCall if method.streams_response else MethodCall
+        self._call = kind(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
 
     # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
 

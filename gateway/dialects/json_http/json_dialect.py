@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gateway.dialects.compression import request_decompression
 from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES, MessageArray, MessageLines, RawPieces, WholeBody
 from gateway.dialects.json_http.json_call import JsonCall, JsonStreamCall, MessageBody
-from gateway.dialects.json_http.json_headers import read_json_head, with_query
+from gateway.dialects.json_http.json_headers import JsonHead, read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget, OtherMethods
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
@@ -18,7 +20,7 @@ from gateway.requests.routes import Refusal, Routes
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.response_json import JSON_TYPE
 from gateway.transcoding.status_json import CODE_OF_FAULT, HTTP_STATUS, field_error_json, status_json
-from gateway.transcoding.stream_forms import JSON_ARRAY, LINE_TYPES, stream_form
+from gateway.transcoding.stream_forms import JSON_ARRAY, LINE_TYPES, StreamForm, stream_form
 from mesh.rpc.status_codes import INVALID_ARGUMENT, UNIMPLEMENTED
 
 _METHOD_NOT_ALLOWED, _UNSUPPORTED_MEDIA_TYPE = 405, 415
@@ -27,6 +29,19 @@ _KEPT_MAX_CHARS = 256
 _ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 _Found = JsonTarget | OtherMethods | Refusal | FieldError | None
+
+
+@dataclass(slots=True, eq=False)
+class _ReadRequest:
+    """What all requests with one head have in common; made once for a connection that repeats it."""
+
+    target: JsonTarget
+    """Another one when the routes have changed."""
+    head: JsonHead
+    form: StreamForm
+    """Of a streamed response."""
+    encoding: str
+    """Of the body; empty: none."""
 
 
 class JsonDialect:
@@ -101,31 +116,42 @@ class JsonDialect:
             return error
 
     def _open(self, exchange: Exchange, target: JsonTarget) -> ExchangeReceiver | None:
-        head, translation = exchange.head, target.translation
+        translation = target.translation
         method = self._methods.find_for(translation.application, translation.full_name, exchange)
         if isinstance(method, Refusal):
             self._refuse(exchange, method)
             return None
-        unsupported = _unsupported(head, method, is_raw=translation.request.is_raw)
+        known: _ReadRequest | None = exchange.head.readings.get(self)
+        if known is None or known.target is not target:
+            known = self._read(exchange, target, method)
+            if known is None:
+                return None
+            exchange.head.readings[self] = known
+        max_bytes = LINE_MAX_BYTES if method.streams_request else method.json_max_bytes
+        body = WholeBody(max_bytes, request_decompression(exchange.share, known.encoding, max_bytes))
+        if method.streams_request:
+            messages = _messages(exchange.head, target, body)
+            return JsonStreamCall(exchange, target, method, known.head, known.form, messages)
+        return JsonCall(exchange, target, method, known.head, known.form, body)
+
+    def _read(self, exchange: Exchange, target: JsonTarget, method: ServedMethod) -> _ReadRequest | None:
+        """None: the request has been refused."""
+        head, request = exchange.head, target.translation.request
+        unsupported = _unsupported(head, method, is_raw=request.is_raw)
         if unsupported:
             self._refuse_type(exchange, method, unsupported)
             return None
         try:
             json_head = self._heads.read(head)
             if head.query:
-                json_head = with_query(json_head, head.query, translation.request.mesh_parameters)
+                json_head = with_query(json_head, head.query, request.mesh_parameters)
         except ValueError as error:
             self._refuse(exchange, Refusal(INVALID_ARGUMENT, str(error), method.application))
             return None
         form = JSON_ARRAY
         if method.streams_response:
             form = stream_form(head.all_of(b"accept").decode("latin-1")) or JSON_ARRAY
-        max_bytes = LINE_MAX_BYTES if method.streams_request else method.json_max_bytes
-        encoding = "gzip" if _encoding(head).endswith("gzip") else ""
-        body = WholeBody(max_bytes, request_decompression(exchange.share, encoding, max_bytes))
-        if method.streams_request:
-            return JsonStreamCall(exchange, target, method, json_head, form, _messages(head, target, body))
-        return JsonCall(exchange, target, method, json_head, form, body)
+        return _ReadRequest(target, json_head, form, "gzip" if _encoding(head).endswith("gzip") else "")
 
     def _refuse_method(self, exchange: Exchange, found: OtherMethods) -> None:
         allowed = ", ".join(sorted(found.allowed | {"HEAD"} if "GET" in found.allowed else found.allowed))
