@@ -1,12 +1,13 @@
-"""Which requests are the JSON dialect's, and which it leaves to web applications."""
+"""Which requests are the JSON dialect's, which it leaves to web applications, and what it keeps of both."""
 
 from __future__ import annotations
 
 import pytest
 
 from gateway.requests import routes
-from tests.unit.fakes.fake_exchange import request
-from tests.unit.gateway.dialects.json_ends import SERVICE, JsonGateway, json_of, library_table
+from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
+from tests.unit.gateway.dialects.json_ends import SERVICE, JsonGateway, answer_with, json_of, library_table
+from tests.unit.protos import kinds_pb2
 
 
 def test_an_unknown_method_below_the_prefix_of_its_application_is_unimplemented_too() -> None:
@@ -65,3 +66,23 @@ def test_a_path_that_is_not_utf_8_is_left_to_a_web_application() -> None:
     assert JsonGateway(table=table).dialect.claims(request("/v1/books/%E9", method="GET"))
     table.routes[0].serves_web = True
     assert not JsonGateway(table=table).dialect.claims(request("/v1/books/%E9", method="GET"))
+
+
+def test_a_head_that_a_connection_repeats_is_read_again_when_the_routes_change() -> None:
+    gateway = JsonGateway(answer_with(kinds_pb2.Book()))
+    head = request(f"{SERVICE}GetBook", ("accept", "application/x-ndjson"), method="POST")
+
+    def content_type() -> bytes:
+        exchange = FakeExchange(head)
+        receiver = gateway.dialect.open(exchange)
+        assert receiver is not None
+        send_body(exchange, receiver, b"{}")
+        return exchange.by_name[b"content-type"]
+
+    assert content_type() == b"application/json"
+    table = library_table(books="/")
+    for method in table.routes[0].grpc_methods:
+        method.streams_response = True
+    gateway.methods.set_routes(routes.read_routes(table))
+    gateway.dialect.set_routes(routes.read_routes(table))
+    assert content_type() == b"application/x-ndjson"

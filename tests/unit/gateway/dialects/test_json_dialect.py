@@ -15,7 +15,7 @@ from mesh.link.outgoing_call import OutgoingCall
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import PICKLE, Payload, raw
-from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
+from tests.unit.fakes.fake_exchange import request
 from tests.unit.gateway.dialects.json_ends import (
     SERVICE,
     JsonGateway,
@@ -43,26 +43,6 @@ def test_what_a_path_calls_changes_with_the_routes() -> None:
     assert gateway.dialect.claims(request(path))
     gateway.dialect.set_routes(NO_ROUTES)
     assert not gateway.dialect.claims(request(path))
-
-
-def test_a_head_that_a_connection_repeats_is_read_again_when_the_routes_change() -> None:
-    gateway = JsonGateway(answer_with(BOOK))
-    head = request(f"{SERVICE}GetBook", ("accept", "application/x-ndjson"), method="POST")
-
-    def content_type() -> bytes:
-        exchange = FakeExchange(head)
-        receiver = gateway.dialect.open(exchange)
-        assert receiver is not None
-        send_body(exchange, receiver, b"{}")
-        return exchange.by_name[b"content-type"]
-
-    assert content_type() == b"application/json"
-    table = library_table(books="/")
-    for method in table.routes[0].grpc_methods:
-        method.streams_response = True
-    gateway.methods.set_routes(read_routes(table))
-    gateway.dialect.set_routes(read_routes(table))
-    assert content_type() == b"application/x-ndjson"
 
 
 def test_any_number_of_paths_may_be_asked_for() -> None:
