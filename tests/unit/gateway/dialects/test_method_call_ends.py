@@ -118,7 +118,8 @@ def test_a_nested_call_that_fails_at_the_very_end_is_the_timeout_in_every_dialec
 ) -> None:
     """It has the deadline of its request, and one that is queued fails a moment before it (D10)."""
     now_s = time.monotonic()
-    monkeypatch.setattr("gateway.dialects.served_method.monotonic", lambda: now_s)
+    for module in ("method_call", "served_method"):
+        monkeypatch.setattr(f"gateway.dialects.{module}.monotonic", lambda: now_s)
     router = FakeRouter()
     scene = Scene(UNARY, router, own_timeout_s=3600)
     send_body(scene.exchange, scene.dialect, b"a\n")
