@@ -77,9 +77,9 @@ class _Metric:
         keys = self._series.family.label_names
         if not keys and not tags:
             return ()
-        given = {**self._default_tags, **(tags or {})}
         if tags:
             self._check(tags)
+        given = {**self._default_tags, **(tags or {})}
         if _ROUTE in keys and _ROUTE not in given:
             request = current_request()
             given[_ROUTE] = request.route if request is not None else ""
@@ -92,6 +92,8 @@ class _Metric:
         return tuple(given[key] for key in keys)
 
     def _check(self, tags: Mapping[str, str]) -> None:
+        if not isinstance(tags, Mapping):
+            raise TypeError(f"tags must be a mapping of tag keys to their values, got {tags!r}.")
         keys = self._series.family.label_names
         for key, value in tags.items():
             if key not in keys:
@@ -179,18 +181,22 @@ class _Series:
     def change(self, values: tuple[str, ...], change: Callable[[float | None], float]) -> None:
         key = values, _local_tags()
         with _lock:
-            if key in self.numbers or self._may_add():
+            is_kept = key in self.numbers or self._may_add()
+            if is_kept:
                 self.numbers[key] = change(self.numbers.get(key))
+        if not is_kept:
+            self._say_full()
 
     def observe(self, values: tuple[str, ...], value: float) -> None:
         key = values, _local_tags()
         with _lock:
             counts = self.histograms.get(key)
-            if counts is None:
-                if not self._may_add():
-                    return
+            if counts is None and self._may_add():
                 counts = self.histograms[key] = HistogramCounts(self.family.bounds)
-            counts.observe(value)
+            if counts is not None:
+                counts.observe(value)
+        if counts is None:
+            self._say_full()
 
     def collect(self, own: tuple[str, ...]) -> tuple[Family, list[Sample]]:
         """`own`: the tags of this process if it is one replica. One for which user code has a key is the user's."""
@@ -203,29 +209,32 @@ class _Series:
             added = local or own or _NO_REPLICA
             return (*values, *(added[place] for place in places))
 
-        numbers = [Sample(tags(key), number) for key, number in self.numbers.items()]
-        histograms = [counts.sample(tags(key)) for key, counts in self.histograms.items()]
+        numbers = [Sample(tags(key), number) for key, number in list(self.numbers.items())]
+        histograms = [counts.sample(tags(key)) for key, counts in list(self.histograms.items())]
         names = (*family.label_names, *(_REPLICA_KEYS[place] for place in places))
         return Family(family.name, family.kind, family.help, names, family.bounds), numbers + histograms
 
     def _may_add(self) -> bool:
-        """Whether there is room for one more series; the first time there is none is logged."""
+        """Whether there is room for one more series. No series ever goes."""
+        if self.is_full:
+            return False
         known = sum(len(each.numbers) + len(each.histograms) for each in _metrics.values())
-        limit = settings().process.user_metric_series_max
-        if known < limit:
-            return True
+        return known < settings().process.user_metric_series_max
+
+    def _say_full(self) -> None:
+        """Log it the first time. Outside of the lock: a handler of logs may count what it gets."""
         if not self.is_full:
             self.is_full = True
             logger.warning(
                 "user metric %s gets no more series: this process has %d (MESH_USER_METRIC_SERIES_MAX). Use tags that "
                 "have few values",
                 self.family.name,
-                known,
+                settings().process.user_metric_series_max,
             )
-        return False
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""A thread that holds it may come again: in a `__del__` that the garbage collector runs, or in a signal handler."""
 _metrics: dict[str, _Series] = {}
 
 
@@ -277,7 +286,7 @@ def _collect() -> list[tuple[Family, list[Sample]]]:
     """The telemetry source."""
     own = _tags_of(get_replica_context()) if in_replica() else ()
     with _lock:
-        return [series.collect(own) for series in _metrics.values()]
+        return [series.collect(own) for series in list(_metrics.values())]
 
 
 def _local_tags() -> tuple[str, ...]:

@@ -136,6 +136,7 @@ def test_threads_lose_no_count() -> None:
 
 
 NO_NUMBER: Any = "1"
+DEADLINE_S = 10.0
 NO_TEXT: Any = 5
 
 
@@ -153,6 +154,8 @@ NO_TEXT: Any = 5
         (lambda: Counter("sold").inc(tags={"kind": "x"}), ValueError, "Unrecognized tag key 'kind'"),
         (lambda: Counter("sold", tag_keys=("kind",)).inc(tags={"kind": NO_TEXT}), TypeError, "must be a string"),
         (lambda: Counter("sold", tag_keys=("kind",)).inc(tags={"kind": "\ud800"}), ValueError, "kind"),
+        (lambda: Counter("sold", tag_keys=("kind",)).inc(tags=NO_TEXT), TypeError, "tags must be a mapping"),
+        (lambda: Counter("sold").set_default_tags(NO_TEXT), TypeError, "tags must be a mapping"),
         (lambda: Gauge("stock").set(NO_NUMBER), TypeError, "value must be a number"),
         (lambda: Histogram("weight", boundaries=[]), ValueError, "at least one"),
         (lambda: Histogram("weight", boundaries=[2, 1]), ValueError, "ascending"),
@@ -202,6 +205,44 @@ def test_series_have_a_limit(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     Gauge("b")
     with pytest.raises(ValueError, match="MESH_USER_METRIC_SERIES_MAX"):
         Gauge("c")
+
+
+def test_a_handler_of_logs_may_count_what_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the warning that there is no room for more series: it holds no lock while it is logged."""
+    monkeypatch.setattr(mesh.metrics, "settings", lambda: _WithLimit(3))
+    warnings, counter = Counter("warnings"), Counter("sold", tag_keys=("kind",))
+    counted = []
+
+    class Counting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            other = threading.Thread(target=warnings.inc, daemon=True)
+            other.start()
+            other.join(DEADLINE_S)
+            counted.append(other.is_alive())
+
+    handler = Counting()
+    logging.getLogger("mesh").addHandler(handler)
+    try:
+        for number in range(10):
+            counter.inc(tags={"kind": str(number)})
+    finally:
+        logging.getLogger("mesh").removeHandler(handler)
+    assert counted == [False]
+    assert scraped()["warnings_total", tags()] == 1
+
+
+def test_code_that_counts_while_a_metric_is_counted_stops_no_thread() -> None:
+    """A `__del__` that the garbage collector runs may come at any moment, also in the middle of a change."""
+    counter = Counter("sold")
+
+    def count_twice() -> None:
+        with mesh.metrics._lock:
+            counter.inc()
+
+    thread = threading.Thread(target=count_twice, daemon=True)
+    thread.start()
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
 
 
 class _WithLimit:
