@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from mesh.wire.request_context import RequestContext, new_request_id
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
+
+logger = logging.getLogger("mesh")
 
 SERVER, CLIENT, INTERNAL = "SERVER", "CLIENT", "INTERNAL"
 """Kinds of spans: a request that came, a call that is made, work inside of a process."""
@@ -39,19 +42,28 @@ class SpanMaker:
         self._trace = trace
         self._contexts = context
         self._w3c = TraceContextTextMapPropagator()
+        self._has_failed = False
 
     def begin(
         self, name: str, kind: str, parent: RequestContext, attributes: Attributes, *, age_s: float = 0.0
     ) -> Span:
-        """A span below what `parent` names, which began `age_s` ago; of a trace of its own if it names nothing."""
+        """A span below what `parent` names, which began `age_s` ago; of a trace of its own if it names nothing.
+
+        That span itself, of which nothing is recorded here, where a sampler or processor raises: they are others' code.
+        """
         carrier = {"traceparent": parent.traceparent, "tracestate": parent.tracestate}
-        return self._tracer.start_span(
-            name,
-            self._w3c.extract(carrier, self._contexts.Context()),
-            self._trace.SpanKind[kind],
-            attributes,
-            start_time=time.time_ns() - int(age_s * 1e9),
-        )
+        context = self._w3c.extract(carrier, self._contexts.Context())
+        try:
+            return self._tracer.start_span(
+                name,
+                context,
+                self._trace.SpanKind[kind],
+                attributes,
+                start_time=time.time_ns() - int(age_s * 1e9),
+            )
+        except Exception:
+            self._log_failure()
+            return self._trace.get_current_span(context)
 
     def below(self, span: Span, context: RequestContext) -> RequestContext:
         """The context of calls that are made within a span: `context` with that span as their parent."""
@@ -103,7 +115,10 @@ class SpanMaker:
             span.set_attribute("rpc.response.status_code", name)
             if not outcome.is_ok:
                 self._describe(span, outcome, is_error=kind == CLIENT or name in _SERVERS_FAULTS)
-        span.end()
+        try:
+            span.end()
+        except Exception:  # a processor, as in `begin`
+            self._log_failure()
 
     def fail(self, span: Span, error_type: str, text: str) -> None:
         """Mark the span as failed."""
@@ -129,6 +144,12 @@ class SpanMaker:
             finally:
                 if token is not None:
                     REQUEST.reset(token)
+
+    def _log_failure(self) -> None:
+        """Once, and not for each span."""
+        if not self._has_failed:
+            self._has_failed = True
+            logger.exception("spans are lost: a sampler or span processor raises. Further failures are not logged")
 
     def _describe(self, span: Span, outcome: Outcome, *, is_error: bool) -> None:
         error_type = outcome.exception_type or status_code(outcome.code).name

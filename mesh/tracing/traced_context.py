@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,4 +55,5 @@ class TracedContext(RequestContext):
     def record(self, error: BaseException) -> None:
         """Note in its span that user code has raised, if that has not ended."""
         if self.span is not None and self.span.is_recording():
-            self.span.record_exception(error)
+            with contextlib.suppress(Exception):  # the user's __str__
+                self.span.record_exception(error)

@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import fields
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import StatusCode
 
 import mesh
 from mesh.exceptions import RequestCancelledError
 from mesh.link.outgoing_call import CallRequest
 from mesh.multiplex.multiplex_decorator import model_registry
+from mesh.replica.traced.traced_execution import TracedExecutor
 from mesh.routing.choice.traffic_split import TrafficRule, TrafficSplit
 from mesh.testing import replica_context
 from mesh.tracing.span_maker import CLIENT, SERVER
 from mesh.wire.identity import Identity
 from mesh.wire.request_context import RequestContext
+from tests.unit.fakes.small_mesh import KEY, until
 from tests.unit.tracing.traced_mesh import Spans, own_id, parent_id, trace_id, traced_mesh_of
+from tests.unit.web.web_calls import web_replica
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -175,6 +181,63 @@ def test_calls_without_a_place_to_go_end_their_spans() -> None:
         with pytest.raises(mesh.exceptions.DeploymentUnavailableError):
             traced.handle("inner").remote().result(timeout_s=10)
         assert traced.spans.one("Store/inner", "CLIENT").status.status_code is StatusCode.ERROR
+
+
+class BrokenProcessor(SpanProcessor):
+    """Of the user, by `tracing_config`."""
+
+    def __init__(self, broken: str) -> None:
+        self._broken = broken
+
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        if self._broken == "on_start":
+            raise LookupError("no such exporter")
+
+    def on_end(self, span: object) -> None:
+        if self._broken == "on_end":
+            raise LookupError("no such exporter")
+
+
+@pytest.mark.parametrize("broken", ["on_start", "on_end"])
+def test_a_processor_that_raises_costs_spans_and_no_calls(broken: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says so once, and not for each call."""
+    with traced_mesh_of(Store()) as traced:
+        traced.spans.provider.add_span_processor(BrokenProcessor(broken))
+        for _ in range(3):
+            assert traced.handle("inner").remote().result(timeout_s=10) == "inner"
+        assert list(traced.handle("letters", stream=True).remote()) == ["a", "b"]
+    assert [record.message for record in caplog.records if "spans are lost" in record.message] == [
+        "spans are lost: a sampler or span processor raises. Further failures are not logged"
+    ]
+    assert len([record for record in caplog.records if record.levelname in ("ERROR", "WARNING")]) == 1
+
+
+def test_a_trace_goes_on_where_a_sampler_or_processor_raises() -> None:
+    """Calls below are below what the client has named."""
+    spans = Spans()
+    spans.provider.add_span_processor(BrokenProcessor("on_start"))
+    context = RequestContext("r", traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
+    span = spans.maker.begin("x", SERVER, context, {})
+    assert spans.maker.below(span, context).traceparent == context.traceparent
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+class Unspeakable:
+    async def __call__(self, request: object) -> None:
+        raise UnspeakableError
+
+
+def test_a_web_call_ends_whose_error_has_no_text() -> None:
+    """The span cannot note the error; the call has to end nevertheless, and leave its place."""
+    traced = partial(TracedExecutor, Spans().maker, KEY)
+    with patch("tests.unit.web.web_calls.Executor", traced), web_replica(Unspeakable) as replica:
+        call = replica.start(path="/")
+        assert call.ended().exception_type == "UnspeakableError"
+        until(lambda: not call.answers.has_place, "the end of its place")
 
 
 @given(st.text(max_size=70), st.text(max_size=70))
