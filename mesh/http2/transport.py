@@ -31,7 +31,9 @@ Looked at before each step.
 """
 _LARGE_READ_BYTES = 64 * 1024
 _LARGE_READS_PER_TURN = 4
-"""Behind these the loop has its turn: uvloop goes on reading a socket while there is more, up to 8 MiB."""
+"""Behind these, of all clients together, the loop has its turn; each of them may read once. uvloop goes on reading a
+socket while there is more, up to 8 MiB, and so do connections to servers: what comes there was asked for.
+"""
 _FRAMES_PER_STEP = 2 * ENOUGH
 """After these, what they call for may be written: most calls are two frames."""
 _UNIX_BUFFER_BYTES = 1024 * 1024
@@ -116,8 +118,11 @@ class Http2Transport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1
-        is_much = len(data) >= _LARGE_READ_BYTES and not self.reads % _LARGE_READS_PER_TURN
         turn, connection = self._turn, self.connection
+        is_much = False
+        if len(data) >= _LARGE_READ_BYTES and connection.is_server:
+            turn.large_reads += 1
+            is_much = turn.large_reads >= _LARGE_READS_PER_TURN
         began_at_s = 0.0
         turn.begin()
         try:
@@ -152,6 +157,7 @@ class Http2Transport(asyncio.Protocol):
         self._on_output()
 
     def _read_on(self) -> None:
+        self._turn.large_reads = 0
         if self._socket is not None and not self._socket.is_closing():
             self._socket.resume_reading()
             if self.connection.reader.has_unread:

@@ -24,13 +24,15 @@ ENOUGH = 16
 class WriteTurn:
     """Belongs to one event loop, and is used on it only."""
 
-    __slots__ = ("_depth", "_due", "_ends_soon", "loop", "waiting")
+    __slots__ = ("_depth", "_due", "_ends_soon", "large_reads", "loop", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._depth = 0
         self._due: list[Callable[[], None]] = []
         self._ends_soon = False
+        self.large_reads = 0
+        """Of all connections of clients since the loop has had its turn; counted by those that read."""
         self.waiting = 0
         """Messages that were added to what is due since the last write; counted by those that have them written."""
 

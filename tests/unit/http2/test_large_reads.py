@@ -9,17 +9,20 @@ import pytest
 
 from mesh.http2 import frame_format as wire
 from mesh.http2 import transport as tested
+from mesh.http2.client_connection import ClientConnection
+from mesh.http2.hpack_encoder import encode_fields
 from mesh.http2.limits import Limits
 from mesh.http2.server_connection import ServerConnection
 from mesh.http2.stream import Stream
 from mesh.http2.transport import Http2Transport
 from mesh.http2.write_turn import ENOUGH
 from tests.unit.fakes.fake_socket import FakeSocket
-from tests.unit.fakes.http2_ends import REQUEST, ServerEnd, data, headers, settings
+from tests.unit.fakes.http2_ends import REQUEST, RESPONSE, Exchange, ServerEnd, data, headers, hold, settings
 
 REQUESTS = 100
 FRAMES_PER_TURN = 2 * 2 * ENOUGH
 LARGE_BYTES = 64 * 1024
+LARGE = wire.frame_header(LARGE_BYTES, wire.DATA, 0, 1) + bytes(LARGE_BYTES)
 LIMITS = Limits(frame_max_bytes=LARGE_BYTES, stream_window_bytes=2**30, connection_window_bytes=2**30)
 
 
@@ -108,15 +111,56 @@ def test_after_some_large_reads_the_loop_has_its_turn() -> None:
     async def run() -> None:
         served = Served()
         served.transport.data_received(wire.PREFACE + settings() + headers(1))
-        large = wire.frame_header(LARGE_BYTES, wire.DATA, 0, 1) + bytes(LARGE_BYTES)
         pauses = 0
         for _ in range(20):
-            served.transport.data_received(large)
+            served.transport.data_received(LARGE)
             if not served.socket.is_reading:
                 pauses += 1
                 await asyncio.sleep(0)
                 assert served.socket.is_reading
-        assert pauses == 5  # behind every fourth of 21 reads
+        assert pauses == 5  # behind every fourth
+
+    asyncio.run(run())
+
+
+def test_fast_senders_share_the_large_reads_of_a_turn() -> None:
+    """Twenty of them would otherwise keep the loop for twenty times as long."""
+
+    async def run() -> None:
+        first, second, third = senders = Served(), Served(), Served()
+        for each in senders:
+            each.transport.data_received(wire.PREFACE + settings() + headers(1))
+        for _ in range(3):
+            first.transport.data_received(LARGE)
+        assert first.socket.is_reading
+        second.transport.data_received(LARGE)
+        third.transport.data_received(LARGE)
+        assert [each.socket.is_reading for each in senders] == [True, False, False]
+        await asyncio.sleep(0)
+        assert [each.socket.is_reading for each in senders] == [True, True, True]
+        third.transport.data_received(LARGE)
+        assert third.socket.is_reading
+
+    asyncio.run(run())
+
+
+def test_what_a_server_answers_is_read_as_it_comes() -> None:
+    """A link carries the answers for all clients, so it needs more of the loop than any of them."""
+
+    async def run() -> None:
+        receiver, socket = Exchange(hold), ReadableSocket()
+        transport = Http2Transport(
+            lambda _, on_output: ClientConnection(list, LIMITS, time.monotonic, on_output), lambda _: None
+        )
+        transport.connection_made(socket)
+        assert isinstance(transport.connection, ClientConnection)
+        transport.data_received(settings())
+        transport.connection.open(encode_fields(REQUEST), receiver)
+        transport.data_received(headers(1, RESPONSE))
+        for _ in range(20):
+            transport.data_received(LARGE)
+        assert socket.is_reading
+        assert len(receiver.body) == 20 * LARGE_BYTES
 
     asyncio.run(run())
 
