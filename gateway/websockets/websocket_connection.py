@@ -5,7 +5,8 @@ may the client send more. What is kept, also of a message that is not complete, 
 Bytes are read in slices: the next one in the next turn of the loop, or when the messages that wait are taken, once much
 has come out of those before; a compressed byte may become a thousand. The owner stops sending while `is_blocked`.
 Whichever side closes, the owner gets one `on_closed`, and the exchange ends when both sides have closed, or one has not
-answered in time. When the client leaves, compressed bytes that wait are still read in turns, as the owner takes them.
+answered in time. When the client leaves, bytes that wait are still read in turns, compressed ones as the owner takes
+what they become.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _MUCH_BYTES = 1024 * 1024
 """Bytes of messages of one socket that may wait. A slice may exceed it."""
 _TURN_BYTES = 512 * 1024
 """Bytes of messages of one socket that are made in one turn of the loop. A slice may exceed it."""
-_FRAME_BYTES = 2 * 1024
+_FRAME_BYTES = 4 * 1024
 """As much as this takes the time of one frame, which may be empty."""
 
 
@@ -155,12 +156,12 @@ class WebSocketConnection:
     def tick(self, now_s: float) -> None:
         """Called every few seconds: ping a client that is silent, give up one that does not answer."""
         client, limits = self._client, settings().gateway
-        has_left = client.left_reason is not None
-        if not self.is_accepted or (self._exchange.has_ended and not has_left):
+        has_left_much = client.left_reason is not None and self._has_much
+        if not self.is_accepted or (self._exchange.has_ended and not has_left_much):
             return
         if client.was_heard or (self._is_held_back and client.is_silent(now_s, limits)):
             client.heard(now_s)
-        if has_left or not self._frames.is_open:
+        if has_left_much or not self._frames.is_open:
             client.closing_at_s = min(client.closing_at_s, now_s)
         if client.is_late(now_s, limits):
             self._give_up("the client did not answer")
@@ -190,8 +191,9 @@ class WebSocketConnection:
 
     @property
     def _has_much(self) -> bool:
-        """Whether messages wait, and much of them."""
-        return bool(self._messages) and self._kept_bytes >= _MUCH_BYTES
+        """Whether messages wait, and much of them. Of a client that has left, compressed bytes only become more."""
+        may_grow = self._client.left_reason is None or self._handshake.deflate is not None
+        return bool(self._messages) and self._kept_bytes >= _MUCH_BYTES and may_grow
 
     def _read_slice(self) -> int:
         """Returns the work that it was, in bytes of messages."""
@@ -228,14 +230,13 @@ class WebSocketConnection:
             self._give_up("the gateway failed")
 
     def _read_rest(self, reason: str) -> None:
-        """Nothing more will come: what is there counts. Compressed bytes may become much, so they are read in turns."""
-        counts = self.is_accepted and self._owner.takes_rest
-        if counts and self._handshake.deflate is not None and self._unread and not self.has_closed:
-            self._client.left_reason = reason
+        """Nothing more will come: what is there counts, and is read in turns."""
+        if not (self.is_accepted and self._owner.takes_rest and self._unread) or self.has_closed:
+            self._leave(reason)
             return
-        while counts and self._unread and not self.has_closed:
-            self._read_slice()
-        self._leave(reason)
+        self._client.left_reason = reason
+        if not self._is_reading:
+            self._read()
 
     def _leave(self, reason: str) -> None:
         """End the socket of a client that has left, once its last messages are read."""

@@ -24,7 +24,8 @@ _REASON_MAX_BYTES = 123
 _SLICE_MIN_BYTES = 4 * 1024
 _SLICE_MAX_BYTES = 64 * 1024
 _SLICE_FRAMES_USUAL = 64
-"""With more frames in a slice the next one is short: each takes the loop some microseconds, and six bytes are one."""
+_SLICE_SMALL_BYTES = 1024
+"""Behind a slice with more frames: each takes the loop some microseconds, and six bytes are one."""
 _Utf8Decoder = getincrementaldecoder("utf-8")
 
 
@@ -82,8 +83,10 @@ class WebSocketFrames:
         messages: list[Message] = []
         events = self._protocol.events_received()
         self.received += len(events)
-        is_much_work = self._extensions or len(events) > _SLICE_FRAMES_USUAL
-        self.slice_bytes = _SLICE_MIN_BYTES if is_much_work else min(4 * self.slice_bytes, _SLICE_MAX_BYTES)
+        if len(events) > _SLICE_FRAMES_USUAL:
+            self.slice_bytes = _SLICE_SMALL_BYTES
+        else:
+            self.slice_bytes = min(4 * self.slice_bytes, _SLICE_MIN_BYTES if self._extensions else _SLICE_MAX_BYTES)
         for event in events:
             if self._has_failed:
                 break

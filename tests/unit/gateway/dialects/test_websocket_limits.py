@@ -136,7 +136,7 @@ def test_very_many_tiny_frames_are_read_in_turns() -> None:
             socket.client.send_binary(b"")
         socket.exchange.receiver.on_body(b"".join(socket.client.data_to_send()))
         sent = socket.ends.router.link.items
-        assert len(sent) < 1_500
+        assert len(sent) < 900
         await until(lambda: len(sent) == 20_001, "the request and all messages")
 
     on_io_loop(scenario())
@@ -211,6 +211,28 @@ def test_compressed_messages_are_read_in_turns_behind_the_end_of_their_client() 
         allow(socket.ends.call, 100_000)
         await until(lambda: connection.has_closed, "all is read")
         assert [len(event.binary) for event in socket.replica_events[:-1]] == [4 * KIB * KIB] * 8
+        assert socket.replica_events[-1].close.code == 1001
+        assert socket.exchange.share.used_bytes == 0
+
+    on_io_loop(scenario())
+
+
+def test_very_many_tiny_frames_are_read_in_turns_behind_the_end_of_their_client() -> None:
+    asyncio._set_running_loop(None)
+
+    async def scenario() -> None:
+        socket = Socket(credit=1).accept()
+        for _ in range(20_000):
+            socket.client.send_binary(b"a")
+        socket.client.send_close(1001)
+        connection = socket.connection
+        socket.exchange.receiver.on_body(b"".join(socket.client.data_to_send()))
+        socket.exchange.break_by(BrokenBy.CLIENT)
+        assert not connection.has_closed
+        await until(lambda: connection.has_closed, "all is read, though the replica takes none of it")
+        assert socket.exchange.share.used_bytes == 20_000
+        allow(socket.ends.call, 100_000)
+        assert [event.binary for event in socket.replica_events[:-1]] == [b"a"] * 20_000
         assert socket.replica_events[-1].close.code == 1001
         assert socket.exchange.share.used_bytes == 0
 
