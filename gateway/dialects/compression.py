@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from mesh.http2.hpack_encoder import encode_field
 from mesh.http2.limits import BufferBudget, BufferShare
-from mesh.rpc.message_reader import ENCODINGS, INTERNAL, PREFIX_BYTES, MessageError, compressed, decompressed
+from mesh.rpc.message_reader import ENCODINGS, PREFIX_BYTES, MessageError, compressed, decompressed
+from mesh.rpc.status_codes import INTERNAL
 
 _MESSAGE_MAX_BYTES = 1024 * 1024
 """A longer message is sent as it is: to compress it would hold up all calls of the gateway for tens of milliseconds."""
