@@ -243,7 +243,7 @@ PURE_MODULES = (
     "gateway/web_rpc/connect_request.py",
     "gateway/web_rpc/envelope_reader.py",
     "gateway/web_rpc/message_codec.py",
-    "gateway/web_rpc/request_readers.py",
+    "gateway/web_rpc/whole_body_reader.py",
     "gateway/websockets/websocket_frames.py",
     "gateway/websockets/websocket_handshake.py",
     "gateway/openapi/message_schemas.py",

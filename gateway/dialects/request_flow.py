@@ -29,7 +29,7 @@ class RequestReader(Protocol):
     def must_wait(self, go_on: Callable[[], bool]) -> bool:
         """Whether the next message is to be made in a later turn of the loop; `go_on` is called then, once.
 
-        It returns whether it goes on, False if the call has ended.
+        It returns whether it goes on, False if the call has ended. May raise MessageError.
         """
 
     def feed(self, data: bytes) -> None:

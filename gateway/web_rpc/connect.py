@@ -19,8 +19,11 @@ from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.http_metadata import read_http_invocation, write_fields
 from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
-from gateway.dialects.request_flow import RequestFlow
+from gateway.dialects.request_flow import RequestFlow, RequestReader
 from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.translation.paced_call import PacedCall
+from gateway.dialects.translation.paced_reader import PacedReader
+from gateway.dialects.translation.turn_budget import fits_turn
 from gateway.requests.dialect_list import CHALLENGE, retry_after_field
 from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
@@ -40,17 +43,10 @@ from gateway.web_rpc.connect_request import (
     is_connect,
     read_request,
 )
-from gateway.web_rpc.envelope_reader import envelope, sent_envelope
-from gateway.web_rpc.message_codec import (
-    ON_LOOP_MAX_BYTES,
-    PROTO_CODEC,
-    STREAMED_JSON_MAX_BYTES,
-    JsonCodecs,
-    MessageCodec,
-)
-from gateway.web_rpc.request_readers import EncodedEnvelopeReader, WholeBodyReader
+from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope, sent_envelope
+from gateway.web_rpc.message_codec import STREAMED_JSON_MAX_BYTES, JsonCodec, JsonCodecs
+from gateway.web_rpc.whole_body_reader import WholeBodyReader
 from mesh.rpc.grpc_fields import Entry
-from mesh.rpc.message_reader import MessageError
 from mesh.rpc.status_codes import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED
 from mesh.wire.blocking_work import Work, run_blocking
 
@@ -115,8 +111,8 @@ class ConnectDialect:
         if request.form is RequestForm.GET and not _is_safe(method):
             answer(exchange, 405, [(b"allow", b"POST")])
             return None
-        codec = PROTO_CODEC if request.codec != JSON else self._json.of(method.descriptors, method.full_name)
-        if codec is None:
+        codec = self._json.of(method.descriptors, method.full_name) if request.codec == JSON else None
+        if request.codec == JSON and codec is None:
             text = f"This gateway has no descriptors of {method.full_name}, which JSON needs. Send application/proto."
             refusal = Refusal(UNIMPLEMENTED, text, method.application)
             return self._refuse(exchange, refusal, is_known=True)
@@ -149,11 +145,12 @@ def _answer_refusal(exchange: Exchange, refusal: Refusal, status: int) -> None:
 
 
 class _ConnectCall:
-    """What unary calls and streams have in common: the receiver of an exchange, and owner of a MethodCall."""
+    """What unary calls and streams have in common: the receiver of an exchange, and owner of a MethodCall.
 
-    __slots__ = ("_call", "_codec", "_exchange", "_flow", "_initial", "_request")
+    JSON that is large, or comes in a turn of the loop in which much was translated, is translated in a thread.
+    """
 
-    _flow: RequestFlow
+    __slots__ = ("_call", "_codec", "_exchange", "_flow", "_initial", "_paced", "_request", "_task")
 
     def __init__(
         self,
@@ -161,15 +158,21 @@ class _ConnectCall:
         method: ServedMethod,
         request: ConnectRequest,
         invocation: Invocation,
-        codec: MessageCodec,
+        codec: JsonCodec | None,
     ) -> None:
+        """`codec` None: the client speaks Protobuf."""
         self._exchange = exchange
         self._request = request
         self._codec = codec
         self._initial: tuple[Entry, ...] = ()
+        self._task: asyncio.Task[None] | None = None
+        """Translates a large response."""
         accepts = request.accepted.__contains__ if request.accepted else None
-        self._call = MethodCall(exchange, method, self, invocation, timeout_s=request.timeout_s, accepts=accepts)
-        self._flow = self._make_flow(method.message_max_bytes)
+        call_type = PacedCall if codec is not None and method.streams_response else MethodCall
+        self._call = call_type(exchange, method, self, invocation, timeout_s=request.timeout_s, accepts=accepts)
+        reader = self._make_reader(method.message_max_bytes)
+        self._paced = None if codec is None else PacedReader(reader, codec.decode)
+        self._flow = RequestFlow(exchange, self._call, self._paced or reader)
         if request.message is not None:
             self._flow.on_message_of_head(request.message)
         self._flow.begin()
@@ -188,6 +191,10 @@ class _ConnectCall:
 
     def on_broken(self, by: BrokenBy) -> None:
         self._call.cancel()
+        if self._paced is not None:
+            self._paced.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def on_writable(self) -> None:
         self._call.grant()
@@ -198,18 +205,37 @@ class _ConnectCall:
         self._initial = entries
 
     def on_message(self, message: bytes | memoryview) -> bool:
+        try:
+            return self.send_translated(self.translate(message))
+        except ValueError as error:
+            return self.send_translated(error)
+
+    def translate(self, message: bytes | memoryview) -> bytes | memoryview:
+        """A response message as the client has it. Raises ValueError for one that cannot be JSON."""
+        return message if self._codec is None else self._codec.encode(message)
+
+    def send_translated(self, translated: bytes | memoryview | ValueError) -> bool:
+        """Send one message of a streamed response."""
         raise AssertionError("the response of a unary call is part of its end")
 
     def on_request_room(self) -> None:
         self._flow.on_room()
 
     def on_status(self, end: CallEnd) -> int | None:
-        raise AssertionError("unary calls and streams answer differently")
+        if self._paced is not None:
+            self._paced.cancel()
+        if end.response is None or self._codec is None or fits_turn(len(end.response)):
+            return self._answer(*self._translated(end))
+        self._task = asyncio.get_running_loop().create_task(self._send_large(end))
+        return end.code
 
     # ---- Inside ------------------------------------------------------------------------------------------------------
 
-    def _make_flow(self, max_bytes: int) -> RequestFlow:
+    def _make_reader(self, max_bytes: int) -> RequestReader:
         raise AssertionError("unary calls and streams read differently")
+
+    def _answer(self, end: CallEnd, message: bytes | memoryview | None) -> int | None:
+        raise AssertionError("unary calls and streams answer differently")
 
     def _decompression(self, max_bytes: int) -> RequestDecompression | None:
         max_bytes = min(max_bytes, self._call.method.decompressed_max_bytes)
@@ -224,48 +250,19 @@ class _ConnectCall:
         """Knows the types of details."""
         return self._call.method.descriptors.pool
 
-    def _encoded(self, end: CallEnd) -> tuple[CallEnd, bytes | memoryview | None]:
-        """The end with its response message in the client's codec; another end if that cannot be."""
+    def _translated(self, end: CallEnd) -> tuple[CallEnd, bytes | memoryview | None]:
+        """The end with its response message as the client has it; another end if that cannot be."""
         if end.response is None:
             return end, None
         try:
-            return end, self._codec.encode(end.response)
-        except MessageError as error:
-            return CallEnd(error.code, fit_details(error.text), end.trailers), None
-
-
-class _UnaryCall(_ConnectCall):
-    """One message each way."""
-
-    __slots__ = ("_task",)
-
-    _task: asyncio.Task[None] | None
-    """Translates a large response to JSON."""
-    _flow: _UnaryFlow
-
-    def on_broken(self, by: BrokenBy) -> None:
-        super().on_broken(by)
-        for task in (self._flow.task, self._task):
-            if task is not None:
-                task.cancel()
-
-    def on_status(self, end: CallEnd) -> int | None:
-        if end.response is not None and _is_large(self._codec, end.response):
-            self._task = asyncio.get_running_loop().create_task(self._send_large(end))
-            return end.code
-        return self._answer(*self._encoded(end))
-
-    def _make_flow(self, max_bytes: int) -> RequestFlow:
-        self._task = None
-        if self._request.codec == JSON:
-            max_bytes = self._call.method.json_max_bytes
-        reader = WholeBodyReader(max_bytes, self._decompression(max_bytes))
-        return _UnaryFlow(self._exchange, self._call, reader, self._codec)
+            return end, self.translate(end.response)
+        except ValueError as error:
+            return CallEnd(INTERNAL, fit_details(str(error)), end.trailers), None
 
     async def _send_large(self, end: CallEnd) -> None:
         """The call is counted as a success already; its answer may still fail."""
         try:
-            end, message = await run_blocking(Work.TRANSLATE, self._encoded, end)
+            end, message = await run_blocking(Work.TRANSLATE, self._translated, end)
         except Exception:
             logger.exception("a response of %s was not translated", self._call.method.full_name)
             end, message = CallEnd(INTERNAL, GATEWAY_FAILED, end.trailers), None
@@ -273,6 +270,17 @@ class _UnaryCall(_ConnectCall):
             text = "This gateway has no room for the response. The call was executed; its response is lost."
             if self._answer(CallEnd(RESOURCE_EXHAUSTED, text, end.trailers), None) is None:
                 self._exchange.abort()
+
+
+class _UnaryCall(_ConnectCall):
+    """One message each way."""
+
+    __slots__ = ()
+
+    def _make_reader(self, max_bytes: int) -> RequestReader:
+        if self._codec is not None:
+            max_bytes = self._call.method.json_max_bytes
+        return WholeBodyReader(max_bytes, self._decompression(max_bytes))
 
     def _answer(self, end: CallEnd, message: bytes | memoryview | None) -> int | None:
         if message is None:
@@ -295,35 +303,6 @@ class _UnaryCall(_ConnectCall):
         return data
 
 
-class _UnaryFlow(RequestFlow):
-    """The request message of a unary call, which is translated if it is JSON."""
-
-    __slots__ = ("_codec", "task")
-
-    def __init__(self, exchange: Exchange, call: MethodCall, reader: WholeBodyReader, codec: MessageCodec) -> None:
-        super().__init__(exchange, call, reader)
-        self._codec = codec
-        self.task: asyncio.Task[None] | None = None
-        """Translates a large message."""
-
-    def _start(self, message: bytes) -> None:
-        if _is_large(self._codec, message):
-            self.task = asyncio.get_running_loop().create_task(self._start_large(message))
-        else:
-            super()._start(self._codec.decode(message))
-
-    async def _start_large(self, message: bytes) -> None:
-        try:
-            decoded = await run_blocking(Work.TRANSLATE, self._codec.decode, message)
-        except MessageError as error:
-            self._call.refuse(error.code, error.text)
-        except Exception:
-            logger.exception("a request of %s was not translated", self._call.method.full_name)
-            self._call.refuse(INTERNAL, GATEWAY_FAILED)
-        else:
-            self._call.start(decoded)
-
-
 class _StreamCall(_ConnectCall):
     """Messages in envelopes, one or many each way."""
 
@@ -334,19 +313,16 @@ class _StreamCall(_ConnectCall):
         if self._call.method.streams_response:
             self._exchange.send_head(200, self._head_fields())
 
-    def on_message(self, message: bytes | memoryview) -> bool:
-        try:
-            encoded = self._codec.encode(message)
-        except MessageError as error:
-            self._call.refuse(error.code, error.text)
+    def send_translated(self, translated: bytes | memoryview | ValueError) -> bool:
+        if isinstance(translated, ValueError):
+            self._call.refuse(INTERNAL, str(translated))
             return True
         if not self._exchange.has_sent_head:
             self._exchange.send_head(200, self._head_fields())
-        return self._exchange.send_body(sent_envelope(encoded, self._call.compression))
+        return self._exchange.send_body(sent_envelope(translated, self._call.compression))
 
-    def on_status(self, end: CallEnd) -> int | None:
+    def _answer(self, end: CallEnd, message: bytes | memoryview | None) -> int | None:
         exchange = self._exchange
-        end, message = self._encoded(end)
         body = envelope(end_of_stream(end, None if end.is_ok else self._pool), _END_OF_STREAM)
         if exchange.has_sent_head:
             if not exchange.send_body(body):
@@ -357,11 +333,10 @@ class _StreamCall(_ConnectCall):
             body = sent_envelope(message, self._call.compression) + body
         return end.code if exchange.send_whole(200, self._head_fields(), body) else None
 
-    def _make_flow(self, max_bytes: int) -> RequestFlow:
-        if self._request.codec == JSON:
+    def _make_reader(self, max_bytes: int) -> RequestReader:
+        if self._codec is not None:
             max_bytes = min(max_bytes, STREAMED_JSON_MAX_BYTES)
-        reader = EncodedEnvelopeReader(self._codec, max_bytes, self._decompression(max_bytes))
-        return RequestFlow(self._exchange, self._call, reader)
+        return EnvelopeReader(max_bytes, self._decompression(max_bytes))
 
     def _head_fields(self) -> Fields:
         fields: Fields = [(b"content-type", self._request.content_type), self._request_id]
@@ -374,11 +349,6 @@ class _StreamCall(_ConnectCall):
 def _read_head(head: HttpHead) -> tuple[ConnectRequest, Invocation]:
     """Raises UnsupportedEncodingError or another ValueError."""
     return read_request(head), read_http_invocation(head.fields, OWN_FIELDS)
-
-
-def _is_large(codec: MessageCodec, message: bytes | memoryview) -> bool:
-    """Whether the translation of a message takes longer than the I/O loop may wait."""
-    return codec is not PROTO_CODEC and len(message) > ON_LOOP_MAX_BYTES
 
 
 def _is_safe(method: ServedMethod) -> bool:

@@ -1,8 +1,7 @@
-"""The two codecs of Connect: serialised Protobuf as it is, and its JSON form. Pure."""
+"""The JSON codec of Connect: between what the client has and the serialised messages that the mesh carries. Pure."""
 
 from __future__ import annotations
 
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -13,34 +12,12 @@ from gateway.transcoding.json_parser import parse_json
 from gateway.transcoding.json_reader import JsonReaders, built
 from gateway.transcoding.json_writer import JsonWriters
 from mesh.rpc.message_reader import MessageError
-from mesh.rpc.status_codes import INTERNAL, INVALID_ARGUMENT
+from mesh.rpc.status_codes import INVALID_ARGUMENT
 
-ON_LOOP_MAX_BYTES = 64 * 1024
-"""A longer message of a unary call is translated in a thread, which takes longer but holds nothing else up."""
 STREAMED_JSON_MAX_BYTES = 1024 * 1024
-"""Size of one request message of a stream, which is translated on the I/O loop."""
+"""Size of one request message of a stream."""
 
 _encode = msgspec.json.Encoder().encode
-
-
-class MessageCodec(Protocol):
-    """Between what the client has and the serialised messages that the mesh carries."""
-
-    def decode(self, data: bytes) -> bytes:
-        """A request message. Raises MessageError."""
-
-    def encode(self, message: bytes | memoryview) -> bytes | memoryview:
-        """A response message. Raises MessageError."""
-
-
-class ProtoCodec:
-    """Nothing to do."""
-
-    def decode(self, data: bytes) -> bytes:
-        return data
-
-    def encode(self, message: bytes | memoryview) -> bytes | memoryview:
-        return message
 
 
 class JsonCodec:
@@ -55,6 +32,7 @@ class JsonCodec:
         self._write = writers.of_message(messages.descriptor.output_type)
 
     def decode(self, data: bytes) -> bytes:
+        """A request message. Raises MessageError."""
         try:
             return built(self._request, self._read(parse_json(data))).SerializeToString()
         # What a stranger's JSON holds is refused by the reader, else by protobuf itself.
@@ -63,13 +41,14 @@ class JsonCodec:
             raise MessageError(INVALID_ARGUMENT, f"The request is not {name} as JSON: {error}") from None
 
     def encode(self, message: bytes | memoryview) -> bytes:
+        """A response message. Raises ValueError for one that cannot be JSON."""
         parsed = self._response()
         try:
             parsed.ParseFromString(message)  # type: ignore[arg-type]
             return _encode(self._write(parsed))
         except (DecodeError, ValueError) as error:
             name = parsed.DESCRIPTOR.full_name
-            raise MessageError(INTERNAL, f"The response cannot be written as JSON of {name}: {error}") from None
+            raise ValueError(f"The response cannot be written as JSON of {name}: {error}") from None
 
 
 class _ApplicationCodecs:
@@ -102,6 +81,3 @@ class JsonCodecs:
         if application is None:
             application = self._applications[descriptors] = _ApplicationCodecs(descriptors)
         return application.of(full_name, messages)
-
-
-PROTO_CODEC = ProtoCodec()

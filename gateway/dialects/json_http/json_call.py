@@ -16,11 +16,11 @@ from gateway.dialects.grpc_status import fit_details
 from gateway.dialects.json_http.json_bodies import BodyTooLargeError, WholeBody
 from gateway.dialects.json_http.json_headers import JsonHead, answer_fields, details_of, trailer_fields
 from gateway.dialects.json_http.json_methods import JsonTarget
-from gateway.dialects.json_http.paced_call import PacedCall
-from gateway.dialects.json_http.turn_budget import SMALL_MAX_BYTES, fits_turn, turn_budget
 from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.translation.paced_call import PacedCall
+from gateway.dialects.translation.turn_budget import SMALL_MAX_BYTES, fits_turn, turn_budget
 from gateway.requests.exchange import BrokenBy, Exchange
 from gateway.requests.web_status import retry_after
 from gateway.transcoding.field_error import FieldError

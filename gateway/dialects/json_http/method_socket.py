@@ -15,11 +15,11 @@ from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_dialect import answer_refused, application_of
 from gateway.dialects.json_http.json_headers import JsonHead, details_of, read_json_head, with_query
 from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget
-from gateway.dialects.json_http.paced_call import PacedCall
-from gateway.dialects.json_http.turn_budget import fits_turn
 from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.translation.paced_call import PacedCall
+from gateway.dialects.translation.turn_budget import fits_turn
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
 from gateway.requests.routes import Refusal
 from gateway.transcoding.field_error import FieldError

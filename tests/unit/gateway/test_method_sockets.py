@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gateway.dialects.json_http.json_bodies import LINE_MAX_BYTES
 from gateway.dialects.json_http.json_dialect import JsonDialect
 from gateway.dialects.json_http.method_socket import MethodSocket, MethodSocketDialect
-from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES
+from gateway.dialects.translation.turn_budget import ON_LOOP_MAX_BYTES
 from gateway.gateway_listener import GatewayListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics

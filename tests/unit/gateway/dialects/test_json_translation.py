@@ -8,7 +8,7 @@ import json
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES
+from gateway.dialects.translation.turn_budget import ON_LOOP_MAX_BYTES
 from gateway.requests.exchange import BrokenBy
 from tests.unit.fakes.fake_exchange import FakeExchange, send_body
 from tests.unit.gateway.dialects.json_ends import SERVICE, JsonGateway, answer_with, json_of, sent_request

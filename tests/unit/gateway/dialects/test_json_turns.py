@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, TURN_BYTES, turn_budget
+from gateway.dialects.translation.turn_budget import ON_LOOP_MAX_BYTES, TURN_BYTES, turn_budget
 from gateway.requests.exchange import BrokenBy, ExchangeReceiver
 from gateway.transcoding.request_binding import RequestBinding
 from gateway.transcoding.response_json import ResponseForm

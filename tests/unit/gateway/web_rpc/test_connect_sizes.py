@@ -9,18 +9,18 @@ from dataclasses import replace
 import pytest
 from google.protobuf import json_format
 
-from gateway.requests.exchange import BrokenBy
+from gateway.dialects.translation.turn_budget import ON_LOOP_MAX_BYTES
+from gateway.requests.exchange import BrokenBy, ExchangeReceiver
 from gateway.web_rpc.connect import ConnectDialect
 from gateway.web_rpc.envelope_reader import envelope
 from gateway.web_rpc.grpc_web import GrpcWebDialect
-from gateway.web_rpc.message_codec import ON_LOOP_MAX_BYTES
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.rpc.message_reader import compressed
 from mesh.settings import settings
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.fakes.fake_exchange import FakeExchange, request, send_body
-from tests.unit.fakes.shop_routes import LIST, MESSAGE_MAX_BYTES, PRICE, TOTAL, shop_methods, shop_routes
+from tests.unit.fakes.shop_routes import HAGGLE, LIST, MESSAGE_MAX_BYTES, PRICE, TOTAL, shop_methods, shop_routes
 from tests.unit.gateway.fakes import FakeRouter, allow, echo, finish, item, until
 from tests.unit.gateway.web_rpc.connect_ends import VERSION, Answer, begin, call
 from tests.unit.protos.shop_pb2 import Item
@@ -99,6 +99,131 @@ def test_a_fault_of_ours_in_the_thread_ends_the_call(
 
     assert asyncio.run(ask()).error == {"code": "internal", "message": "The gateway failed; its log has the reason."}
     assert "a fault of ours" in caplog.text
+
+
+def json_stream(router: FakeRouter, path: str, *fields: tuple[str, str]) -> tuple[FakeExchange, ExchangeReceiver]:
+    methods = shop_methods(router)
+    methods.message_max_bytes = 10 * ON_LOOP_MAX_BYTES
+    methods.set_routes(shop_routes("shop"))
+    exchange = FakeExchange(request(path, ("content-type", "application/connect+json"), *fields))
+    receiver = ConnectDialect(methods).open(exchange)
+    assert receiver is not None
+    return exchange, receiver
+
+
+SIZES = [10, 2 * ON_LOOP_MAX_BYTES, 10, 5_000, 3 * ON_LOOP_MAX_BYTES, 10]
+
+
+def items(sizes: list[int] = SIZES) -> list[Item]:
+    return [Item(name="x" * size, amount=number) for number, size in enumerate(sizes)]
+
+
+def test_large_json_of_a_stream_is_translated_while_the_loop_goes_on() -> None:
+    """In a thread, both ways and in order; the small messages around it too."""
+
+    async def scenario() -> None:
+        router = FakeRouter(lambda each: allow(each, 100))
+        router.link.on_item = item
+        router.link.on_half_close = lambda each: finish(each, Outcome())
+        exchange, receiver = json_stream(router, HAGGLE)
+        bodies = [envelope(json_format.MessageToJson(each).encode()) for each in items()]
+        send_body(exchange, receiver, b"".join(bodies))
+        assert router.link.items == [items()[0].SerializeToString()]
+        assert exchange.given_room == 0
+        await until(lambda: exchange.has_ended, "the end of the stream")
+        assert router.link.items == [each.SerializeToString() for each in items()]
+        answer = Answer(exchange)
+        assert answer.error is None
+        assert [json_format.Parse(each, Item()) for each in answer.messages] == items()
+        assert exchange.given_room == sum(map(len, bodies))
+        assert exchange.share.used_bytes == 0
+
+    asyncio.run(scenario())
+
+
+def test_the_large_response_of_a_client_stream_is_translated_while_the_loop_goes_on() -> None:
+    async def scenario() -> None:
+        router = FakeRouter(lambda each: finish(each, Outcome(payload=raw(items()[1].SerializeToString()))))
+        exchange, _ = json_stream(router, TOTAL)
+        assert not exchange.has_ended
+        await until(lambda: exchange.has_ended, "the answer")
+        assert [json_format.Parse(each, Item()) for each in Answer(exchange).messages] == [items()[1]]
+
+    asyncio.run(scenario())
+
+
+def test_much_json_in_one_turn_of_the_loop_waits_for_others() -> None:
+    async def scenario() -> None:
+        router = FakeRouter(lambda each: allow(each, 100))
+        exchange, receiver = json_stream(router, TOTAL)
+        body = envelope(b'{"name": "%b"}' % (b"x" * 10_000))
+        send_body(exchange, receiver, body * 20)
+        assert 0 < len(router.link.items) < 10
+        await until(lambda: bool(router.link.half_closed), "the end of the request")
+        assert len(router.link.items) == 20
+        finish(router.calls[0], Outcome(payload=raw(b"")))
+        assert (Answer(exchange).code, exchange.share.used_bytes) == ("ok", 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_message_keeps_its_compression_behind_one_that_waits() -> None:
+    """A method may leave single messages as they are, for example since they hold a secret."""
+
+    async def scenario() -> None:
+        router = FakeRouter()
+        accepted = ("connect-accept-encoding", "gzip")
+        exchange, receiver = json_stream(router, LIST, accepted)
+        send_body(exchange, receiver, envelope(b"{}"))
+        sink = router.calls[0].sink
+        sink.on_compression("gzip", skips_next=False)
+        for number, each in enumerate(items([2 * ON_LOOP_MAX_BYTES, 500, 500])):
+            if number == 1:
+                sink.on_compression("", skips_next=True)
+            item(router.calls[0], each.SerializeToString())
+        finish(router.calls[0], Outcome())
+        await until(lambda: exchange.has_ended, "the end of the stream")
+        assert [piece[0] for piece in exchange.pieces] == [1, 0, 1, 2]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("by", ["client", "mesh"])
+def test_a_stream_may_end_while_its_large_json_is_translated(by: str) -> None:
+    async def scenario() -> None:
+        router = FakeRouter(lambda each: allow(each, 100))
+        exchange, receiver = json_stream(router, TOTAL)
+        receiver.on_body(envelope(json_format.MessageToJson(items()[1]).encode()))
+        if by == "client":
+            exchange.break_off()
+            receiver.on_broken(BrokenBy.CLIENT)
+        else:
+            finish(router.calls[0], Outcome(code=14, message="gone"))
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert [task.cancelled() for task in tasks] == [True]
+        assert (router.link.items, exchange.share.used_bytes) == ([], 0)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("text", [b'{"name": 1}', b"fault"])
+def test_what_is_wrong_with_large_json_ends_its_stream(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    if text == b"fault":
+        monkeypatch.setattr("gateway.web_rpc.message_codec.JsonCodec.decode", fail)
+
+    async def scenario() -> str:
+        router = FakeRouter(lambda each: allow(each, 100))
+        exchange, receiver = json_stream(router, TOTAL)
+        send_body(exchange, receiver, envelope(text + b" " * 2 * ON_LOOP_MAX_BYTES))
+        await until(lambda: exchange.has_ended, "the end of the stream")
+        assert (router.link.items, exchange.share.used_bytes) == ([], 0)
+        return Answer(exchange).code
+
+    assert asyncio.run(scenario()) == ("internal" if text == b"fault" else "invalid_argument")
 
 
 def test_json_is_no_longer_than_that_of_other_json_requests(monkeypatch: pytest.MonkeyPatch) -> None:

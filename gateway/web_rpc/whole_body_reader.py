@@ -1,17 +1,15 @@
-"""Readers of Connect requests: a body that is one message, and messages in envelopes, in any codec. Pure."""
+"""The reader of a unary Connect request: the body is its message. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from gateway.dialects.compression import RequestDecompression
-from gateway.web_rpc.envelope_reader import EnvelopeReader
-from gateway.web_rpc.message_codec import MessageCodec
 from mesh.rpc.message_reader import too_large
 
 
 class WholeBodyReader:
-    """The body is the message, still in the codec of the client. See RequestReader."""
+    """The message is still in the codec of the client. See RequestReader."""
 
     __slots__ = ("_decompression", "_has_ended", "_kept", "_max_bytes")
 
@@ -51,17 +49,3 @@ class WholeBodyReader:
         self._has_ended = False
         data, self._kept = self._kept, b""
         return self._decompression.plain(data) if data and self._decompression is not None else bytes(data)
-
-
-class EncodedEnvelopeReader(EnvelopeReader):
-    """The body is messages in envelopes. See RequestReader."""
-
-    __slots__ = ("_codec",)
-
-    def __init__(self, codec: MessageCodec, max_bytes: int, decompression: RequestDecompression | None = None) -> None:
-        super().__init__(max_bytes, decompression)
-        self._codec = codec
-
-    def next_message(self) -> bytes | None:
-        message = super().next_message()
-        return None if message is None else self._codec.decode(message)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
 from gateway.dialects.grpc_metadata import Invocation
-from gateway.dialects.json_http.turn_budget import ON_LOOP_MAX_BYTES, fits_turn, turn_budget
 from gateway.dialects.method_call import GATEWAY_FAILED, CallOwner, MethodCall
 from gateway.dialects.served_method import NO_ROOM, ServedMethod
+from gateway.dialects.translation.turn_budget import ON_LOOP_MAX_BYTES, fits_turn, turn_budget
 from gateway.requests.exchange import Exchange
 from mesh.rpc.status_codes import INTERNAL, RESOURCE_EXHAUSTED
 from mesh.wire.blocking_work import Work, run_blocking
@@ -39,7 +40,7 @@ class TranslatingOwner(CallOwner, Protocol):
 class PacedCall(MethodCall):
     """On the I/O loop only."""
 
-    __slots__ = ("_outcome", "_share", "_task", "_waiting")
+    __slots__ = ("_outcome", "_share", "_skips_next", "_task", "_waiting")
 
     _owner: TranslatingOwner
 
@@ -51,19 +52,33 @@ class PacedCall(MethodCall):
         invocation: Invocation,
         *,
         timeout_s: float | None = None,
+        accepts: Callable[[str], bool] | None = None,
     ) -> None:
         """See MethodCall."""
-        super().__init__(exchange, method, owner, invocation, timeout_s=timeout_s)
+        super().__init__(exchange, method, owner, invocation, timeout_s=timeout_s, accepts=accepts)
         self._share = exchange.share
         """Counts what waits."""
-        self._waiting: deque[Payload] = deque()
+        self._waiting: deque[tuple[Payload, bool]] = deque()
+        """Messages, and whether each is to be sent without compression."""
+        self._skips_next = False
+        """The next message is, which comes behind others that wait."""
         self._outcome: Outcome | None = None
         """How the call has ended, once all messages are sent."""
         self._task: asyncio.Task[None] | None = None
         """Translates a large message. It ends by itself."""
 
+    def on_compression(self, encoding: str, *, skips_next: bool) -> None:
+        if skips_next and self._waiting:
+            self._skips_next = True
+        else:
+            super().on_compression(encoding, skips_next=skips_next)
+
     def on_item(self, payload: Payload) -> None:
         size = len(payload.data)
+        skips, self._skips_next = self._skips_next, False
+        if skips and not self._waiting:
+            self._skip()
+            skips = False
         if not self._waiting and fits_turn(size):
             super().on_item(payload)
         elif not self.takes_messages:
@@ -72,7 +87,7 @@ class PacedCall(MethodCall):
             self.refuse(RESOURCE_EXHAUSTED, NO_ROOM)
         else:
             self._share.add(size)
-            self._waiting.append(payload)
+            self._waiting.append((payload, skips))
             if len(self._waiting) == 1:
                 self._await_turn()
 
@@ -86,7 +101,7 @@ class PacedCall(MethodCall):
     # ---- Messages that wait ------------------------------------------------------------------------------------------
 
     def _await_turn(self) -> None:
-        first = self._waiting[0]
+        first, _ = self._waiting[0]
         if len(first.data) > ON_LOOP_MAX_BYTES:
             self._task = asyncio.get_running_loop().create_task(self._translate_in_thread(first))
         else:
@@ -124,9 +139,14 @@ class PacedCall(MethodCall):
             super().on_done(outcome)
 
     def _next(self) -> Payload:
-        payload = self._waiting.popleft()
+        payload, skips = self._waiting.popleft()
+        if skips:
+            self._skip()
         self._share.add(-len(payload.data))
         return payload
+
+    def _skip(self) -> None:
+        super().on_compression("", skips_next=True)
 
     def _drop(self) -> None:
         while self._waiting:
