@@ -21,7 +21,6 @@ from mesh.exceptions import (
     RequestCancelledError,
     UnserializableError,
 )
-from mesh.replica import execution, executor
 from mesh.replica.failure_log import FailureLog
 from mesh.settings import settings
 from mesh.wire.outcome import failed_in_user_code, to_exception
@@ -181,10 +180,7 @@ class Shop:
 
 
 @pytest.fixture
-def mesh(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallMesh]:
-    fresh = FailureLog()
-    for module in (execution, executor):
-        monkeypatch.setattr(module, "failure_log", fresh)
+def mesh() -> Iterator[SmallMesh]:
     with mesh_of(Shop()) as mesh:
         yield mesh
 
