@@ -25,7 +25,7 @@ from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
 from mesh.phases.waiting import Waiters
-from mesh.rpc.status_codes import CANCELLED
+from mesh.rpc.status_codes import CANCELLED, OK
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.outcome import Outcome, Times, Trailers, failed
@@ -152,7 +152,7 @@ class CalleeLink:
             self.drain()
         self.send(frames.pack_welcome(self._load(), facts))
 
-    def end(self, reason: CancelReason, code: int = 0, text: str = "") -> None:
+    def end(self, reason: CancelReason, code: int = OK, text: str = "") -> None:
         """Cancel the link's calls and end its stream with a gRPC status."""
         if self.phase is _CLOSED:
             return

@@ -23,6 +23,7 @@ from mesh.link.replica_facts import ReplicaFacts
 from mesh.link.small_frames import receive_frames
 from mesh.link.writer import LinkWriter
 from mesh.phases.transitions import WrongTransitionError, next_state
+from mesh.rpc.status_codes import OK
 from mesh.settings import settings
 from mesh.v1 import common_pb2, replica_pb2
 from mesh.wire.blocking_work import Work, run_blocking
@@ -39,7 +40,7 @@ class LinkObserver(Protocol):
     def on_ready(self, link: CallerLink) -> None: ...
 
     def on_load(self, link: CallerLink) -> None:
-        """`link.reported_ongoing` or its calls changed."""
+        """`link.others_ongoing`, `link.facts` or the phase of the link has changed."""
 
     def on_result(self, link: CallerLink, call: OutgoingCall, outcome: Outcome) -> None: ...
 
@@ -199,7 +200,8 @@ class CallerLink:
             self.others_ongoing = max(0, ongoing - len(self._calls))
         self._assembler.discard(call_id)
         try:
-            self._observer.on_result(self, call, Outcome(0, "", payload, (), b"", "", "", times))
+            # By position, because names take half as long again.
+            self._observer.on_result(self, call, Outcome(OK, "", payload, (), b"", "", "", times))
         except Exception:
             _give_up(call, self._observer)
 
@@ -276,7 +278,7 @@ class CallerLink:
         if result.HasField("load"):
             self.others_ongoing = max(0, result.load.ongoing - len(self._calls))
         payload = frames.read_payload(result.payload, body) if result.HasField("payload") else None
-        outcome = read_status(result.status, payload) if result.HasField("status") else Outcome(0, "", payload)
+        outcome = read_status(result.status, payload) if result.HasField("status") else Outcome(payload=payload)
         outcome.times = result.queue_us, result.user_us
         if body is None:
             self._assembler.discard(call_id)

@@ -26,20 +26,32 @@ from mesh.wire.payload import PICKLE, RAW, Payload
 from mesh.wire.request_context import RequestContext
 from mesh.wire.varints import varint, varint_at
 
+# Fields as protobuf writes them: the number of the field << 3 | 0 for a number, 2 for what has a length in front.
+_FRAMES_FRAME = 0x0A
+_FRAME_CALL_ID, _FRAME_OPEN, _FRAME_ITEM, _FRAME_RESULT = 0x08, 0x22, 0x2A, 0x3A
+_OPEN_SHARED_BYTES, _OPEN_CONTEXT, _OPEN_DEADLINE_MS, _OPEN_PAYLOAD = 0x58, 0x12, 0x18, 0x22
+_ITEM_PAYLOAD = 0x0A
+_RESULT_PAYLOAD, _RESULT_LOAD, _RESULT_QUEUE_US, _RESULT_USER_US = 0x12, 0x1A, 0x20, 0x28
+_CONTEXT_REQUEST_ID, _CONTEXT_TRACEPARENT, _CONTEXT_TRACESTATE = 0x0A, 0x2A, 0x32
+_LOAD_ONGOING = 0x08
+_PAYLOAD_CODEC, _PAYLOAD_DATA = 0x08, 0x12
+
 _VARINTS = [varint(number) for number in range(2048)]
 _SHARED_MAX = 256
 _shared: dict[object, bytes] = {}
+"""What opens of one caller and method share, packed, by its values."""
 
 
 def pack_small_open(call_id: int, request: CallRequest, payload: Payload, deadline_ms: int | None) -> bytes:
     """An Open frame with a small payload. Raises ValueError for text that is not UTF-8."""
     context = request.context
-    call_context = _field(b"\x0a", context.request_id.encode())
+    call_context = _field(_CONTEXT_REQUEST_ID, context.request_id.encode())
     if context.traceparent or context.tracestate:
-        call_context += _field(b"\x2a", context.traceparent.encode()) + _field(b"\x32", context.tracestate.encode())
+        call_context += _field(_CONTEXT_TRACEPARENT, context.traceparent.encode())
+        call_context += _field(_CONTEXT_TRACESTATE, context.tracestate.encode())
     packed = _payload(payload)
     size = len(packed)
-    body = b"%b\x12%b%b%b\x22%b%b" % (
+    body = b"%b\x12%b%b%b\x22%b%b" % (  # shared, context, deadline_ms, payload
         _shared_part(request),
         _varint(len(call_context)),
         call_context,
@@ -47,7 +59,7 @@ def pack_small_open(call_id: int, request: CallRequest, payload: Payload, deadli
         _VARINTS[size] if size < 2048 else varint(size),
         packed,
     )
-    return _frame(call_id, b"\x22", body)
+    return _frame(call_id, _FRAME_OPEN, body)
 
 
 def pack_small_result(call_id: int, payload: Payload, ongoing: int | None, times: Times) -> bytes:
@@ -55,24 +67,24 @@ def pack_small_result(call_id: int, payload: Payload, ongoing: int | None, times
     packed = _payload(payload)
     size = len(packed)
     queue_us, user_us = times
-    body = b"\x12%b%b%b\x20%b\x28%b" % (
+    body = b"\x12%b%b%b\x20%b\x28%b" % (  # payload, load, queue_us, user_us
         _VARINTS[size] if size < 2048 else varint(size),
         packed,
         b"" if ongoing is None else _load(ongoing),
         _VARINTS[queue_us] if queue_us < 2048 else varint(queue_us),
         _VARINTS[user_us] if user_us < 2048 else varint(user_us),
     )
-    return _frame(call_id, b"\x3a", body)
+    return _frame(call_id, _FRAME_RESULT, body)
 
 
 @lru_cache(1024)
 def _load(ongoing: int) -> bytes:
-    return _field(b"\x1a", b"\x08" + _varint(ongoing))
+    return _field(_RESULT_LOAD, b"\x08" + _varint(ongoing))
 
 
 def pack_small_item(call_id: int, payload: Payload) -> bytes:
     """An Item frame with a small payload."""
-    return _frame(call_id, b"\x2a", _field(b"\x0a", _payload(payload)))
+    return _frame(call_id, _FRAME_ITEM, _field(_ITEM_PAYLOAD, _payload(payload)))
 
 
 def _shared_part(request: CallRequest) -> bytes:
@@ -105,7 +117,7 @@ def _shared_part(request: CallRequest) -> bytes:
         for name, value in request.metadata:
             message.metadata.add(key=name, value=value.encode() if isinstance(value, str) else value)
         packed = message.SerializeToString()
-        packed = b"\x58" + _varint(len(packed)) + packed
+        packed = _field(_OPEN_SHARED_BYTES, packed)
         if len(_shared) >= _SHARED_MAX:
             _shared.clear()
         _shared[key] = packed
@@ -119,18 +131,18 @@ def _payload(payload: Payload) -> bytes:
     return b"\x08\x01\x12%b%b" % (size, data) if payload.codec else b"\x12%b%b" % (size, data)
 
 
-def _frame(call_id: int, tag: bytes, body: bytes) -> bytes:
+def _frame(call_id: int, tag: int, body: bytes) -> bytes:
     length = len(body)
     size = _VARINTS[length] if length < 2048 else varint(length)
     number = _VARINTS[call_id] if call_id < 2048 else varint(call_id)
-    length += 1 + len(number) + len(tag) + len(size)
+    length += 2 + len(number) + len(size)
     whole = _VARINTS[length] if length < 2048 else varint(length)
-    return b"\x0a%b\x08%b%b%b%b" % (whole, number, tag, size, body)
+    return b"\x0a%b\x08%b%c%b%b" % (whole, number, tag, size, body)
 
 
-def _field(tag: bytes, data: bytes) -> bytes:
+def _field(tag: int, data: bytes) -> bytes:
     length = len(data)
-    return b"%b%b%b" % (tag, _VARINTS[length] if length < 2048 else varint(length), data)
+    return b"%c%b%b" % (tag, _VARINTS[length] if length < 2048 else varint(length), data)
 
 
 def _varint(number: int) -> bytes:
@@ -173,13 +185,14 @@ class _Shared:
 
 
 _shared_read: dict[bytes, _Shared] = {}
+"""By its bytes."""
 
 
 def receive_frames(message: bytes, receiver: FrameReceiver) -> None:
     """Pass on the frames of one message. Raises MalformedFrameError or DecodeError for bytes that are not frames."""
     position, end = 0, len(message)
     while position < end:
-        if message[position] != 0x0A:
+        if message[position] != _FRAMES_FRAME:
             raise MalformedFrameError(f"a field that is not a frame begins at byte {position}")
         try:
             length, start = varint_at(message, position + 1)
@@ -195,19 +208,19 @@ def receive_frames(message: bytes, receiver: FrameReceiver) -> None:
 def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceiver) -> bool:
     """Pass on a small Open, Result or Item; False for every other frame."""
     try:
-        if message[start] != 0x08:
+        if message[start] != _FRAME_CALL_ID:
             return False
         call_id, position = varint_at(message, start + 1)
         kind = message[position]
         length, position = _number_at(message, position, kind)
         if position + length != stop:
             return False
-        if kind == 0x22:
+        if kind == _FRAME_OPEN:
             request, credit = _read_open(message, position, stop)
-        elif kind == 0x3A:
+        elif kind == _FRAME_RESULT:
             payload, ongoing, times = _read_result(message, position, stop)
-        elif kind == 0x2A:
-            length, position = _number_at(message, position, 0x0A)
+        elif kind == _FRAME_ITEM:
+            length, position = _number_at(message, position, _ITEM_PAYLOAD)
             if position + length != stop:
                 return False
             payload = _read_payload(message, position, stop)
@@ -216,9 +229,9 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
     except (_OtherFormError, IndexError, UnicodeDecodeError):
         return False
     # Outside of `try`: what the receiver raises is not a fault of the bytes.
-    if kind == 0x22:
+    if kind == _FRAME_OPEN:
         receiver.on_open(call_id, request, credit)
-    elif kind == 0x3A:
+    elif kind == _FRAME_RESULT:
         receiver.on_small_result(call_id, payload, ongoing, times)
     else:
         receiver.on_item(call_id, payload)
@@ -226,23 +239,23 @@ def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceive
 
 
 def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, int]:
-    length, position = _number_at(message, position, 0x58)
+    length, position = _number_at(message, position, _OPEN_SHARED_BYTES)
     end = position + length
     shared = _read_shared(message[position:end])
-    length, position = _number_at(message, end, 0x12)
+    length, position = _number_at(message, end, _OPEN_CONTEXT)
     context_end = position + length
-    length, position = _number_at(message, position, 0x0A)
+    length, position = _number_at(message, position, _CONTEXT_REQUEST_ID)
     end = position + length
     request_id = message[position:end].decode()
     traceparent = tracestate = ""
     if end < context_end:
-        traceparent, end = _text_at(message, end, 0x2A)
-        tracestate, end = _text_at(message, end, 0x32)
+        traceparent, end = _text_at(message, end, _CONTEXT_TRACEPARENT)
+        tracestate, end = _text_at(message, end, _CONTEXT_TRACESTATE)
     deadline_at_s = None
-    if message[end] == 0x18:
+    if message[end] == _OPEN_DEADLINE_MS:
         deadline_ms, end = varint_at(message, end + 1)
         deadline_at_s = time.monotonic() + deadline_ms / 1000
-    length, position = _number_at(message, end, 0x22)
+    length, position = _number_at(message, end, _OPEN_PAYLOAD)
     if position + length != stop:
         raise _OtherFormError
     payload = _read_payload(message, position, stop)
@@ -264,17 +277,17 @@ def _read_open(message: bytes, position: int, stop: int) -> tuple[CallRequest, i
 
 
 def _read_result(message: bytes, position: int, stop: int) -> tuple[Payload, int | None, Times]:
-    length, position = _number_at(message, position, 0x12)
+    length, position = _number_at(message, position, _RESULT_PAYLOAD)
     end = position + length
     payload = _read_payload(message, position, end)
     ongoing = None
-    if message[end] == 0x1A:
-        length, position = _number_at(message, end, 0x1A)
-        ongoing, end = _number_at(message, position, 0x08)
+    if message[end] == _RESULT_LOAD:
+        length, position = _number_at(message, end, _RESULT_LOAD)
+        ongoing, end = _number_at(message, position, _LOAD_ONGOING)
         if position + length != end:
             raise _OtherFormError
-    queue_us, position = _number_at(message, end, 0x20)
-    user_us, position = _number_at(message, position, 0x28)
+    queue_us, position = _number_at(message, end, _RESULT_QUEUE_US)
+    user_us, position = _number_at(message, position, _RESULT_USER_US)
     if position != stop:
         raise _OtherFormError
     return payload, ongoing, (queue_us, user_us)
@@ -282,12 +295,12 @@ def _read_result(message: bytes, position: int, stop: int) -> tuple[Payload, int
 
 def _read_payload(message: bytes, position: int, stop: int) -> Payload:
     codec = RAW
-    if message[position] == 0x08:
+    if message[position] == _PAYLOAD_CODEC:
         if message[position + 1] != PICKLE:
             raise _OtherFormError
         codec = PICKLE
         position += 2
-    length, position = _number_at(message, position, 0x12)
+    length, position = _number_at(message, position, _PAYLOAD_DATA)
     if position + length != stop:
         raise _OtherFormError
     return Payload(codec, message[position:stop])
