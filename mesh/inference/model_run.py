@@ -101,14 +101,25 @@ def _check(model: ModelInfo, request: InferenceRequest) -> None:
 
 
 def _outputs(model: ModelInfo, request: InferenceRequest, result: object) -> NamedOutputs:
-    if not isinstance(result, InferenceResult):
-        if not isinstance(result, Mapping):
-            raise OutputError(
-                f"The code of model {model.name!r} returned {type(result).__name__}, not arrays by names of outputs."
-            )
-        result = InferenceResult(result)
-    names = request.requested_outputs or tuple(result.outputs)
-    return NamedOutputs([_output(model, name, result.outputs) for name in names], result.parameters)
+    outputs, parameters = (result.outputs, result.parameters) if isinstance(result, InferenceResult) else (result, {})
+    if not isinstance(outputs, Mapping):
+        raise OutputError(
+            f"The code of model {model.name!r} returned {type(outputs).__name__}, not arrays by names of outputs."
+        )
+    names = request.requested_outputs or tuple(outputs)
+    checked = {name: _parameter(model, name, value) for name, value in parameters.items()}
+    return NamedOutputs([_output(model, name, outputs) for name in names], checked)
+
+
+def _parameter(model: ModelInfo, name: str, value: Any) -> Parameter:
+    """A parameter of a response; a number of numpy as Python has it."""
+    found = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(found, Parameter):
+        raise OutputError(
+            f"The code of model {model.name!r} returned parameter {name!r} of type {type(value).__name__}: parameters "
+            "are bool, int, float or str."
+        )
+    return found
 
 
 def _output(model: ModelInfo, name: str, outputs: Tensors) -> OutputTensor:
@@ -120,7 +131,10 @@ def _output(model: ModelInfo, name: str, outputs: Tensors) -> OutputTensor:
     declared = model.declared_output(name)
     if declared is None and model.outputs:
         raise OutputError(f"The code of model {model.name!r} returned output {name!r}, which it does not declare.")
-    array = np.asarray(outputs[name])
+    try:
+        array = np.asarray(outputs[name])
+    except ValueError as error:  # rows of different lengths
+        raise OutputError(f"Output {name!r} of model {model.name!r} is not an array: {error}") from error
     datatype = output_datatype(name, array, declared.datatype if declared is not None else "")
     if declared is not None and not declared.accepts_shape(array.shape):
         raise OutputError(

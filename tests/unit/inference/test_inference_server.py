@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -13,13 +13,13 @@ import pytest
 import mesh
 from mesh.application import BuildRules, build
 from mesh.exceptions import GrpcStatusError
-from mesh.inference import InferenceRequest, InferenceServer, ModelInfo, TensorInfo
+from mesh.inference import InferenceRequest, InferenceResult, InferenceServer, ModelInfo, TensorInfo
 from mesh.inference.protocol.messages import ModelMetadataRequest, ModelReadyRequest
 from mesh.inference.protocol.wire_messages import StreamFailure, WireRequest, WireResponse
 from mesh.testing import grpc_context
 from mesh.usercode.served_methods import typed_methods
 from mesh.web.ingress import ingress_app_of, takes_web_requests
-from tests.unit.inference.models import LOOSE, Models, X, infer, run, wire_request
+from tests.unit.inference.models import LOOSE, Models, X, infer, rest, run, wire_request
 
 
 class Words(InferenceServer):
@@ -140,6 +140,45 @@ def test_mistakes_of_models_are_internal_and_name_the_output() -> None:
         code, details = refusal(Models(), wire_request(**fields))
         assert code is grpc.StatusCode.INTERNAL
         assert why in details
+
+
+class Returns(InferenceServer):
+    """Answers with anything."""
+
+    models = (LOOSE,)
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    async def infer(self, inputs: dict[str, Any], request: InferenceRequest) -> Any:
+        return self._result
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        (InferenceResult({}, {"score": cast("Any", [1])}), "parameter 'score' of type list: parameters are bool, int"),
+        (InferenceResult({}, {"score": cast("Any", None)}), "parameter 'score' of type NoneType"),
+        (InferenceResult(cast("Any", None)), "returned NoneType, not arrays by names of outputs"),
+        ({"y": [[1], [1, 2]]}, "Output 'y' of model 'loose' is not an array"),
+    ],
+)
+def test_what_no_client_can_get_is_internal_and_says_what_it_is(result: Any, why: str) -> None:
+    code, details = refusal(Returns(result), wire_request("loose"))
+    assert code is grpc.StatusCode.INTERNAL
+    assert why in details
+    response = rest("POST", "/v2/models/loose/infer", Returns(result), json={"inputs": []})
+    assert response.status_code == 500
+    assert why in response.json()["error"]
+
+
+def test_numbers_of_numpy_are_parameters_as_those_of_python() -> None:
+    """They were left out of the response of gRPC, and failed that of REST."""
+    result = InferenceResult({}, {"score": np.float32(0.5), "rank": np.int64(2), "is_best": np.bool_(True)})
+    found = infer(Returns(result), wire_request("loose")).message.parameters
+    assert (found["score"].double_param, found["rank"].int64_param, found["is_best"].bool_param) == (0.5, 2, True)
+    response = rest("POST", "/v2/models/loose/infer", Returns(result), json={"inputs": []})
+    assert response.json()["parameters"] == {"score": 0.5, "rank": 2, "is_best": True}
 
 
 def test_def_code_runs_in_a_thread() -> None:
