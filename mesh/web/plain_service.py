@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from types import CoroutineType
 from typing import Any
 
@@ -124,21 +124,13 @@ async def _in_threads(generator: Generator[Any, Any, Any], threads: Threads) -> 
                 return
             yield item
     finally:
-        # A step cannot be interrupted: the generator ends behind it, in the same thread.
-        close = _closing(generator, context)
-        if step is not None:
-            step.add_done_callback(close)
+        # A step cannot be interrupted: the generator ends behind it, and in a thread, because that may block too.
+        if step is not None and generator.gi_frame is not None:
+            step.add_done_callback(lambda _: threads().submit(context.run, generator.close))
 
 
 def _next(generator: Generator[Any, Any, Any]) -> Any:
     return next(generator, _END)
-
-
-def _closing(generator: Generator[Any, Any, Any], context: Context) -> Callable[[object], None]:
-    def close(_: object) -> None:
-        context.run(generator.close)
-
-    return close
 
 
 def _piece(item: object) -> bytes:
