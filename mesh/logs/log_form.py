@@ -89,7 +89,28 @@ class JsonFormatter(TextFormatter):
         }
         if record.exc_info:
             members["exc_text"] = self.formatException(record.exc_info)
-        return json.dumps(members, default=str)
+        if record.stack_info:
+            members["stack_info"] = record.stack_info
+        try:
+            return _json(members)
+        except Exception:  # a value of user code, which may be anything: the record must not be lost for it
+            return _json({name: _with_json_form(value) for name, value in members.items()})
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, default=str, allow_nan=False)
+
+
+def _with_json_form(value: object) -> object:
+    """The value, or its text if it has no JSON form: NaN, keys that are tuples, what contains itself."""
+    try:
+        _json(value)
+    except Exception:
+        try:
+            return str(value)
+        except Exception:
+            return f"<{type(value).__qualname__}>"
+    return value
 
 
 def formatter_of(options: control_pb2.LoggingOptions) -> logging.Formatter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -137,6 +138,43 @@ def test_json_records_have_every_part_as_a_member(written: tuple[logging.Logger,
         "item": "{'pear'}",
         "threadName": "MainThread",
     }
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+IN_ITSELF: list[object] = []
+IN_ITSELF.append(IN_ITSELF)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({("pear", 1): 2}, "{('pear', 1): 2}"),
+        (IN_ITSELF, "[[...]]"),
+        (math.nan, "nan"),
+        (Unspeakable(), "<Unspeakable>"),
+    ],
+)
+def test_a_value_that_has_no_json_form_costs_no_record(
+    value: object, text: str, written: tuple[logging.Logger, Written]
+) -> None:
+    """The file had nothing of it, and of NaN what no strict reader takes (item 236)."""
+    logger, texts = written
+    logger.handlers[0].setFormatter(formatter_of(control_pb2.LoggingOptions(is_json=True)))
+    logger.warning("sold", extra={"counts": value, "price": 2.5})
+    found = json.loads(texts[0], parse_constant=pytest.fail)
+    assert (found["message"], found["counts"], found["price"]) == ("sold", text, 2.5)
+    assert texts[0].startswith('{"asctime": "')
+
+
+def test_json_records_have_the_stack_that_was_asked_for(written: tuple[logging.Logger, Written]) -> None:
+    logger, texts = written
+    logger.handlers[0].setFormatter(formatter_of(control_pb2.LoggingOptions(is_json=True)))
+    logger.warning("sold", stack_info=True)
+    assert "test_json_records_have_the_stack_that_was_asked_for" in json.loads(texts[0])["stack_info"]
 
 
 @pytest.mark.parametrize("traceparent", ["", "00", "00-" + '"' * 32 + "-1-1", "00-\n{}" + "é" * 40])
