@@ -16,7 +16,7 @@ from mesh.link.link_phases import CallerPhase
 from mesh.link.link_stream import LINK_METHOD, LinkStream, caller_transports
 from mesh.link.link_target import LinkTarget
 from mesh.link.writer import LinkWriter
-from mesh.rpc.rpc_channel import request_block
+from mesh.rpc.grpc_fields import request_block
 from mesh.settings import settings
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""What servers send back on a stream: headers, messages, and how a call ends."""
+"""How a server ends a call on its stream: with a status, or with an HTTP error for what is no gRPC request."""
 
 from __future__ import annotations
 

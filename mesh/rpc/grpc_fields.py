@@ -1,4 +1,4 @@
-"""Header fields of gRPC: timeouts, status messages, metadata, and the blocks of responses (gRPC over HTTP/2 spec)."""
+"""Header fields of gRPC: timeouts, status messages, metadata, and blocks of whole heads (gRPC over HTTP/2 spec)."""
 
 from __future__ import annotations
 
@@ -39,6 +39,20 @@ _OF_TRANSPORT = frozenset({b"te", b"content-type", b"content-length", b"host"})
 _RESERVED = "grpc-"
 _OF_APPLICATIONS = frozenset({"grpc-status-details-bin", "grpc-previous-rpc-attempts", "grpc-retry-pushback-ms"})
 """Reserved names that applications may read and send."""
+
+
+def request_block(path: str, authority: str, *, scheme: bytes = b"http") -> bytes:
+    """The headers of all calls of one method; what differs between calls may follow it."""
+    return encode_fields(
+        [
+            (b":method", b"POST"),
+            (b":scheme", scheme),
+            (b":path", path.encode()),
+            (b":authority", authority.encode()),
+            (b"te", b"trailers"),
+            (b"content-type", CONTENT_TYPE),
+        ]
+    )
 
 
 def read_timeout(value: bytes) -> float:

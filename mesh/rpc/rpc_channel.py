@@ -1,4 +1,7 @@
-"""`RpcChannel`: calls a gRPC server by full names of methods, or through a generated stub. On its event loop only."""
+"""`RpcChannel`: calls a gRPC server by full names of methods, or through a generated stub. On its event loop only.
+
+Links of the mesh need no channel: they take one connection from `connect`, and open one stream on it.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ import uvloop
 
 from mesh.http2.client_connection import ClientConnection
 from mesh.http2.frame_format import FRAME_BYTES_MIN
-from mesh.http2.hpack_encoder import encode_field, encode_fields
+from mesh.http2.hpack_encoder import encode_field
 from mesh.http2.limits import Limits
 from mesh.http2.transport import Http2Transport, TransportSet
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.phases.waiting import Waiters
 from mesh.rpc.client_call import ClientCall
-from mesh.rpc.grpc_fields import CONTENT_TYPE, TIMEOUT_MAX_S, metadata_block, write_timeout
+from mesh.rpc.grpc_fields import TIMEOUT_MAX_S, metadata_block, request_block, write_timeout
 from mesh.rpc.message_reader import ACCEPTED_ENCODINGS
 from mesh.rpc.response_head import ResponseHead, read_response_head
 from mesh.rpc.status_codes import CANCELLED, INTERNAL, UNAVAILABLE
@@ -43,20 +46,6 @@ _KEEPALIVE_AFTER_S = 310.0
 """Stock servers end a connection whose client sends a PING more often than every five minutes."""
 
 _CLOSED = ResponseHead(code=CANCELLED, message="The channel is closed.")
-
-
-def request_block(path: str, authority: str, *, scheme: bytes = b"http") -> bytes:
-    """The headers of all calls of one method; what differs between calls may follow it."""
-    return encode_fields(
-        [
-            (b":method", b"POST"),
-            (b":scheme", scheme),
-            (b":path", path.encode()),
-            (b":authority", authority.encode()),
-            (b"te", b"trailers"),
-            (b"content-type", CONTENT_TYPE),
-        ]
-    )
 
 
 async def connect(

@@ -146,11 +146,10 @@ class ServicerCall:
 
     async def _run(self) -> None:
         outcome = self.outcome
-        context = AsyncContext(self)
         limit = asyncio.timeout_at(loop_deadline(self.deadline_at_s))
         try:
             async with limit:
-                await self._serve(context)
+                await self._serve()
         except CallAbortedError:
             pass
         except asyncio.CancelledError:
@@ -188,14 +187,14 @@ class ServicerCall:
         self._task.cancel()
         self._changed.wake()
 
-    async def _serve(self, context: AsyncContext) -> None:
+    async def _serve(self) -> None:
         handler = self._handler
         function = _function(handler)
         request = self._requests() if handler.request_streaming else await self._only_request()
         if not _is_async(function):
-            await self._serve_in_thread(function, request, context)
+            await self._serve_in_thread(function, request)
             return
-        answer = function(request, context)
+        answer = function(request, AsyncContext(self))
         if hasattr(answer, "__aiter__"):
             async with aclosing(answer):
                 async for message in answer:
@@ -206,15 +205,15 @@ class ServicerCall:
             if not handler.response_streaming:
                 await self.write(message)
 
-    async def _serve_in_thread(self, function: Any, request: Any, context: AsyncContext) -> None:
+    async def _serve_in_thread(self, function: Any, request: Any) -> None:
         loop = asyncio.get_running_loop()
-        blocking = ThreadContext(context, loop)
+        context = ThreadContext(self, loop)
         if self._handler.request_streaming:
-            request = blocking.iterate(request)
+            request = context.iterate(request)
         if not self._handler.response_streaming:
-            await self.write(await loop.run_in_executor(self._pool, function, request, blocking))
+            await self.write(await loop.run_in_executor(self._pool, function, request, context))
             return
-        await loop.run_in_executor(self._pool, _write_all, function, request, blocking)
+        await loop.run_in_executor(self._pool, _write_all, function, request, context)
         self.send_headers()
 
     async def _requests(self) -> AsyncIterator[Any]:

@@ -49,7 +49,7 @@ class CallOutcome:
 
 
 class ContextCall(Protocol):
-    """The call of a context; implemented by `ServicerCall`."""
+    """The call of a context. Implemented by `ServicerCall`, and by what runs servicers without a stream of HTTP/2."""
 
     head: RequestHead
     peer: str
@@ -132,16 +132,15 @@ class AsyncContext(_Context):
 class ThreadContext(_Context):
     """For plain servicers, which run in a thread; it hands over to the loop where that is needed."""
 
-    def __init__(self, context: AsyncContext, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(context._call)
-        self._context = context
+    def __init__(self, call: ContextCall, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(call)
         self._loop = loop
 
     def write(self, message: Any) -> None:
         self._wait(self._call.write(message))
 
     def send_initial_metadata(self, metadata: Any) -> None:
-        self._wait(self._context.send_initial_metadata(metadata))
+        self._wait(AsyncContext(self._call).send_initial_metadata(metadata))
 
     def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
         self._call.outcome.abort(code, details)

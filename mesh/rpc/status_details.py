@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError, Message
 
-# Imported for its effect: the messages that details usually are become known by name.
+# The import of error_details_pb2 also makes the messages that details usually are known by name.
 from google.rpc import error_details_pb2, status_pb2
 
 from mesh.rpc.grpc_fields import quote_message
@@ -21,8 +21,7 @@ DETAILS_KEY = "grpc-status-details-bin"
 DETAILS_MAX_WIRE_BYTES = 7 * 1024
 """Size of a status and its message in the trailers; the rest of the 8 KiB is for other trailers."""
 
-_USUAL = tuple(f"{error_details_pb2.__name__}.{name}" for name in error_details_pb2.DESCRIPTOR.message_types_by_name)
-"""Their import makes them known by name to `decode_details`."""
+_EXAMPLE = f"{error_details_pb2.__name__}.{error_details_pb2.ErrorInfo.__name__}"
 
 
 def encode_details(code: int, message: str, details: Sequence[Message]) -> bytes:
@@ -30,7 +29,7 @@ def encode_details(code: int, message: str, details: Sequence[Message]) -> bytes
     status = status_pb2.Status(code=code, message=message)
     for detail in details:
         if not isinstance(detail, Message):
-            raise TypeError(f"Error details are protobuf messages, such as {_USUAL[0]}, not {type(detail).__name__}.")
+            raise TypeError(f"Error details are protobuf messages, such as {_EXAMPLE}, not {type(detail).__name__}.")
         if isinstance(detail, Any):
             status.details.append(detail)
         else:

@@ -15,8 +15,8 @@ from mesh.link.admission import Admission
 from mesh.link.callee_link import IncomingCall
 from mesh.link.link_servicer import LinkServicer
 from mesh.link.link_stream import HELLO_MAX_BYTES, LINK_LIMITS, LINK_METHOD, LinkStream
+from mesh.rpc.grpc_fields import request_block
 from mesh.rpc.request_head import read_request_head
-from mesh.rpc.rpc_channel import request_block
 from mesh.rpc.rpc_requests import RpcRequests
 from tests.unit.fakes.http2_ends import data as data_frame
 from tests.unit.fakes.http2_ends import frame, settings
