@@ -141,7 +141,7 @@ def run(
     check_target(asked)
     if is_local:
         return run_local(target, name, route_prefix).ingress
-    ray_core.ensure_ray()
+    _ensure_ray([asked])
     if not blocking:
         return _deployed([asked])[0]
     _program_end.serve(functools.partial(_deployed, [asked]))
@@ -180,7 +180,7 @@ def run_many(
         raise ValueError(f"run_many got a name twice: {', '.join(each.name for each in targets)}. Names must differ.")
     if is_local:
         return [run_local(each.target, each.name, each.route_prefix).ingress for each in targets]
-    ray_core.ensure_ray()
+    _ensure_ray(targets)
     if not blocking:
         return _deployed(targets, is_waiting=wait_for_applications_running)
     _program_end.serve(functools.partial(_deployed, targets, is_waiting=wait_for_applications_running))
@@ -311,7 +311,7 @@ def _run(
     check_target(asked)
     if _is_local(_local_testing_mode):
         return run_local(target, asked.name, asked.route_prefix).ingress
-    ray_core.ensure_ray()
+    _ensure_ray([asked])
     return _deployed([asked], is_waiting=_blocking)[0]
 
 
@@ -323,6 +323,14 @@ def _is_local(local_testing_mode: bool, blocking: bool = False) -> bool:
     if is_local and blocking:
         raise ValueError("blocking=True waits for clients, and a local test has no ports for any. Leave it out.")
     return is_local
+
+
+def _ensure_ray(targets: Sequence[RunTarget]) -> None:
+    """Ray takes seconds to start: what could not be deployed then is refused before."""
+    if not ray_core.is_connected():
+        for each in targets:
+            application.check_arguments(each.target)
+    ray_core.ensure_ray()
 
 
 def _deployed(targets: Sequence[RunTarget], *, is_waiting: bool = True) -> list[DeploymentHandle[Any]]:

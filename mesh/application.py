@@ -85,6 +85,21 @@ def check_target(asked: RunTarget) -> None:
     _parsed_policy(asked.autoscaling_policy)
 
 
+def check_arguments(application: Application) -> None:
+    """Raises TypeError for bound arguments that cannot be pickled, also of the applications among them."""
+    seen: set[int] = set()
+
+    def visit(value: object) -> object:
+        if not isinstance(value, Application):
+            return value
+        if id(value) not in seen:
+            seen.add(id(value))
+            user_code.check_arguments(UserCode(value.deployment.func_or_class, value.args, value.kwargs), visit)
+        return None
+
+    visit(application)
+
+
 def spec_of(asked: RunTarget, rules: BuildRules) -> control_pb2.ApplicationSpec:
     """What the controller stores of it. Raises as `build` does."""
     rules = replace(

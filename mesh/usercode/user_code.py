@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import IO, Any
 
 from mesh.cluster.ray_core import cloudpickle
 from mesh.usercode import pickle_trace
@@ -59,6 +59,12 @@ def pack_arguments(code: UserCode, replace: Replace | None = None) -> bytes:
     return dumps(arguments, f"arguments bound to {_name(code)}", replace, labelled=_labelled(code))
 
 
+def check_arguments(code: UserCode, replace: Replace) -> None:
+    """Raises what `pack_arguments` raises. Keeps nothing, so that large arguments cost neither time nor memory."""
+    arguments = code.init_args, code.init_kwargs
+    _dump(arguments, _Nowhere(), f"arguments bound to {_name(code)}", replace, labelled=_labelled(code))
+
+
 def unpack(data: bytes) -> UserCode:
     """The reverse of `pack`. Only for bytes that come from this mesh: unpickling executes code."""
     extend_search_path(data)
@@ -93,8 +99,21 @@ def dumps(
     `labelled`: the parts of the value, where they have names.
     """
     buffer = io.BytesIO()
+    _dump(value, buffer, what, replace, deployed=deployed, labelled=labelled)
+    return buffer.getvalue()
+
+
+def _dump(
+    value: object,
+    file: IO[bytes],
+    what: str,
+    replace: Replace | None,
+    *,
+    deployed: Callable[..., Any] | None = None,
+    labelled: Mapping[str, object] | None = None,
+) -> None:
     try:
-        _Pickler(buffer, replace, deployed).dump(value)
+        _Pickler(file, replace, deployed).dump(value)
     except _RefusedError as refusal:
         raise refusal.reason from None
     except Exception as error:  # objects may raise anything from __reduce__
@@ -103,15 +122,21 @@ def dumps(
             f"{pickle_trace.describe(value, functools.partial(_can_be_pickled, deployed=deployed), labelled)}. "
             "Create what cannot travel (locks, sockets, clients) in the constructor instead."
         ) from error
-    return buffer.getvalue()
 
 
 def _can_be_pickled(value: object, deployed: Callable[..., Any] | None) -> bool:
     try:
-        _Pickler(io.BytesIO(), None, deployed).dump(value)
+        _Pickler(_Nowhere(), None, deployed).dump(value)
     except Exception:  # objects may raise anything from __reduce__
         return False
     return True
+
+
+class _Nowhere(io.BytesIO):
+    """A file that keeps nothing."""
+
+    def write(self, data: Any) -> int:
+        return memoryview(data).nbytes
 
 
 class _RefusedError(Exception):
@@ -123,7 +148,7 @@ class _RefusedError(Exception):
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, file: io.BytesIO, replace: Replace | None, deployed: Callable[..., Any] | None) -> None:
+    def __init__(self, file: IO[bytes], replace: Replace | None, deployed: Callable[..., Any] | None) -> None:
         super().__init__(file, protocol=5)
         self._replace = replace
         self._deployed = deployed if deployed is not None and _is_from_users_file(deployed) else None

@@ -193,6 +193,18 @@ def test_arguments_that_cannot_be_pickled_are_a_type_error(cluster: FakeCluster)
         mesh.run(Model.bind(threading.Lock()))
 
 
+def test_arguments_that_cannot_be_pickled_are_refused_before_ray_starts(cluster: FakeCluster) -> None:
+    """Also those of what is bound inside of them. Ray and the mesh would take seconds, and stay."""
+    cluster.is_there = False
+    inner = Model.options(name="Inner").bind(threading.Lock())
+    for app in (Model.bind(threading.Lock()), Model.bind([inner, inner])):
+        with pytest.raises(TypeError, match=r"arguments bound to Model cannot be pickled.*lock"):
+            mesh.run(app)
+        with pytest.raises(TypeError, match=r"arguments bound to Model cannot be pickled.*lock"):
+            mesh.run_many([mesh.RunTarget(app)])
+    assert (cluster.is_there, cluster.actors) == (False, {})
+
+
 def test_a_failed_deployment_raises_its_message(cluster: FakeCluster) -> None:
     """`run` raises RuntimeError with the message of the deployment (item 66)."""
     cluster.run_controller().deploy_result = ("DEPLOY_FAILED", "Model: no such file")

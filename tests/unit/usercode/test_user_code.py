@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mesh.usercode.user_code import UserCode, dumps, pack, unpack
+from mesh.usercode.user_code import UserCode, check_arguments, dumps, pack, unpack
+from tests.unit.fakes.memory_peak import memory_peak
 
 
 class Greeter:
@@ -81,6 +82,23 @@ def test_what_cannot_be_pickled_is_named() -> None:
     lock = threading.Lock()
     with pytest.raises(TypeError, match="The Model cannot be pickled"):
         dumps(lambda: lock, "Model")
+
+
+def test_arguments_are_checked_without_being_kept() -> None:
+    """Hundreds of megabytes may be bound: they are pickled when they are sent."""
+    taken: list[object] = []
+    large = bytes(50_000_000)
+
+    def take(value: object) -> object:
+        taken.append(value)
+        return value
+
+    with memory_peak() as peak:
+        check_arguments(UserCode(Greeter, (Greeter("x"), large)), take)
+    assert peak.bytes < 25_000_000
+    assert any(isinstance(each, Greeter) for each in taken)
+    with pytest.raises(TypeError, match=r"arguments bound to Greeter cannot be pickled.*lock"):
+        check_arguments(UserCode(Greeter, (threading.Lock(),)), take)
 
 
 def test_an_error_of_the_replacement_is_raised_as_it_is() -> None:
