@@ -159,8 +159,8 @@ GENERATIONS = (
     Mutant(
         name="forgets the version that a rollback goes back to",
         file=GENERATIONS,
-        old="        remember(changed, before)\n",
-        new="        pass\n",
+        old="    remember(changed, [(before, proven[before.name]) for before in replaced])\n",
+        new="",
         tests=("sim/test_rollback.py", "unit/controller/desired/changes/test_generations.py"),
     ),
     Mutant(

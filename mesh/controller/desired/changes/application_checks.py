@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 
 import grpc
 
@@ -12,23 +13,32 @@ from mesh.settings import settings
 from mesh.v1 import control_pb2
 
 
-def check_application(state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec) -> None:
-    """Raises InvalidChangeError for an application that must not be added to the state."""
+def check_applications(state: control_pb2.DesiredState, applications: Sequence[control_pb2.ApplicationSpec]) -> None:
+    """Raises InvalidChangeError for applications that must not be added to the state."""
+    names = {other.name for other in state.applications}
+    owners = {other.route_prefix: other.name for other in state.applications}
+    for application in applications:
+        _check_application(state, application)
+        name, prefix = application.name, application.route_prefix
+        if name in names:
+            raise _invalid(f"Two applications are named {name!r}: give one of them another name.")
+        if prefix and prefix in owners:
+            raise InvalidChangeError(
+                grpc.StatusCode.ALREADY_EXISTS,
+                f"Route prefix {prefix!r} belongs to application {owners[prefix]!r}. Give {name!r}"
+                " another one, or none if HTTP requests do not call it: --route-prefix none, route_prefix=None in code,"
+                " route_prefix: null in a file.",
+            )
+        names.add(name)
+        owners[prefix] = name
+
+
+def _check_application(state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec) -> None:
     check_not_shutting_down(state)
     if not application.name:
         raise _invalid("The application has no name.")
     check_deployments(application)
     check_descriptors(application)
-    for other in state.applications:
-        if other.name == application.name:
-            raise _invalid(f"Two applications are named {other.name!r}: give one of them another name.")
-        if other.route_prefix and other.route_prefix == application.route_prefix:
-            raise InvalidChangeError(
-                grpc.StatusCode.ALREADY_EXISTS,
-                f"Route prefix {other.route_prefix!r} belongs to application {other.name!r}. Give {application.name!r}"
-                " another one, or none if HTTP requests do not call it: --route-prefix none, route_prefix=None in code,"
-                " route_prefix: null in a file.",
-            )
 
 
 def check_not_shutting_down(state: control_pb2.DesiredState) -> None:

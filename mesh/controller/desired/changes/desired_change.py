@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from mesh.controller.desired.changes.application_checks import check_application
+from mesh.controller.desired.changes.application_checks import check_applications
 from mesh.controller.desired.changes.canaries import (
     REASON_MAX_CHARS,
     canary_of,
@@ -98,20 +98,8 @@ def with_applications(
     if target_capacity is not None:
         changed.target_capacity = target_capacity
     changed.version = state.version + 1
-    for application in applications:
-        check_application(changed, application)
-        added = changed.applications.add()
-        added.CopyFrom(_stored(application, unix_time_s, config_file, run))
-        before = {spec.name: spec for app in state.applications if app.name == added.name for spec in app.deployments}
-        keep_versions(before.values(), added.deployments)
-        _keep_numbers(before.values(), added.deployments)
-        for spec in added.deployments:
-            spec.is_paused = spec.name in before and before[spec.name].is_paused
-        predecessor = succeed(state, added)
-        if predecessor is not None:
-            changed.predecessors.add().CopyFrom(predecessor)
-        elif (replaced := replaced_at_once(state, added)) is not None:
-            remember(changed, replaced)
+    check_applications(changed, applications)
+    _add(changed, [_stored(each, unix_time_s, config_file, run) for each in applications], state)
     set_canaries(changed, [_stored(each, unix_time_s, config_file, run) for each in canaries], state)
     for name in {app.name for app in canaries}:
         _forget_rollback(changed, name)
@@ -121,6 +109,32 @@ def with_applications(
     _forget_deleted(changed)
     set_serving_order(changed, state)
     return changed
+
+
+def _add(
+    changed: control_pb2.DesiredState,
+    applications: Iterable[control_pb2.ApplicationSpec],
+    state: control_pb2.DesiredState,
+) -> None:
+    """Let them take the place of those of their names in `state`, which `changed` has no more."""
+    befores = {app.name: app for app in state.applications}
+    earliers = {app.name: app for app in state.predecessors}
+    replaced_for_good = []
+    for application in applications:
+        added = changed.applications.add()
+        added.CopyFrom(application)
+        before, earlier = befores.get(added.name), earliers.get(added.name)
+        known = {spec.name: spec for spec in before.deployments} if before is not None else {}
+        keep_versions(known.values(), added.deployments)
+        _keep_numbers(known.values(), added.deployments)
+        for spec in added.deployments:
+            spec.is_paused = spec.name in known and known[spec.name].is_paused
+        predecessor = succeed(before, earlier, added)
+        if predecessor is not None:
+            changed.predecessors.add().CopyFrom(predecessor)
+        elif (replaced := replaced_at_once(before, earlier)) is not None:
+            replaced_for_good.append((replaced, added))
+    remember(changed, replaced_for_good)
 
 
 def _stored(
@@ -155,9 +169,7 @@ def with_promoted(state: control_pb2.DesiredState, name: str, unix_time_s: float
 def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) -> control_pb2.DesiredState:
     """The state without the canary of that application; if it has none, with the proven version before in its place.
 
-    Who deployed it stays.
-
-    That version has to prove itself again: until it has, the present one is kept if it was proven.
+    Who deployed it stays. That version has to prove itself again; until then the present one is kept if it was proven.
     """
     present = present_application(state, name)
     if canary_of(state, name) is not None:

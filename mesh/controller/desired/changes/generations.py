@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.controller.desired.changes.change_text import changes_by_application
-from mesh.controller.desired.changes.state_edits import application_of, keep_only, next_version
+from mesh.controller.desired.changes.state_edits import keep_only, next_version
 from mesh.options.deployments.option_effects import config_version
 from mesh.routing.snapshot import DeploymentKey
 from mesh.v1 import control_pb2
@@ -38,14 +38,14 @@ class Proofs:
 
 
 def succeed(
-    state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec
+    before: control_pb2.ApplicationSpec | None,
+    earlier: control_pb2.ApplicationSpec | None,
+    application: control_pb2.ApplicationSpec,
 ) -> control_pb2.ApplicationSpec | None:
-    """`application` is about to replace the one of its name in `state`. Returns its predecessor, None if it needs none.
+    """`application` is about to replace `before`, of which `earlier` is kept. Returns its predecessor, if it needs one.
 
     Takes over into `application` what is proven of deployments that it does not change.
     """
-    before = application_of(state, application.name)
-    earlier = predecessor_of(state, application.name)
     for generation in (earlier, before):
         if generation is not None:
             take_over_proofs(generation, application)
@@ -83,8 +83,7 @@ def with_proofs(state: control_pb2.DesiredState, proofs: Proofs) -> control_pb2.
         )
         (kept if is_needed else replaced).append(before)
     keep_only(changed.predecessors, kept)
-    for before in replaced:
-        remember(changed, before)
+    remember(changed, [(before, proven[before.name]) for before in replaced])
     return changed
 
 
@@ -101,18 +100,20 @@ def _mark(
 
 
 def replaced_at_once(
-    state: control_pb2.DesiredState, application: control_pb2.ApplicationSpec
+    before: control_pb2.ApplicationSpec | None, earlier: control_pb2.ApplicationSpec | None
 ) -> control_pb2.ApplicationSpec | None:
-    """The last generation in `state` of which `application` takes the place without one that is kept."""
-    before = application_of(state, application.name)
-    return before if before is not None and is_proven(before) else predecessor_of(state, application.name)
+    """The last generation of which an application takes the place without one that is kept."""
+    return before if before is not None and is_proven(before) else earlier
 
 
-def remember(state: control_pb2.DesiredState, before: control_pb2.ApplicationSpec) -> None:
-    """Keep a generation that was replaced for good, unless it never proved itself or is the wanted one."""
-    wanted = application_of(state, before.name)
-    if wanted is not None and is_proven(before) and _differ(before, wanted):
-        keep_only(state.proven_before, [*(app for app in state.proven_before if app.name != before.name), before])
+def remember(
+    state: control_pb2.DesiredState, replaced: Iterable[tuple[control_pb2.ApplicationSpec, control_pb2.ApplicationSpec]]
+) -> None:
+    """Keep generations that were replaced for good, each by the wanted one, unless they never proved themselves."""
+    new = {before.name: before for before, wanted in replaced if is_proven(before) and _differ(before, wanted)}
+    if new:
+        kept = [app for app in state.proven_before if app.name not in new]
+        keep_only(state.proven_before, [*kept, *new.values()])
 
 
 def rollback_target(state: control_pb2.DesiredState, name: str) -> control_pb2.ApplicationSpec | None:
