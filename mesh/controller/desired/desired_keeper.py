@@ -201,12 +201,14 @@ class DesiredKeeper:
     ) -> int:
         async with self._lock:
             before = with_numbers(self._state, self._numbers)
-            if edit(before) is before:
+            changed = edit(before)
+            if changed is before:
                 return self._state.version
             descriptor_sets = {**self.desired.descriptor_sets, **new_sets(code_of)}
             for application in code_of:
                 await run_blocking(Work.STORE, self._store.put_code, application)
-            await self._store_whole(edit(before), descriptor_sets)
+            # Code that was just stored is in the state by its key only.
+            await self._store_whole(edit(before) if code_of else changed, descriptor_sets)
             on_stored()
             return self._state.version
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from mesh.controller.actors.registry.actor_registry import ActorRegistry
-from mesh.controller.desired.changes.desired_change import ConfigSource, with_applications
+from mesh.controller.desired.changes.desired_change import ConfigSource, undone, with_applications
 from mesh.controller.desired.changes.generations import Proofs, with_proofs
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired, read_desired
 from mesh.controller.plan.actions import StartReplica
@@ -232,3 +232,18 @@ def test_a_file_of_two_thousand_applications_is_deployed_and_changed_and_deploye
     proofs = Proofs(proven={each.key: (each.version, each.config_version) for each in targets})
     assert len(with_proofs(state, proofs).proven_before) == 2_000
     assert cpu_s(lambda: with_proofs(state, proofs), runs=2) < 0.5
+
+
+def test_two_thousand_applications_whose_update_fails_go_back_at_once() -> None:
+    """0.5 s: a turn that takes longer than a hang is ended, and the next controller would begin it again."""
+
+    def applications(version: str) -> list[control_pb2.ApplicationSpec]:
+        return [application(f"app{number}", version) for number in range(2_000)]
+
+    state = with_applications(control_pb2.DesiredState(), applications("v1"), 0.0)
+    for app in state.applications:
+        app.deployments[0].has_run = app.deployments[0].is_proven = True
+    state = with_applications(state, applications("v2"), 0.0)
+    reasons = {app.name: "it fails" for app in state.applications}
+    assert {app.deployments[0].version for app in undone(state, reasons, 0.0).applications} == {"v1"}
+    assert cpu_s(lambda: undone(state, reasons, 0.0), runs=2) < 0.5

@@ -19,7 +19,6 @@ from mesh.controller.desired.changes.canaries import (
 from mesh.controller.desired.changes.deploy_history import bound_history
 from mesh.controller.desired.changes.generations import (
     is_proven,
-    predecessor_of,
     remember,
     replaced_at_once,
     rollback_target,
@@ -29,7 +28,7 @@ from mesh.controller.desired.changes.generations import (
 from mesh.controller.desired.changes.invalid_change import InvalidChangeError
 from mesh.controller.desired.changes.replicas_at_deploy import replicas_at_deploy
 from mesh.controller.desired.changes.serving_order import set_serving_order
-from mesh.controller.desired.changes.state_edits import application_of, keep_only, next_version, present_application
+from mesh.controller.desired.changes.state_edits import keep_only, next_version, present_application
 from mesh.controller.store.descriptor_sets import digest_of
 from mesh.options.option_checks import REPLICAS_MAX
 from mesh.routing.snapshot import DeploymentKey
@@ -162,7 +161,7 @@ def with_promoted(state: control_pb2.DesiredState, name: str, unix_time_s: float
             f"Application {name!r} has no canary. Deploy one with `mesh deploy ... --traffic-percent 10`.",
         )
     changed = with_applications(without_canary(state, name), [promoted(canary, present.route_prefix)], unix_time_s)
-    _keep_deployer(changed, present)
+    _keep_deployers(changed, [present])
     return changed
 
 
@@ -180,34 +179,26 @@ def rolled_back(state: control_pb2.DesiredState, name: str, unix_time_s: float) 
 
 
 def _gone_back(
-    state: control_pb2.DesiredState,
-    present: control_pb2.ApplicationSpec,
-    unix_time_s: float,
-    *,
-    gives_way: bool = False,
+    state: control_pb2.DesiredState, present: control_pb2.ApplicationSpec, unix_time_s: float
 ) -> control_pb2.DesiredState:
-    """`gives_way`: without its route if that belongs to another application since; otherwise this is refused."""
-    name = present.name
-    target = rollback_target(state, name)
+    target = rollback_target(state, present.name)
     if target is None:
         raise InvalidChangeError(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"Application {name!r} has no version to go back to: none that has served was replaced since its first "
-            f"deploy. See `mesh history {name}`.",
+            f"Application {present.name!r} has no version to go back to: none that has served was replaced since its "
+            f"first deploy. See `mesh history {present.name}`.",
         )
+    changed = with_applications(state, [_to_prove_again(target)], unix_time_s)
+    _keep_deployers(changed, [present])
+    return changed
+
+
+def _to_prove_again(target: control_pb2.ApplicationSpec) -> control_pb2.ApplicationSpec:
     restored = control_pb2.ApplicationSpec()
     restored.CopyFrom(target)
     for spec in restored.deployments:
         spec.is_proven, spec.was_proven = False, True
-    if gives_way and _has_route_of_another(state, restored):
-        restored.route_prefix = ""
-    changed = with_applications(state, [restored], unix_time_s)
-    _keep_deployer(changed, present)
-    return changed
-
-
-def _has_route_of_another(state: control_pb2.DesiredState, app: control_pb2.ApplicationSpec) -> bool:
-    return any(other.route_prefix == app.route_prefix for other in state.applications if other.name != app.name)
+    return restored
 
 
 def undone(state: control_pb2.DesiredState, reasons: Mapping[str, str], unix_time_s: float) -> control_pb2.DesiredState:
@@ -216,18 +207,23 @@ def undone(state: control_pb2.DesiredState, reasons: Mapping[str, str], unix_tim
     One that has changed since, so that no version before is kept for it, stays as it is. No one is there to correct a
     change that is refused, so one whose route belongs to another application since goes back without it.
     """
-    changed = state
-    for name, reason in reasons.items():
-        before = predecessor_of(state, name)
-        present = application_of(changed, name)
-        if before is None or present is None or not is_proven(before):
-            continue
-        changed = _gone_back(changed, present, unix_time_s, gives_way=True)
-        for app in changed.applications:
-            if app.name == name:
-                app.rolled_back_because = reason[:REASON_MAX_CHARS]
-        # As it was deployed: the `mesh run` that failed must not delete it at its end.
-        _keep_deployer(changed, before)
+    failed = reasons.keys() & {app.name for app in state.applications}
+    befores = [app for app in state.predecessors if app.name in failed and is_proven(app)]
+    if not befores:
+        return state
+    restored = [_to_prove_again(app) for app in befores]
+    names = {app.name for app in befores}
+    taken = {app.route_prefix for app in state.applications if app.name not in names}
+    for app in restored:
+        if app.route_prefix in taken:
+            app.route_prefix = ""
+        taken.add(app.route_prefix)
+    changed = with_applications(state, restored, unix_time_s)
+    for app in changed.applications:
+        if app.name in names:
+            app.rolled_back_because = reasons[app.name][:REASON_MAX_CHARS]
+    # As they were deployed: the `mesh run` that failed must not delete them at its end.
+    _keep_deployers(changed, befores)
     return changed
 
 
@@ -355,11 +351,12 @@ def _check_replaced(state: control_pb2.DesiredState, names: Set[str], canaries: 
             )
 
 
-def _keep_deployer(changed: control_pb2.DesiredState, known: control_pb2.ApplicationSpec) -> None:
-    """Record `known`'s deployer for the application of that name: the change itself is not a deploy."""
+def _keep_deployers(changed: control_pb2.DesiredState, known: Iterable[control_pb2.ApplicationSpec]) -> None:
+    """Record those of `known` for the applications of their names: the change itself is not a deploy."""
+    by_name = {app.name: app for app in known}
     for app in changed.applications:
-        if app.name == known.name:
-            app.deployer, app.run_id, app.config_name = known.deployer, known.run_id, known.config_name
+        if before := by_name.get(app.name):
+            app.deployer, app.run_id, app.config_name = before.deployer, before.run_id, before.config_name
 
 
 def _keep_numbers(before: Iterable[control_pb2.DeploymentSpec], after: Iterable[control_pb2.DeploymentSpec]) -> None:

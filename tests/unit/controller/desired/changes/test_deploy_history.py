@@ -10,6 +10,7 @@ from mesh.controller.desired.changes.desired_change import (
     rolled_back,
     scaled,
     shutting_down,
+    undone,
     with_applications,
     without_application,
 )
@@ -56,6 +57,30 @@ def test_each_deploy_that_changes_something_is_recorded() -> None:
     assert (newest.unix_time_s, newest.author, newest.is_rollback) == (2.0, "ann@host", False)
     assert list(newest.lines) == ["app/Model: code or bound arguments (replicas are replaced)"]
     assert list(first.lines) == ["app: new"]
+
+
+def test_applications_that_have_exchanged_their_routes_get_them_back_when_both_fail() -> None:
+    """One that is left with the route of another one goes back without it."""
+
+    def routed(state: control_pb2.DesiredState, version: str, **routes: str) -> control_pb2.DesiredState:
+        apps = [application(name, version) for name in routes]
+        for app in apps:
+            app.route_prefix = routes[app.name]
+        return with_applications(state, apps, 0.0)
+
+    served = routed(EMPTY, "v1", one="/a", two="/b")
+    for app in served.applications:
+        app.deployments[0].has_run = app.deployments[0].is_proven = True
+    exchanged = routed(served, "v2", one="/b", two="/a")
+    back = undone(exchanged, {"one": "crashes", "two": "crashes", "three": "is gone"}, 1.0)
+    assert {app.name: app.route_prefix for app in back.applications} == {"one": "/a", "two": "/b"}
+    assert {app.rolled_back_because for app in back.applications} == {"crashes"}
+    alone = undone(exchanged, {"one": "crashes"}, 1.0)
+    assert {app.name: (app.route_prefix, app.rolled_back_because) for app in alone.applications} == {
+        "one": ("", "crashes"),
+        "two": ("/a", ""),
+    }
+    assert undone(alone, {"one": "again"}, 2.0) is alone
 
 
 def test_the_way_back_is_dated_as_in_the_history() -> None:
