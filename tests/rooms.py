@@ -47,7 +47,7 @@ ROOMS: dict[str, str] = {
     "mesh.status": "v1",
     "mesh.schema": "options options.gateway status",
     "mesh.metrics": "context options settings v1 wire",
-    "mesh.usercode": "cluster context settings",
+    "mesh.usercode": "cluster context settings wire",
     "mesh.web": "cluster context exceptions phases usercode v1 wire",
     "mesh.link": "cluster exceptions http2 memory options.calls phases rpc settings v1 wire",
     "mesh.routing.choice": "link",

@@ -30,7 +30,12 @@ def find(
     seen = {id(value)}
     while len(trace) < _DEPTH_MAX:
         parts = labelled.items() if labelled and not trace else _parts(value)
-        bad = next(((label, part) for label, part in parts if id(part) not in seen and not can_be_pickled(part)), None)
+        try:
+            bad = next(
+                ((label, part) for label, part in parts if id(part) not in seen and not can_be_pickled(part)), None
+            )
+        except Exception:  # their `__dict__`, keys and variables are the user's, and may raise anything
+            break
         if bad is None:
             break
         label, value = bad

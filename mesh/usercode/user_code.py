@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from mesh.cluster.ray_core import cloudpickle
 from mesh.usercode import pickle_trace
+from mesh.wire.outcome import describe
 
 _OWN_PACKAGE = Path(__file__).parents[1]
 
@@ -118,7 +119,7 @@ def _dump(
         raise refusal.reason from None
     except Exception as error:  # objects may raise anything from __reduce__
         raise TypeError(
-            f"The {what} cannot be pickled, so no replica can get it: {type(error).__name__}: {error}"
+            f"The {what} cannot be pickled, so no replica can get it: {describe(error)}"
             f"{pickle_trace.describe(value, functools.partial(_can_be_pickled, deployed=deployed), labelled)}. "
             "Create what cannot travel (locks, sockets, clients) in the constructor instead."
         ) from error

@@ -93,3 +93,45 @@ def test_values_whose_pickling_raises_anything_are_found_too() -> None:
 
     with pytest.raises(TypeError, match=r"LookupError: odd \(found at: item 0\)"):
         user_code.dumps([Odd()], "list")
+
+
+class Broken:
+    """Nothing of it can be looked at."""
+
+    def __reduce__(self) -> Any:
+        raise UnspeakableError
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        raise LookupError("no attributes")
+
+    def __repr__(self) -> str:
+        raise LookupError("no text")
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+def waits_for_a_name() -> Any:
+    lock = threading.Lock()
+
+    def deployed() -> Any:
+        return lock, later
+
+    if lock.locked():
+        later = 1
+    return deployed
+
+
+@pytest.mark.parametrize("argument", [Broken(), {Broken(): LOCK}, [Broken()], waits_for_a_name()])
+def test_what_cannot_be_searched_is_an_error_that_says_what_cannot_be_pickled(argument: object) -> None:
+    """And not the error of the search, which came in its place."""
+    with pytest.raises(TypeError, match="The arguments bound to sell cannot be pickled") as raised:
+        user_code.pack(UserCode(sell, (argument,)))
+    assert "found at: argument 1" in str(raised.value)
+
+
+def sell(goods: object) -> None:
+    """Takes anything."""
