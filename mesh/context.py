@@ -220,10 +220,11 @@ _LOCAL_REPLICA: ContextVar[ReplicaContext | None] = ContextVar("mesh_local_repli
 """One of several replicas in this process."""
 
 
-def set_replica_context(context: ReplicaContext | None) -> None:
-    """Make this process a replica. Called once, before any user code runs."""
+def set_replica_context(context: ReplicaContext | None) -> ReplicaContext | None:
+    """Make this process a replica. Called once, before any user code runs. Returns what it was before."""
     global _replica
-    _replica = context
+    before, _replica = _replica, context
+    return before
 
 
 def put_replica_into(context: Context, replica: ReplicaContext) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, cast
 
 import grpc.aio
 
-from mesh.context import REQUEST, ReplicaContext, Request, get_replica_context, in_replica, set_replica_context
+from mesh.context import REQUEST, ReplicaContext, Request, set_replica_context
 from mesh.exceptions import CancelReason, MeshException
 from mesh.handle import DeploymentHandle
 from mesh.link.admission import Admission
@@ -79,16 +79,17 @@ def replica_context(
     `mesh.get_replica_context()`, `mesh.context.current_request()` and `mesh.get_multiplexed_model_id()` answer with
     these values, in this thread and in the tasks that it starts; `timeout_s` is the time until the request's deadline.
     """
-    before = get_replica_context() if in_replica() else None
     context = RequestContext(request_id or new_request_id(), app=app_name, multiplexed_model_id=multiplexed_model_id)
     request = Request(context, None if timeout_s is None else time.monotonic() + timeout_s)
-    set_replica_context(ReplicaContext(app_name, deployment, replica_id))
-    token = REQUEST.set(request)
+    request_before = REQUEST.get()
+    replica_before = set_replica_context(ReplicaContext(app_name, deployment, replica_id))
+    REQUEST.set(request)
     try:
         yield request
     finally:
-        REQUEST.reset(token)
-        set_replica_context(before)
+        set_replica_context(replica_before)
+        # Without a token: an async fixture may end in another context than the one it began in.
+        REQUEST.set(request_before)
 
 
 @with_keyword_advice

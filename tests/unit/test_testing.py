@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextvars import Context, copy_context
 from typing import Any
 from unittest.mock import create_autospec
 
@@ -13,7 +14,7 @@ import grpc
 import pytest
 
 import mesh
-from mesh.context import current_request, in_replica
+from mesh.context import ReplicaContext, current_request, in_replica, put_replica_into
 from mesh.exceptions import (
     CancelReason,
     DeadlineExceededError,
@@ -239,6 +240,28 @@ def test_code_runs_as_in_a_replica() -> None:
     assert current_request() is None
     with pytest.raises(RuntimeError, match=r"mesh\.testing\.replica_context"):
         asyncio.run(models.load("small"))
+
+
+def test_a_replica_context_that_ends_in_another_context_is_over() -> None:
+    """As one of an async fixture does, whose two parts may run in tasks of their own."""
+    replica = replica_context(deployment="Models")
+    copy_context().run(replica.__enter__)
+    copy_context().run(replica.__exit__, None, None, None)
+    assert not in_replica()
+    assert current_request() is None
+
+
+def test_a_replica_context_in_a_local_replica_leaves_the_process_as_it_was() -> None:
+    """The process itself is no replica afterwards (item 254)."""
+
+    def in_local_replica() -> None:
+        with replica_context(deployment="Models"):
+            pass
+
+    context = Context()
+    put_replica_into(context, ReplicaContext("shop", "Prices", "p-1"))
+    context.run(in_local_replica)
+    assert not in_replica()
 
 
 def test_contexts_nest_and_have_deadlines() -> None:
