@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from weakref import WeakMethod
 
 from mesh.http2.hpack_encoder import encode_field
 from mesh.http2.limits import BufferBudget, BufferShare
@@ -76,7 +77,8 @@ class DecompressionTurns:
         self._done_bytes = 0
         self._is_due = False
         self._is_resuming = False
-        self._waiting: OrderedDict[BufferShare, deque[Callable[[], bool]]] = OrderedDict()
+        self._waiting: OrderedDict[BufferShare, deque[WeakMethod[Callable[[], bool]]]] = OrderedDict()
+        """By connection. Of a call that has ended nothing counts any more, so nothing of it is kept here."""
 
     def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         return self._loop is loop
@@ -98,11 +100,12 @@ class DecompressionTurns:
             self._end_soon(share)
 
     def wait(self, share: BufferShare, resume: Callable[[], bool]) -> None:
-        """Call `resume` once there is room, and after the other connections have had their turns.
+        """Call `resume`, a method, once there is room, and after the other connections have had their turns.
 
         It returns False if its call has ended meanwhile: then it takes no turn, and those that ended with it leave too.
+        So do those whose objects are gone, which are not kept by this.
         """
-        self._waiting.setdefault(share, deque()).append(resume)
+        self._waiting.setdefault(share, deque()).append(WeakMethod(resume))
         self._end_soon(share)
 
     def _end_soon(self, share: BufferShare) -> None:
@@ -124,8 +127,10 @@ class DecompressionTurns:
             while self._waiting and self.has_room:
                 share, waiting = next(iter(self._waiting.items()))
                 self._waiting.move_to_end(share)
-                while waiting and not waiting.popleft()():
-                    pass
+                while waiting:
+                    resume = waiting.popleft()()
+                    if resume is not None and resume():
+                        break
                 if not waiting:
                     del self._waiting[share]
         finally:

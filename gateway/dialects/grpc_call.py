@@ -7,7 +7,6 @@ call needs no task, future or timer; the router keeps the deadline.
 from __future__ import annotations
 
 import logging
-from functools import partial
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -309,7 +308,7 @@ class GrpcCall:
 class UnaryRequestCall(GrpcCall):
     """Adds the one request message."""
 
-    __slots__ = ("_begun", "_request")
+    __slots__ = ("__weakref__", "_begun", "_request")
 
     def __init__(self, stream: Stream, head: ClientHead, method: ServedMethod, peer: str) -> None:
         super().__init__(stream, head, method, peer)
@@ -364,17 +363,21 @@ class UnaryRequestCall(GrpcCall):
         elif decompression_turns().has_room:
             self._submit_compressed(request)
         else:
-            decompression_turns().wait(stream.connection.outbox.share, partial(self._submit_compressed, request))
+            self._request = request
+            decompression_turns().wait(stream.connection.outbox.share, self._on_turn)
 
-    def _submit_compressed(self, request: CompressedMessage) -> bool:
-        """False if the call has ended meanwhile."""
-        if self._stream.has_ended or self._refused_with:
+    def _on_turn(self) -> bool:
+        request, self._request = self._request, None
+        if type(request) is not CompressedMessage or self._stream.has_ended or self._refused_with:
             return False
+        self._submit_compressed(request)
+        return True
+
+    def _submit_compressed(self, request: CompressedMessage) -> None:
         plain = self._decompressed(request)
         if plain is not None and self._hold(len(plain)):
             self._method.stats.received += 1
             self._submit(plain)
-        return True
 
     def _on_more(self, begun: BegunMessage, data: bytes, start: int, stop: int) -> None:
         if not begun.add(data, start, stop):

@@ -61,7 +61,7 @@ class _StreamedResponse(GrpcCall):
 class _StreamedRequest(GrpcCall):
     """Adds the request messages."""
 
-    __slots__ = ("_upload",)
+    __slots__ = ("__weakref__", "_upload")
 
     streams_request = True
 

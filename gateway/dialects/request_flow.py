@@ -45,7 +45,16 @@ class RequestReader(Protocol):
 class RequestFlow:
     """Feeds one call with what its client sends."""
 
-    __slots__ = ("_awaits_turn", "_call", "_exchange", "_has_ended", "_message", "_owed_bytes", "_reader")
+    __slots__ = (
+        "__weakref__",
+        "_awaits_turn",
+        "_call",
+        "_exchange",
+        "_has_ended",
+        "_message",
+        "_owed_bytes",
+        "_reader",
+    )
 
     def __init__(self, exchange: Exchange, call: MethodCall, reader: RequestReader) -> None:
         self._exchange = exchange

@@ -209,7 +209,7 @@ class _Problem:
 class JsonCall(_Answers):
     """A call with one request message."""
 
-    __slots__ = ("_body",)
+    __slots__ = ("__weakref__", "_body")
 
     def __init__(
         self,

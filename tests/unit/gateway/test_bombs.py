@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from weakref import WeakMethod
 
 import grpc
 import pytest
@@ -199,6 +201,38 @@ def test_calls_that_come_together_are_decompressed_in_turns_of_the_loop(
     on_io_loop(scenario())
     # A turn of the test may lie between two of the loop, and the last message of each may exceed what it has.
     assert 0 < max(bytes_of_turns) <= 2 * (TURN_BYTES + MIB)
+
+
+@pytest.mark.parametrize("kind", TURN_KINDS)
+def test_nothing_is_kept_of_a_call_whose_client_leaves_while_it_waits_for_its_turn(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """None of it counts any more, and its turn may come after many seconds."""
+    waiting: list[WeakMethod[Callable[[], bool]]] = []
+    monkeypatch.setattr(DecompressionTurns, "has_room", False)
+    monkeypatch.setattr(DecompressionTurns, "wait", lambda turns, share, resume: waiting.append(WeakMethod(resume)))
+    body, own_fields = TURN_KINDS[kind]
+    router = FakeRouter(lambda call: allow(call, 100))
+
+    async def scenario() -> None:
+        async with every_dialect(router) as gateway, raw_connection(f"127.0.0.1:{gateway.port}") as connection:
+            fields = {**dict(RAW_REQUEST), b":path": PRICE.encode()}
+            fields |= {name: value.encode() for name, value in own_fields.items()}
+            stream = connection.open(encode_fields(list(fields.items())), RawCall())
+            connection.outbox.send_data(stream, body)
+            connection.outbox.end(stream)
+            await until(lambda: waiting, "the request is here")
+            assert waiting[0]() is not None
+            connection.reset(stream)
+            await until(lambda: waiting[0]() is None, "the call is gone")
+            assert gateway.listener.buffered_bytes == 0
+
+    gc.disable()
+    try:
+        on_io_loop(scenario())
+    finally:
+        gc.enable()
+    assert len(waiting) == 1
 
 
 def streamed_by_connect(sizes: list[int]) -> list[int]:
