@@ -126,9 +126,9 @@ class ServerConnection(Connection[H]):
             self.outbox.send(wire.window_update_frame(stream.id, window_bytes - stream.receive_window))
             stream.receive_window = window_bytes
 
-    def reset_lingering(self, before_s: float) -> None:
+    def reset_lingering(self, before_at_s: float) -> None:
         """Reset streams whose response had ended before this instant, and whose request still has not."""
-        for stream_id in self._lingering.overdue(before_s):
+        for stream_id in self._lingering.take_overdue(before_at_s):
             self._reset_rest(stream_id)
 
     def send_unary(self, stream: Stream, response: bytes, message: bytes | memoryview, trailers: bytes) -> bool:

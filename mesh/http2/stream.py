@@ -56,7 +56,7 @@ class Unsent:
 
 
 class Stream:
-    """The state of one stream; `Connection` changes it."""
+    """The state of one stream; `Connection` makes and changes it, and sets what stands below without a value."""
 
     __slots__ = (
         "connection",
@@ -173,47 +173,47 @@ class LingeringStreams:
     A client that gets a reset right after the answer may drop the answer too, so it may go on sending, up to a limit.
     """
 
-    __slots__ = ("_since",)
+    __slots__ = ("_streams",)
 
     def __init__(self) -> None:
-        self._since: dict[int, _Lingering] = {}
+        self._streams: dict[int, _Lingering] = {}
 
     def __contains__(self, stream_id: int) -> bool:
-        return stream_id in self._since
+        return stream_id in self._streams
 
     def __len__(self) -> int:
-        return len(self._since)
+        return len(self._streams)
 
     def add(self, stream_id: int, now_s: float) -> int | None:
         """Returns the stream that is to be reset for it, if there are too many."""
-        self._since[stream_id] = _Lingering(now_s)
-        oldest = next(iter(self._since)) if len(self._since) > _LINGERING_MAX else None
+        self._streams[stream_id] = _Lingering(now_s)
+        oldest = next(iter(self._streams)) if len(self._streams) > _LINGERING_MAX else None
         if oldest is not None:
-            del self._since[oldest]
+            del self._streams[oldest]
         return oldest
 
     def discard(self, stream_id: int) -> bool:
         """The client sends nothing more. Whether the stream was one of them."""
-        return self._since.pop(stream_id, None) is not None
+        return self._streams.pop(stream_id, None) is not None
 
     def take(self, stream_id: int, size: int) -> int | None:
         """Count DATA of such a stream. Returns by how much its window is to grow; None if it has to be reset."""
-        lingering = self._since[stream_id]
+        lingering = self._streams[stream_id]
         lingering.left_bytes -= size
         lingering.owed_bytes += size
         if lingering.left_bytes < 0:
-            del self._since[stream_id]
+            del self._streams[stream_id]
             return None
         if lingering.owed_bytes < _LINGERING_UPDATE_BYTES:
             return 0
         owed_bytes, lingering.owed_bytes = lingering.owed_bytes, 0
         return owed_bytes
 
-    def overdue(self, before_at_s: float) -> list[int]:
-        """Ids of streams that were answered before this instant; the caller resets them."""
-        due = [stream_id for stream_id, each in self._since.items() if each.since_at_s < before_at_s]
+    def take_overdue(self, before_at_s: float) -> list[int]:
+        """Forget the streams that were answered before this instant. Returns their ids: the caller resets them."""
+        due = [stream_id for stream_id, each in self._streams.items() if each.since_at_s < before_at_s]
         for stream_id in due:
-            del self._since[stream_id]
+            del self._streams[stream_id]
         return due
 
 

@@ -181,11 +181,11 @@ def goes_on(received_bytes: int, pause_bytes: int, from_bytes: int, min_bytes: i
     return received_bytes - from_bytes >= min_bytes or pause_bytes > from_bytes
 
 
-def since(before_s: float | None, now_s: float, *, is_so: bool) -> float | None:
-    """Since when something is so, `before_s` being what this was before; None: it is not."""
+def since(before_at_s: float | None, now_s: float, *, is_so: bool) -> float | None:
+    """Since when something is so, `before_at_s` being what this was before; None: it is not."""
     if not is_so:
         return None
-    return now_s if before_s is None else before_s
+    return now_s if before_at_s is None else before_at_s
 
 
 def _lasts(since_at_s: float | None, limit_s: float, now_s: float) -> bool:

@@ -46,13 +46,8 @@ class WriteTurn:
         if not self._depth:
             self._write()
 
-    def write_early(self) -> None:
-        """Write what waits if it is enough, and go on with the turn. To be called between two messages."""
-        if self.waiting >= ENOUGH and self._depth:
-            self._write()
-
     def end_soon(self) -> None:
-        """The same, but what waits is written behind the other sockets that the loop has found readable."""
+        """The same, but what waits is written after the other sockets that the loop has found readable."""
         self._depth -= 1
         if self._depth:
             return
@@ -61,6 +56,11 @@ class WriteTurn:
         elif self._due and not self._ends_soon:
             self._ends_soon = True
             self.loop.call_soon(self._end_now)
+
+    def write_early(self) -> None:
+        """Write what waits if it is enough, and go on with the turn. To be called between two messages."""
+        if self.waiting >= ENOUGH and self._depth:
+            self._write()
 
     def add(self, write: Callable[[], None]) -> None:
         """Call `write` at the end of the turn; where none has begun, soon."""
