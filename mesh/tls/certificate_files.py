@@ -37,13 +37,13 @@ class CertificateFiles:
         password = self.password_source.removeprefix(_FROM_FILE)
         return tuple(path for path in (self.certfile, self.keyfile, self.ca_certs, password) if path)
 
-    def read_password(self) -> str:
+    def read_password(self) -> bytes:
         """The password of the key, empty if there is none. Raises CertificateError."""
         path = self.password_source.removeprefix(_FROM_FILE)
-        return self.read("ssl_keyfile_password", path).strip() if path else ""
+        return self.read("ssl_keyfile_password", path).strip() if path else b""
 
-    def read(self, option: str, path: str) -> str:
-        """The text of one file. Raises CertificateError."""
+    def read(self, option: str, path: str) -> bytes:
+        """The content of one file. Raises CertificateError."""
         try:
             with Path(path).open("rb") as file:
                 content = file.read(_FILE_MAX_BYTES + 1)
@@ -53,7 +53,7 @@ class CertificateFiles:
             raise self.error(option, f"cannot read {path}: {why}.{advice} It has to be on every node") from error
         if len(content) > _FILE_MAX_BYTES:
             raise self.error(option, f"{path} is larger than {_FILE_MAX_BYTES} bytes, so it is not a PEM file of ours")
-        return content.decode("latin-1")
+        return content
 
     def error(self, option: str, problem: str) -> CertificateError:
         """The error about an option; settings have the names of options without "ssl_"."""

@@ -54,17 +54,17 @@ def _load(context: ssl.SSLContext, files: CertificateFiles, protocols: Sequence[
     return LoadedCertificate(context, _expiry(files, certificates))
 
 
-def _load_own(context: ssl.SSLContext, files: CertificateFiles) -> str:
+def _load_own(context: ssl.SSLContext, files: CertificateFiles) -> bytes:
     """Load the certificate and its key; returns the PEM text of the first."""
     certificates = files.read("ssl_certfile", files.certfile)
-    if "-----BEGIN CERTIFICATE-----" not in certificates:
+    if b"-----BEGIN CERTIFICATE-----" not in certificates:
         raise files.error("ssl_certfile", f"{files.certfile} holds no certificate in PEM form")
     key = files.read("ssl_keyfile", files.keyfile)
-    if "PRIVATE KEY-----" not in key:
+    if b"PRIVATE KEY-----" not in key:
         raise files.error("ssl_keyfile", f"{files.keyfile} holds no private key in PEM form")
     password = files.read_password()
 
-    def give_password() -> str:
+    def give_password() -> bytes:
         if not password:
             raise files.error("ssl_keyfile", f"{files.keyfile} is encrypted: give ssl_keyfile_password")
         return password
@@ -88,12 +88,17 @@ def _load_own(context: ssl.SSLContext, files: CertificateFiles) -> str:
 def _load_authorities(context: ssl.SSLContext, files: CertificateFiles) -> None:
     authorities = files.read("ssl_ca_certs", files.ca_certs)
     try:
-        context.load_verify_locations(cadata=authorities)
+        context.load_verify_locations(cadata=_pem(authorities))
     except (ssl.SSLError, ValueError) as error:
         raise files.error("ssl_ca_certs", f"{files.ca_certs} holds no certificates in PEM form") from error
 
 
-def _expiry(files: CertificateFiles, certificates: str) -> float:
+def _pem(content: bytes) -> str:
+    """As `ssl` takes it: comments between certificates may be in any encoding, and are left out."""
+    return content.decode("ascii", "ignore")
+
+
+def _expiry(files: CertificateFiles, certificates: bytes) -> float:
     """When the certificate ends. Raises CertificateError if it has ended or not begun."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(files.certfile, files.keyfile, files.read_password)
@@ -101,7 +106,7 @@ def _expiry(files: CertificateFiles, certificates: str) -> float:
     client.check_hostname = False
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
-        client.load_verify_locations(cadata=certificates)
+        client.load_verify_locations(cadata=_pem(certificates))
         shown = _certificate_shown(server, client)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in (_NOT_YET_VALID, _EXPIRED):

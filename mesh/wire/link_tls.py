@@ -84,7 +84,7 @@ class LinkTls:
     def _pem(self) -> tuple[bytes, bytes, bytes]:
         files = self._files
         options = (("ssl_keyfile", files.keyfile), ("ssl_certfile", files.certfile), ("ssl_ca_certs", files.ca_certs))
-        key, certificate, authorities = (files.read(option, path).encode("latin-1") for option, path in options)
+        key, certificate, authorities = (files.read(option, path) for option, path in options)
         return key, certificate, authorities
 
 

@@ -91,7 +91,18 @@ def test_files_that_hold_something_else_are_refused(pki: Pki, tmp_path: Path) ->
     assert "is larger than" in failure(replace(files, certfile=str(text)))
 
 
-def encrypted(pki: Pki) -> CertificateFiles:
+def test_comments_between_certificates_may_be_in_any_encoding(pki: Pki, tmp_path: Path) -> None:
+    """Bundles of authorities name them so, as "NetLock Arany (Class Gold) Főtanúsítvány"."""
+    files = pki.files(pki.server(), ca_certs=str(pki.ca.paths.certfile))
+    for path in (files.certfile, files.ca_certs):
+        certificate = Path(path).read_bytes()
+        Path(path).write_bytes("# Főtanúsítvány\n".encode() + certificate + b"# T\xdcB\xddTAK in Latin-5\n")
+    assert server_context(files, ["h2"]).expires_at_s > 0
+    Path(files.ca_certs).write_bytes(b"0\x82\x01\xff")
+    assert f"{files.ca_certs} holds no certificates in PEM form" in failure(files)
+
+
+def encrypted(pki: Pki, password: str = PASSWORD) -> CertificateFiles:
     from cryptography.hazmat.primitives import serialization
 
     files = pki.files(pki.server())
@@ -99,15 +110,16 @@ def encrypted(pki: Pki) -> CertificateFiles:
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(PASSWORD.encode()),
+        serialization.BestAvailableEncryption(password.encode()),
     )
     Path(files.keyfile).write_bytes(pem)
     return files
 
 
-def test_the_password_of_a_key_comes_from_a_file(pki: Pki, tmp_path: Path) -> None:
-    files, source = encrypted(pki), tmp_path / "password"
-    source.write_text(f"{PASSWORD}\n")
+@pytest.mark.parametrize("password", [PASSWORD, "Schlüssel für Zürich"])
+def test_the_password_of_a_key_comes_from_a_file(pki: Pki, tmp_path: Path, password: str) -> None:
+    files, source = encrypted(pki, password), tmp_path / "password"
+    source.write_text(f"{password}\n", encoding="utf-8")
     with_password = replace(files, password_source=f"file:{source}")
     assert server_context(with_password, ["h2"]).expires_at_s > 0
     assert str(source) in with_password.paths
