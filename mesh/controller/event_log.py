@@ -45,7 +45,8 @@ class EventLog(logging.Handler):
         now_s = self._unix_clock()
         # Numbers of the next controller are larger, even if this one could not store its last events.
         self._last_number = max(self._last_number + 1, int(now_s * 1e6))
-        text = record.getMessage().partition("\n")[0][:_TEXT_MAX_CHARS]
+        line = record.getMessage().partition("\n")[0][:_TEXT_MAX_CHARS]
+        text = line.encode(errors="backslashreplace").decode()  # who logs must not fail for what no message can hold
         self._events.add(
             control_pb2.Event(
                 number=self._last_number, unix_time_s=now_s, is_warning=record.levelno > logging.INFO, text=text

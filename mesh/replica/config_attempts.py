@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from mesh.usercode.user_failure import short_text
+
 _REJECTION_MAX_CHARS = 2000
 
 
@@ -26,6 +28,6 @@ class ConfigAttempts:
                 yield
             except Exception as error:
                 self.rejected_version = version
-                self.rejection = f"{type(error).__name__}: {error}"[:_REJECTION_MAX_CHARS]
+                self.rejection = short_text(error, _REJECTION_MAX_CHARS)
                 raise
             self.rejected_version = self.rejection = ""

@@ -56,6 +56,7 @@ from mesh.settings import settings
 from mesh.tracing.trace_export import flush_spans, span_maker
 from mesh.usercode.served_methods import typed_methods
 from mesh.usercode.user_code import unpack
+from mesh.usercode.user_failure import short_text
 from mesh.v1 import control_pb2
 from mesh.web.asgi_types import WebService
 from mesh.wire import telemetry
@@ -170,7 +171,7 @@ class ReplicaProcess:
         except TimeoutError:
             user_object.not_ready = f"check_ready() has not returned within {timeout_s:g} s"
         except (Exception, SystemExit) as error:  # the user's code may raise anything: that it raises is the answer
-            user_object.not_ready = f"{type(error).__name__}: {error}"[:_NOT_READY_MAX_CHARS]
+            user_object.not_ready = short_text(error, _NOT_READY_MAX_CHARS)
         return user_object.not_ready
 
     async def check_health(self) -> None:

@@ -41,8 +41,28 @@ def _as_text(error: BaseException) -> UserCodeError:
     lines = traceback.format_exception_only(error)
     if isinstance(error, SyntaxError):  # prints its place first
         lines = [f"{type(error).__name__}: {error}"]
-    failure = UserCodeError("".join(lines).strip())
+    failure = UserCodeError(_as_unicode("".join(lines).strip()))
+    if not _is_unicode("".join(traceback.format_exception(error.__cause__ or error.__context__))):
+        return failure.with_traceback(error.__traceback__)  # Ray ends the process whose exception it cannot encode
     # Causes and contexts are not pickled: Ray sends the text of the traceback, which these complete.
     failure.__cause__, failure.__context__ = error.__cause__, error.__context__
     failure.__suppress_context__ = error.__suppress_context__
     return failure.with_traceback(error.__traceback__)
+
+
+def short_text(error: BaseException, max_chars: int) -> str:
+    """The class and the message of what user code raised, cut."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # __str__ is the user's
+        text = type(error).__name__
+    return _as_unicode(text[:max_chars])
+
+
+def _as_unicode(text: str) -> str:
+    """Names of files that are not in UTF-8 come as lone surrogates, which neither protobuf nor Ray can encode."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _is_unicode(text: str) -> bool:
+    return text == _as_unicode(text)

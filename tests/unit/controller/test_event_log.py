@@ -30,6 +30,12 @@ def test_events_are_bounded_in_number_and_length() -> None:
     assert max(map(len, kept)) == 400
 
 
+def test_a_text_that_is_not_in_unicode_is_an_event_too() -> None:
+    events = EventLog(lambda: 1.0)
+    log(events, "no file \udcff")
+    assert texts(events) == ["no file \\udcff"]
+
+
 def test_records_of_other_libraries_are_no_events() -> None:
     events = EventLog(lambda: 1.0)
     for name in ("mesh", "mesh.rpc", "meshes", "asyncio"):

@@ -5,11 +5,19 @@ import asyncio
 import pytest
 
 from mesh.replica.config_attempts import ConfigAttempts
+from mesh.v1 import control_pb2
 
 
 def test_what_was_refused_is_remembered_until_another_one_is_taken_over() -> None:
     async def main() -> None:
         attempts = ConfigAttempts()
+        with pytest.raises(KeyError):
+            async with attempts.attempt("c2"):
+                raise KeyError("threshold")
+        with pytest.raises(ValueError, match="no file"):
+            async with attempts.attempt("c2"):
+                raise ValueError("no file \udcff")
+        assert control_pb2.ReplicaReady(rejection=attempts.rejection).rejection == "ValueError: no file \\udcff"
         with pytest.raises(KeyError):
             async with attempts.attempt("c2"):
                 raise KeyError("threshold")

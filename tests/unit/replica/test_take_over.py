@@ -94,3 +94,27 @@ def test_checks_that_call_sys_exit_are_answers_like_others(is_isolated: bool) ->
         return answers
 
     assert io_thread().submit(scenario()).result(10) == ("SystemExit: no licence", False)
+
+
+class HasOddFiles:
+    """The name of a file that is not in UTF-8 is in what it raises."""
+
+    async def check_ready(self) -> None:
+        raise FileNotFoundError("no file \udcff")
+
+
+@pytest.mark.usefixtures("outside_again")
+def test_a_reason_that_is_not_in_unicode_reaches_the_controller() -> None:
+    """One that asks who this replica is would get no answer, and end it."""
+
+    async def scenario() -> tuple[bytes, str]:
+        replica = ReplicaProcess(spec_with(4))
+        replica._object = UserObject(UserCode(HasOddFiles, ()))
+        await replica._on_user_loop(replica._object.construct())
+        answer = (await replica.check_ready()).encode()
+        ready = control_pb2.ReplicaReady(not_ready=replica._object.not_ready)
+        await replica.drain()
+        return answer, ready.not_ready
+
+    told = "FileNotFoundError: no file \\udcff"
+    assert io_thread().submit(scenario()).result(10) == (told.encode(), told)

@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from mesh.controller.actors.failure_text import readable
-from mesh.usercode.user_failure import UserCodeError, errors_as_text
+from mesh.usercode.user_failure import UserCodeError, errors_as_text, short_text
 
 
 class Venomous(Exception):
@@ -40,6 +40,31 @@ def test_nothing_of_the_users_is_unpickled() -> None:
     arrived = pickle.loads(pickle.dumps(failure_of(Venomous("bites"))))
     assert type(arrived) is UserCodeError
     assert str(arrived).endswith("Venomous: bites")
+
+
+@pytest.mark.parametrize("is_cause", [False, True])
+def test_a_text_that_is_not_in_unicode_can_be_sent(is_cause: bool) -> None:
+    """As of a file whose name is not in UTF-8: Ray ends the process whose exception it cannot encode."""
+
+    @errors_as_text
+    async def fail() -> None:
+        try:
+            raise OSError("no file \udcff")
+        except OSError as error:
+            raise (RuntimeError("no model") if is_cause else ValueError("no file \udcff")) from error
+
+    with pytest.raises(UserCodeError) as caught:
+        asyncio.run(fail())
+    assert "".join(traceback.format_exception(caught.value)).encode()
+    assert str(caught.value) == ("RuntimeError: no model" if is_cause else "ValueError: no file \\udcff")
+    lines = readable("".join(traceback.format_exception(caught.value))).splitlines()
+    assert "in fail" in "".join(lines), "its traceback stays"
+
+
+def test_a_short_text_is_cut_and_can_be_sent() -> None:
+    assert short_text(ValueError("no file \udcff"), 100) == "ValueError: no file \\udcff"
+    assert short_text(ValueError("x" * 100), 20) == "ValueError: xxxxxxxx"
+    assert short_text(Speechless(), 100) == "Speechless"
 
 
 def test_it_reads_as_if_the_users_exception_had_been_raised() -> None:
