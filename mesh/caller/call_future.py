@@ -90,9 +90,7 @@ class CallFuture:
         The call goes on as well if another request has made it, or `is_shielded`.
         """
         if self.outcome is None:
-            loop = asyncio.get_running_loop()
-            future = loop.create_future()
-            wake = waker(loop, future)
+            future, wake = waiter()
             self.when_done(wake)
             try:
                 await future
@@ -122,9 +120,7 @@ class CallFuture:
     async def wait_headers(self) -> None:
         """Wait for the initial metadata or the end of the call. A task that is cancelled meanwhile leaves it alone."""
         if self.initial_metadata is None and self.outcome is None:
-            loop = asyncio.get_running_loop()
-            future = loop.create_future()
-            wake = waker(loop, future)
+            future, wake = waiter()
             self.when_headers(wake)
             try:
                 await future
@@ -234,9 +230,8 @@ class ItemStream(CallFuture):
     async def next_item(self) -> Payload | None:
         """The next item, or None at the end. Cancelling the waiting task gives up the call, as in `wait`."""
         while (payload := self.take()) is None and not self.is_exhausted:
-            loop = asyncio.get_running_loop()
-            future = loop.create_future()
-            self._wait_for_item(waker(loop, future))
+            future, wake = waiter()
+            self._wait_for_item(wake)
             try:
                 await future
             except asyncio.CancelledError:
@@ -289,11 +284,13 @@ class ItemStream(CallFuture):
             self.call.grant(credits)
 
 
-def waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Wake:
-    """Resolves a future of this thread's loop from any thread, with at most one loop wake-up per batch."""
+def waiter() -> tuple[asyncio.Future[None], Wake]:
+    """A future of the running loop, and what resolves it from any thread, with at most one loop wake-up per batch."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
     if loop is io_thread().loop:
-        return partial(_resolve, future)
-    return partial(mailbox_of(loop).post, _resolve, future)
+        return future, partial(_resolve, future)
+    return future, partial(mailbox_of(loop).post, _resolve, future)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

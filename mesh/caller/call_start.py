@@ -44,7 +44,7 @@ def begin_call(
     kinds = survey(args)
     if kwargs:
         kinds |= survey(kwargs.values())
-    pending = source = payload = None
+    pending = payload = stream = None
     if kinds & PENDING and replica_id:
         raise TypeError(
             "A dispatched call takes neither responses nor object references as arguments, because its reserved place "
@@ -52,18 +52,14 @@ def begin_call(
         )
     if kinds & STREAM:
         args, kwargs, stream = take_stream(args, kwargs)
-        source = stream
     if kinds & PENDING:
         pending = PendingArguments(key, args, kwargs)
     else:
         payload = encode((args, kwargs), "arguments")
-    if source is None:
-        parent = REQUEST.get()
-        request = _request(options, parent, payload, streams_response=options.stream)
-        future = ItemStream(router, parent) if options.stream else CallFuture(router, parent)
-        call = OutgoingCall(request, future)
+    if stream is None:
+        future, call = _call(router, options, payload, options.stream)
     else:
-        future, call = _streaming_call(router, options, payload, open_source(source), _write_item, options.stream)
+        future, call = _streaming_call(router, options, payload, open_source(stream), _write_item, options.stream)
     if replica_id:
         _aim_at(call, replica_id)
     return _submit(router, future, call, pending)
@@ -116,16 +112,22 @@ def _begin_typed(
         source = open_source(argument, is_any_iterable=True)
         future, call = _streaming_call(router, options, None, source, messages.write, streams_response)
     else:
-        payload = messages.write(argument)
-        parent = REQUEST.get()
-        request = _request(options, parent, payload, streams_response=streams_response)
-        future = ItemStream(router, parent) if streams_response else CallFuture(router, parent)
-        call = OutgoingCall(request, future)
+        future, call = _call(router, options, messages.write(argument), streams_response)
     if replica_id:
         _aim_at(call, replica_id)
     response = _submit(router, future, call, None)
     response._read = messages.read
     return response
+
+
+def _call(
+    router: Router, options: HandleOptions, payload: Payload | None, streams_response: bool
+) -> tuple[CallFuture, OutgoingCall]:
+    """A call with one request, which is `payload` or comes when its arguments are there."""
+    parent = REQUEST.get()
+    request = _request(options, parent, payload, streams_response=streams_response)
+    future = ItemStream(router, parent) if streams_response else CallFuture(router, parent)
+    return future, OutgoingCall(request, future)
 
 
 def _streaming_call(

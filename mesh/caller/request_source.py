@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
-from mesh.caller.call_future import waker
+from mesh.caller.call_future import waiter
 from mesh.caller.request_feed import RequestFeed
 from mesh.settings import settings
 from mesh.wire.io_thread import mailbox_of
@@ -96,8 +96,8 @@ class _AsyncSource:
 
     async def _has_credit(self, feed: RequestFeed) -> bool:
         while not feed.may_take and not feed.has_ended:
-            future: asyncio.Future[None] = self._loop.create_future()
-            feed.on_change(waker(self._loop, future))
+            future, wake = waiter()
+            feed.on_change(wake)
             await future
         return not feed.has_ended
 
