@@ -132,7 +132,7 @@ ROOMS: dict[str, str] = {
         "authentication exceptions gateway.access gateway.ops gateway.requests gateway.transcoding gateway.websockets"
         " http2 link options.calls routing routing.choice rpc settings v1 wire"
     ),
-    "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc wire",
+    "gateway.web_rpc": "gateway.dialects gateway.requests gateway.transcoding rpc",
     "gateway.built_in": (
         "exceptions gateway.dialects gateway.ops gateway.requests gateway.web_rpc link phases routing rpc settings wire"
     ),

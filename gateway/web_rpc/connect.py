@@ -21,6 +21,7 @@ from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.request_flow import RequestFlow, RequestReader
 from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.translation.large_response import NO_ROOM_FOR_RESPONSE, translate_response
 from gateway.dialects.translation.paced_call import PacedCall
 from gateway.dialects.translation.paced_reader import PacedReader
 from gateway.dialects.translation.turn_budget import fits_turn
@@ -47,8 +48,8 @@ from gateway.web_rpc.envelope_reader import EnvelopeReader, envelope, sent_envel
 from gateway.web_rpc.message_codec import STREAMED_JSON_MAX_BYTES, JsonCodec, JsonCodecs
 from gateway.web_rpc.whole_body_reader import WholeBodyReader
 from mesh.rpc.grpc_fields import Entry
+from mesh.rpc.message_reader import MessageError
 from mesh.rpc.status_codes import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED
-from mesh.wire.blocking_work import Work, run_blocking
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -257,18 +258,24 @@ class _ConnectCall:
         try:
             return end, self.translate(end.response)
         except ValueError as error:
-            return CallEnd(INTERNAL, fit_details(str(error)), end.trailers), None
+            return _untranslatable(end, error), None
 
     async def _send_large(self, end: CallEnd) -> None:
         """The call is counted as a success already; its answer may still fail."""
+        assert end.response is not None
+        message: bytes | memoryview | None = None
         try:
-            end, message = await run_blocking(Work.TRANSLATE, self._translated, end)
+            message = await translate_response(self._exchange.share, self.translate, end.response)
+        except ValueError as error:
+            end = _untranslatable(end, error)
+        except MessageError as error:
+            end = CallEnd(error.code, error.text, end.trailers)
         except Exception:
             logger.exception("a response of %s was not translated", self._call.method.full_name)
-            end, message = CallEnd(INTERNAL, GATEWAY_FAILED, end.trailers), None
+            end = CallEnd(INTERNAL, GATEWAY_FAILED, end.trailers)
         if self._answer(end, message) is None:
-            text = "This gateway has no room for the response. The call was executed; its response is lost."
-            if self._answer(CallEnd(RESOURCE_EXHAUSTED, text, end.trailers), None) is None:
+            lost = CallEnd(RESOURCE_EXHAUSTED, NO_ROOM_FOR_RESPONSE, end.trailers)
+            if self._answer(lost, None) is None:
                 self._exchange.abort()
 
 
@@ -349,6 +356,10 @@ class _StreamCall(_ConnectCall):
 def _read_head(head: HttpHead) -> tuple[ConnectRequest, Invocation]:
     """Raises UnsupportedEncodingError or another ValueError."""
     return read_request(head), read_http_invocation(head.fields, OWN_FIELDS)
+
+
+def _untranslatable(end: CallEnd, error: ValueError) -> CallEnd:
+    return CallEnd(INTERNAL, fit_details(str(error)), end.trailers)
 
 
 def _is_safe(method: ServedMethod) -> bool:

@@ -19,6 +19,7 @@ from gateway.dialects.json_http.json_methods import JsonTarget
 from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd, MethodCall
 from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.translation.large_response import NO_ROOM_FOR_RESPONSE, translate_response
 from gateway.dialects.translation.paced_call import PacedCall
 from gateway.dialects.translation.turn_budget import SMALL_MAX_BYTES, fits_turn, turn_budget
 from gateway.requests.exchange import BrokenBy, Exchange
@@ -133,9 +134,11 @@ class _Answers:
         """The call is counted as a success already; its answer may still fail."""
         assert end.response is not None
         try:
-            content_type, body = await run_blocking(Work.TRANSLATE, self.translate, end.response)
+            content_type, body = await translate_response(self._exchange.share, self.translate, end.response)
         except ValueError as error:
             end = self._untranslatable(end, error)
+        except MessageError as error:
+            end = CallEnd(error.code, error.text, end.trailers)
         except Exception:
             logger.exception("a response of %s was not translated", self._call.method.full_name)
             end = CallEnd(INTERNAL, GATEWAY_FAILED, end.trailers)
@@ -143,8 +146,7 @@ class _Answers:
             fields = answer_fields(content_type, self._call.request_id, self._initial, end.trailers)
             if self._exchange.send_whole(200, fields, body):
                 return
-            text = "This gateway has no room for the response. The call was executed; its response is lost."
-            end = CallEnd(RESOURCE_EXHAUSTED, text, end.trailers)
+            end = CallEnd(RESOURCE_EXHAUSTED, NO_ROOM_FOR_RESPONSE, end.trailers)
         if self._send_error(end) is None:
             self._exchange.abort()
 

@@ -18,6 +18,7 @@ from gateway.dialects.json_http.json_methods import JsonMethods, JsonTarget
 from gateway.dialects.method_call import GATEWAY_FAILED, CallEnd
 from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
+from gateway.dialects.translation.large_response import NO_ROOM_FOR_RESPONSE, translate_response
 from gateway.dialects.translation.paced_call import PacedCall
 from gateway.dialects.translation.turn_budget import fits_turn
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
@@ -30,8 +31,8 @@ from gateway.websockets.websocket_frames import Message
 from gateway.websockets.websocket_handshake import HandshakeError, read_handshake
 from gateway.websockets.websocket_keeper import WebSocketKeeper
 from mesh.rpc.grpc_fields import Entry
+from mesh.rpc.message_reader import MessageError
 from mesh.rpc.status_codes import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
-from mesh.wire.blocking_work import Work, run_blocking
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -39,7 +40,6 @@ _NORMAL = 1000
 _CODES_FROM = 4000
 """Private codes: 4000 plus the code of gRPC."""
 _COMPLETE = ""
-_NO_ROOM = "This gateway has no room for the response. The call was executed; its response is lost."
 
 
 class MethodSocketDialect:
@@ -202,15 +202,17 @@ class MethodSocket:
         """The call is counted as a success already; its answer may still fail."""
         assert end.response is not None
         try:
-            translated = await run_blocking(Work.TRANSLATE, self.translate, end.response)
+            translated = await translate_response(self._exchange.share, self.translate, end.response)
         except ValueError as error:
             end = self._untranslatable(end, error)
+        except MessageError as error:
+            end = CallEnd(error.code, error.text, end.trailers)
         except Exception:
             logger.exception("a response of %s was not translated", self._call.method.full_name)
             end = CallEnd(INTERNAL, GATEWAY_FAILED, end.trailers)
         else:
             if not (self.connection.has_closed or self.connection.send(translated)):
-                end = CallEnd(RESOURCE_EXHAUSTED, _NO_ROOM, end.trailers)
+                end = CallEnd(RESOURCE_EXHAUSTED, NO_ROOM_FOR_RESPONSE, end.trailers)
         if not self.connection.has_closed:
             self._finish(end)
 

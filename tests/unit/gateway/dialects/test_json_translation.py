@@ -87,6 +87,28 @@ def test_a_large_response_without_any_room_breaks_the_exchange() -> None:
     asyncio.run(ask())
 
 
+def test_a_large_response_counts_as_buffered_until_it_is_translated() -> None:
+    """Those for which there is no room are not translated."""
+    book = kinds_pb2.Book(title="x" * (2 * ON_LOOP_MAX_BYTES))
+
+    async def ask() -> None:
+        gateway = JsonGateway(answer_with(book))
+        first, second = (gateway.open("POST", f"{SERVICE}CreateBook") for _ in range(2))
+        second[0].share = first[0].share
+        share = first[0].share
+        share.budget.max_bytes = 3 * book.ByteSize()
+        for exchange, receiver in (first, second):
+            assert receiver is not None
+            send_body(exchange, receiver, b"{}")
+        await asyncio.sleep(0)
+        assert share.used_bytes == book.ByteSize()
+        await until(lambda: first[0].has_ended and second[0].has_ended, "both answers")
+        assert sorted((first[0].status, second[0].status)) == [200, 429]
+        assert share.used_bytes == 0
+
+    asyncio.run(ask())
+
+
 def test_a_client_that_leaves_while_its_request_is_translated_starts_no_call() -> None:
     async def call() -> None:
         gateway = JsonGateway()

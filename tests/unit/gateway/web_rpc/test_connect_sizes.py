@@ -76,6 +76,26 @@ def test_a_client_may_leave_while_its_large_json_is_translated() -> None:
     asyncio.run(leave())
 
 
+def test_a_large_response_counts_as_buffered_until_it_is_translated() -> None:
+    """Those for which there is no room are not translated."""
+    message = Item(name="x" * (2 * ON_LOOP_MAX_BYTES)).SerializeToString()
+
+    async def ask(max_bytes: float) -> Answer:
+        router = FakeRouter(lambda each: finish(each, Outcome(payload=raw(message))))
+        exchange = FakeExchange(request(PRICE, ("content-type", "application/json"), VERSION), max_bytes)
+        receiver = ConnectDialect(shop_methods(router)).open(exchange)
+        assert receiver is not None
+        send_body(exchange, receiver, b"{}")
+        await asyncio.sleep(0)
+        assert exchange.has_ended or exchange.share.used_bytes == len(message)
+        await until(lambda: exchange.has_ended, "the answer")
+        assert exchange.share.used_bytes == 0
+        return Answer(exchange)
+
+    assert asyncio.run(ask(2 * len(message))).code == "ok"
+    assert asyncio.run(ask(2 * len(message) - 1)).code == "resource_exhausted"
+
+
 @pytest.mark.parametrize("step", ["decode", "encode"])
 def test_a_fault_of_ours_in_the_thread_ends_the_call(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
