@@ -15,9 +15,12 @@ _JOIN_BYTES_MAX = 64 * 1024
 
 
 class AnswerWriter:
-    """The sending end of one connection. What the socket does not take waits here, and counts as buffered."""
+    """The sending end of one connection. What the socket does not take waits here, and counts as buffered.
 
-    __slots__ = ("_socket", "_waiting", "is_paused", "share")
+    So does what the client sends ahead, whose answers it will have to wait for.
+    """
+
+    __slots__ = ("_socket", "_waiting", "ahead_bytes", "is_paused", "share")
 
     def __init__(self, socket: Any, share: BufferShare) -> None:
         """`socket`: an asyncio transport."""
@@ -27,6 +30,8 @@ class AnswerWriter:
         self._waiting: deque[memoryview] = deque()
         self.is_paused = False
         """Set while the socket takes no more."""
+        self.ahead_bytes = 0
+        """What its client has sent ahead of the present request, as far as it is counted."""
 
     @property
     def is_blocked(self) -> bool:
@@ -59,9 +64,19 @@ class AnswerWriter:
         self._pump()
 
     def drop(self) -> None:
-        """What waits is not sent."""
-        self.share.add(-self.waiting_bytes)
+        """What waits is not sent, and nothing is read any more."""
+        self.share.add(-self.waiting_bytes - self.ahead_bytes)
+        self.ahead_bytes = 0
         self._waiting.clear()
+
+    def count_ahead(self, size: int) -> bool:
+        """Count `size` bytes as sent ahead, instead of those before. False, and not counted, if there is no room."""
+        more_bytes = size - self.ahead_bytes
+        if more_bytes > 0 and not self.share.has_room(more_bytes):
+            return False
+        self.share.add(more_bytes)
+        self.ahead_bytes = size
+        return True
 
     def _pump(self) -> None:
         # The socket may call pause_writing inside write.

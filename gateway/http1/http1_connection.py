@@ -97,7 +97,7 @@ class Http1Connection(asyncio.Protocol):
             self.clock.reads += 1
             self._reader.feed(data)
             if self._is_advancing:
-                self._socket.read(wanted=self._wants_more())
+                self._read_on()
             else:
                 self._run(self._advance)
                 if len(data) >= _LARGE_READ_BYTES and not self._is_advancing and self._socket.is_open:
@@ -225,7 +225,16 @@ class Http1Connection(asyncio.Protocol):
         finally:
             # A request that is alone shares its write with no other.
             (self._turn.end_soon if self._service.in_flight.count > 1 else self._turn.end)()
-        self._socket.read(wanted=self._wants_more())
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Go on reading the socket, or stop. Requests that wait behind the present one then count as buffered."""
+        exchange, reader = self._exchange, self._reader
+        is_wanted = not self._is_advancing and _wants_more(self._socket, exchange, reader, self._service.limits)
+        self._socket.read(wanted=is_wanted)
+        ahead_bytes = 0 if is_wanted else _ahead_bytes(exchange, reader)
+        if ahead_bytes != self.writer.ahead_bytes and not self.writer.count_ahead(ahead_bytes):
+            self._refuse(Http1Error(503, "There is no room for requests that are sent ahead."), BrokenBy.CLIENT)
 
     def _advance(self) -> None:
         """Do all that the bytes which have come allow."""
@@ -292,17 +301,6 @@ class Http1Connection(asyncio.Protocol):
         elif not self._is_advancing:
             self._advance()
 
-    def _wants_more(self) -> bool:
-        exchange, limits = self._exchange, self._service.limits
-        if not self._socket.is_open:
-            return True
-        if self._is_advancing:
-            return False
-        if exchange is not None and (exchange.is_tunnel or not self._reader.body.is_done):
-            # Some way below the window, so that the socket is not switched on and off for each piece.
-            return exchange.taken_bytes < limits.body_window_bytes >> (not self._socket.is_reading)
-        return self._reader.unread_bytes <= limits.pipelined_max_bytes
-
     # ---- Ends --------------------------------------------------------------------------------------------------------
 
     def _leave(self) -> Http1Exchange | None:
@@ -350,6 +348,22 @@ class Http1Connection(asyncio.Protocol):
             self._socket.linger(reason)
         else:
             self._socket.close(reason)
+
+
+def _wants_more(socket: ClientSocket, exchange: Http1Exchange | None, reader: Http1Reader, limits: Http1Limits) -> bool:
+    """Whether the socket is to be read, once all is done that the bytes which have come allow."""
+    if not socket.is_open:
+        return True
+    if exchange is not None and (exchange.is_tunnel or not reader.body.is_done):
+        # Some way below the window, so that the socket is not switched on and off for each piece.
+        return exchange.taken_bytes < limits.body_window_bytes >> (not socket.is_reading)
+    return reader.unread_bytes <= limits.pipelined_max_bytes
+
+
+def _ahead_bytes(exchange: Http1Exchange | None, reader: Http1Reader) -> int:
+    """What has come of requests behind the present one."""
+    is_of_present = not reader.body.is_done or (exchange is not None and exchange.is_tunnel)
+    return 0 if is_of_present else reader.unread_bytes
 
 
 def _plain_answer(fault: Http1Error) -> tuple[bytes, bytes]:
