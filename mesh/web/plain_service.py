@@ -125,7 +125,7 @@ async def _in_threads(generator: Generator[Any, Any, Any], threads: Threads) -> 
             yield item
     finally:
         # A step cannot be interrupted: the generator ends behind it, and in a thread, because that may block too.
-        if step is not None and generator.gi_frame is not None:
+        if step is not None and inspect.getgeneratorstate(generator) != inspect.GEN_CLOSED:
             step.add_done_callback(lambda _: threads().submit(context.run, generator.close))
 
 

@@ -16,8 +16,8 @@ RESTARTS = (
     Mutant(
         name="stores a repeated request again",
         file="desired/desired_keeper.py",
-        old="            if edit(before) is before:\n                return self._state.version\n",
-        new="            edit(before)\n",
+        old="            if changed is before:\n                return self._state.version\n",
+        new="",
         tests=("unit/controller/desired/test_desired_keeper.py",),
     ),
     Mutant(
