@@ -7,7 +7,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from types import CoroutineType
+from types import CoroutineType, GeneratorType
 from typing import Any
 
 from mesh.usercode.thread_call import thread_call
@@ -111,7 +111,7 @@ async def _stream(call: HttpCall, items: AsyncIterator[Any]) -> None:
             await close()
 
 
-async def _in_threads(generator: Generator[Any, Any, Any], threads: Threads) -> AsyncIterator[Any]:
+async def _in_threads(generator: GeneratorType[Any, Any, Any], threads: Threads) -> AsyncIterator[Any]:
     """The items of a `def` generator, each of which is made in a thread, always in the same context."""
     context = copy_context()
     step: Future[Any] | None = None
