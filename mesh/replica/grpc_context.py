@@ -214,10 +214,16 @@ class GrpcContext:
     # ---- For the replica ---------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """The method has ended: run the user's callbacks, which may raise."""
+        """The method has ended: run all of the user's callbacks. Raises what the first raises that does."""
         self._is_done = True
+        errors: list[BaseException] = []
         for callback in self._done_callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except BaseException as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def apply(self, outcome: Outcome) -> Outcome:
         """The outcome with the status that the method has set."""

@@ -115,6 +115,17 @@ def test_a_call_is_done_when_its_method_has_ended() -> None:
     assert not used.add_callback(lambda: calls.append("too late"))
 
 
+def test_a_callback_that_raises_keeps_none_of_the_others_from_running() -> None:
+    """One may give something back; the call fails with the error."""
+    used = context()
+    calls: list[object] = []
+    used.add_done_callback(lambda used: 1 / 0)
+    used.add_callback(lambda: calls.append("given back"))
+    with pytest.raises(ZeroDivisionError):
+        used.end()
+    assert calls == ["given back"]
+
+
 def test_a_status_is_one_of_grpc_and_an_abort_is_an_error() -> None:
     with pytest.raises(TypeError, match=r"set_code\(\) takes a grpc.StatusCode, got 5"):
         context().set_code(5)  # type: ignore[arg-type]
