@@ -48,7 +48,8 @@ class UserObject:
         cls, args, kwargs = self._code.callable, self._code.init_args, self._code.init_kwargs
         # Kept before it is complete: `__del__` runs even where the constructor has not returned.
         self.target = instance = cls.__new__(cls, *args, **kwargs)
-        await _settled(type(instance).__init__, instance, *args, **kwargs)
+        if isinstance(instance, cls):  # as Python has it: `__new__` may return something else, which is complete
+            await _settled(type(instance).__init__, instance, *args, **kwargs)
 
     async def start_web(self, user_loop: UserLoop) -> None:
         """Make what answers web calls: the ASGI application, after its startup, or the object itself.

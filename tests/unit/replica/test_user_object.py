@@ -35,6 +35,20 @@ def test_arguments_reach_new_and_init() -> None:
     assert (target.size_at_birth, target.size) == (3, 3)
 
 
+def test_what_new_returns_of_another_class_is_not_constructed_again() -> None:
+    """As Python has it."""
+
+    class Connection:
+        def __init__(self, host: str) -> None:
+            self.hosts = [*getattr(self, "hosts", ()), host]
+
+    class Pooled:
+        def __new__(cls, host: str) -> Connection:  # type: ignore[misc]
+            return Connection(host.upper())
+
+    assert constructed(Pooled, "a").target.hosts == ["A"]
+
+
 def test_a_second_delete_waits_for_the_first() -> None:
     """A controller that is restarted drains a replica again, and ends its process when that is done."""
     events: list[str] = []
