@@ -23,6 +23,7 @@ from mesh.usercode.user_code import Replace, UserCode, pack_arguments
 from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import describe
 
 _DESCRIPTORS = "local"
 
@@ -110,7 +111,7 @@ class LocalApplication:
                 self.close()
                 if not isinstance(error, Exception):
                     raise
-                reason = str(error) if isinstance(error, UserCodeError) else f"{type(error).__name__}: {error}"
+                reason = str(error) if isinstance(error, UserCodeError) else describe(error)
                 start = f"Deployment '{spec.name}' of application '{self.name}' failed to start"
                 raise RuntimeError(f"{start}: {reason}") from error
 

@@ -37,7 +37,7 @@ from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
 from mesh.wire.mesh_token import local_socket
-from mesh.wire.outcome import read_answer
+from mesh.wire.outcome import describe, read_answer
 
 logger = logging.getLogger("mesh")
 T = TypeVar("T")
@@ -195,4 +195,4 @@ class LocalReplica:
         try:
             return await asyncio.wrap_future(self._context.copy().run(self._user_loop.submit, coroutine))
         except (SystemExit, KeyboardInterrupt) as error:  # raised by user code: it must not end the test
-            raise UserCodeError(f"{type(error).__name__}: {error}") from error
+            raise UserCodeError(describe(error)) from error

@@ -26,7 +26,7 @@ class ConfigAttempts:
         async with self._lock:
             try:
                 yield
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self.rejected_version = version
                 self.rejection = short_text(error, _REJECTION_MAX_CHARS)
                 raise

@@ -16,6 +16,7 @@ from typing import Any
 from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import describe
 
 logger = logging.getLogger("mesh")
 
@@ -94,7 +95,7 @@ class RecordedStats:
         except (Exception, asyncio.CancelledError) as error:  # the user's code may raise anything
             if _is_cancelled():
                 raise
-            failure = str(error) if isinstance(error, UserCodeError) else f"{type(error).__name__}: {error}"
+            failure = str(error) if isinstance(error, UserCodeError) else describe(error)
         if failure:
             self.values = {}
         if failure and failure != self._failure:
@@ -104,8 +105,10 @@ class RecordedStats:
     async def _answer(self) -> object:
         try:
             return await self._record(self._hook)
-        except (SystemExit, KeyboardInterrupt) as error:  # they would leave the event loop and end the task of `run`
-            raise UserCodeError(f"{type(error).__name__}: {error}") from error
+        except (Exception, asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit would leave the event loop, and all others end the task of `run`
+            raise UserCodeError(describe(error)) from error
 
 
 def routing_stats(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mesh.cluster.ray_core import cloudpickle
+from mesh.wire.outcome import describe
 
 Function = Callable[..., Any]
 
@@ -36,7 +37,7 @@ def take_snapshot(app: object, numbers: Mapping[int, int]) -> bytes:
     except Exception as error:  # objects may raise anything from __reduce__
         raise TypeError(
             "Failed to serialize the ASGI app: it cannot be pickled, so no replica can get it: "
-            f"{type(error).__name__}: {error}. Make what cannot travel (locks, sockets, clients) in the lifespan of "
+            f"{describe(error)}. Make what cannot travel (locks, sockets, clients) in the lifespan of "
             "the application, or give mesh.ingress a function that builds the application."
         ) from error
     return buffer.getvalue()

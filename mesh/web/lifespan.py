@@ -10,6 +10,7 @@ from typing import Any
 from mesh.exceptions import MeshException
 from mesh.phases.transitions import next_state
 from mesh.web.asgi_types import AsgiApp, Message
+from mesh.wire.outcome import describe
 
 logger = logging.getLogger("mesh")
 
@@ -104,7 +105,7 @@ class Lifespan:
         except Exception as error:  # the application's own
             self._error = error
             if self._phase is not LifespanPhase.FAILED:
-                logger.info("the ASGI application ended its lifespan: %s: %s", type(error).__name__, error)
+                logger.info("the ASGI application ended its lifespan: %s", describe(error))
         finally:
             self._move(LifespanEvent.RETURN)
             self._has_started.set()

@@ -77,3 +77,22 @@ def test_a_blocking_run_is_no_test(forced: None) -> None:
     """There are no ports to wait at (items 70, 73)."""
     with pytest.raises(ValueError, match="a local test has no ports"):
         mesh.run(Echo.bind(), blocking=True)
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@mesh.deployment
+class Unspeakable:
+    def __init__(self) -> None:
+        raise UnspeakableError
+
+    def __call__(self) -> None:
+        """Never called."""
+
+
+def test_a_constructor_whose_error_has_no_text_fails_the_start_as_any_other() -> None:
+    with pytest.raises(RuntimeError, match=r"Deployment 'Unspeakable' .* failed to start: UnspeakableError$"):
+        mesh.run(Unspeakable.bind(), name="unspeakable", _local_testing_mode=True)

@@ -29,6 +29,26 @@ def test_what_was_refused_is_remembered_until_another_one_is_taken_over() -> Non
     asyncio.run(main())
 
 
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "rejection"),
+    [(SystemExit("no licence"), "SystemExit: no licence"), (UnspeakableError(), "UnspeakableError")],
+)
+def test_whatever_the_code_raises_is_a_rejection(error: BaseException, rejection: str) -> None:
+    async def main() -> None:
+        attempts = ConfigAttempts()
+        with pytest.raises(type(error)):
+            async with attempts.attempt("c2"):
+                raise error
+        assert (attempts.rejected_version, attempts.rejection) == ("c2", rejection)
+
+    asyncio.run(main())
+
+
 def test_a_second_attempt_waits_for_the_first() -> None:
     async def main() -> None:
         attempts, steps, gate = ConfigAttempts(), list[str](), asyncio.Event()

@@ -126,20 +126,39 @@ def test_a_hook_that_is_cancelled_has_failed_and_is_asked_again(
     assert watch(record) == {"asked": 3.0}
 
 
-def test_a_hook_that_exits_has_failed_and_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+class BoomError(BaseException):
+    """Nothing that `except Exception` catches."""
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (BoomError("boom"), "BoomError: boom"),
+        (UnspeakableError(), "UnspeakableError"),
+    ],
+)
+def test_a_hook_that_raises_anything_has_failed_and_is_asked_again(
+    error: BaseException, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its last figures must not stay for the rest of the life of the replica."""
-    answers = iter([{"a": 1}, SystemExit(3), {"a": 3}])
+    answers = iter([{"a": 1}, error, {"a": 3}])
 
     async def record() -> object:
         answer = next(answers)
-        if isinstance(answer, SystemExit):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
     told: list[Any] = []
     watch(record, told=told)
     assert told == [{"a": 1.0}, {}, {"a": 3.0}]
-    assert "record_autoscaling_stats failed: SystemExit: 3" in caplog.text
+    assert f"record_autoscaling_stats failed: {text}" in caplog.text
 
 
 def test_every_answer_is_passed_on_and_a_failure_as_nothing() -> None:

@@ -118,3 +118,26 @@ def test_a_reason_that_is_not_in_unicode_reaches_the_controller() -> None:
 
     told = "FileNotFoundError: no file \\udcff"
     assert io_thread().submit(scenario()).result(10) == (told.encode(), told)
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+class Unspeakable:
+    def check_ready(self) -> None:
+        raise UnspeakableError
+
+
+@pytest.mark.usefixtures("outside_again")
+def test_an_error_of_a_check_that_has_no_text_is_named_by_its_class() -> None:
+    async def scenario() -> str:
+        replica = ReplicaProcess(spec_with(4))
+        replica._object = UserObject(UserCode(Unspeakable, ()))
+        await replica._on_user_loop(replica._object.construct())
+        answer = await replica.check_ready()
+        await replica.drain()
+        return answer
+
+    assert io_thread().submit(scenario()).result(10) == "UnspeakableError"
