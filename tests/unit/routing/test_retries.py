@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -40,6 +41,7 @@ class Worker:
         self.failures = failures
         self.error = error or OSError("disk full")
         self.calls = 0
+        self.released = threading.Event()
 
     async def work(self) -> int:
         self.calls += 1
@@ -55,6 +57,11 @@ class Worker:
     def block(self) -> None:
         self.calls += 1
         time.sleep(0.3)
+        raise self.error
+
+    def hold(self) -> None:
+        """It lasts until the test ends it."""
+        self.released.wait(DEADLINE_S)
         raise self.error
 
 
@@ -126,12 +133,14 @@ def test_retries_end_at_the_deadline() -> None:
 def test_a_call_of_a_replica_that_died_is_sent_again_if_unavailable_is_a_code() -> None:
     with mesh_of(Worker(0), Worker(0)) as mesh:
         first = mesh.replicas[0]
-        handles = mesh.handle("block", retry={"codes": ["UNAVAILABLE"]}), mesh.handle("block")
+        handles = mesh.handle("hold", retry={"codes": ["UNAVAILABLE"]}), mesh.handle("hold")
         again = [handles[0].remote() for _ in range(4)]
         once = [handles[1].remote() for _ in range(4)]
         until(lambda: sum(replica.ongoing for replica in mesh.replicas) == 8, "all to run")
         assert first.ongoing
         first.kill()
+        for replica in mesh.replicas:
+            replica.target.released.set()
         ends = [_end_of(response) for response in again + once]
         assert ReplicaUnavailableError not in ends[:4]
         assert ReplicaUnavailableError in ends[4:]

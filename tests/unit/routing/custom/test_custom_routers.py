@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -95,13 +96,15 @@ def test_a_router_that_blocks_stalls_no_call_for_long(monkeypatch: pytest.Monkey
         assert result(mesh.handle("who").remote(0)) in by_shard(mesh)
 
 
-def test_a_router_whose_task_exits_goes_on_with_all_others_of_the_process() -> None:
+def test_a_router_whose_task_exits_goes_on_with_all_others_of_the_process(caplog: pytest.LogCaptureFixture) -> None:
     """The thread of the routers outlives SystemExit (item 171)."""
     with routed_by("EndsItsLoop") as mesh:
         responses = [mesh.handle("who").remote(0) for _ in range(3)]
         assert len({result(each) for each in responses}) == 1
         publish(mesh, "ByShard")
         assert result(mesh.handle("who").remote(1)) == by_shard(mesh)[1]
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_questions_to_a_router_that_hangs_are_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
