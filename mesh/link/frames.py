@@ -15,7 +15,7 @@ from typing import Any
 
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import CallRequest
-from mesh.link.parts import MalformedFrameError, pack_part
+from mesh.link.parts import FRAMES_FRAME, MalformedFrameError, pack_part
 from mesh.link.replica_facts import ReplicaFacts
 from mesh.link.small_frames import pack_small_item, pack_small_open, pack_small_result
 from mesh.settings import settings
@@ -32,8 +32,6 @@ PROTOCOL_VERSION = 1
 _DEADLINE_MAX_MS = 2**32 - 1
 """What an Open frame can carry; a later deadline is cut to this."""
 _NO_FACTS = ReplicaFacts()
-
-_FRAMES_TAG = b"\x0a"  # field 1 of Frames, length-delimited
 
 
 class LargeMessage:
@@ -74,6 +72,7 @@ Packed = bytes | LargeMessage
 
 
 _PREFIXES_MAX = 2048
+_FRAMES_TAG = bytes((FRAMES_FRAME,))
 _PREFIXES = [_FRAMES_TAG + varint(length) for length in range(_PREFIXES_MAX)]
 """By length of the frame: for the small frames, which are nearly all."""
 

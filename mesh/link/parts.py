@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from mesh.memory.buffer_pool import buffer_pool
+from mesh.rpc.message_reader import PREFIX_BYTES
 from mesh.v1 import replica_pb2
 from mesh.wire.payload import Buffer
 from mesh.wire.varints import varint, varint_at
 
-_FRAMES_FRAME = 0x0A  # field 1, length-delimited
-_FRAME_CALL_ID = 0x08  # field 1, varint
+FRAMES_FRAME = 0x0A  # field 1, length-delimited
+FRAME_CALL_ID = 0x08  # field 1, varint
 _FRAME_PART = 0x6A  # field 13, length-delimited
 _PART_TOTAL_BYTES = 0x08  # field 1, varint
 _PART_HEAD_BYTES = 0x10  # field 2, varint
@@ -26,7 +27,6 @@ _PART_DATA = 0x1A  # field 3, length-delimited
 _HAND_READ_MIN_BYTES = 16 * 1024
 _PREFIX_BYTES_MAX = 64
 """Upper bound of the length of what stands before the data."""
-_GRPC_PREFIX_BYTES = 5
 ALIGNMENT_BYTES = 64
 """Of arrays, as numpy and vectorised code like it best."""
 _KINDS_WITH_PAYLOAD = ("open", "result", "item")
@@ -56,8 +56,8 @@ def pack_part(call_id: int, sizes: tuple[int, int] | None, pieces: Sequence[memo
     if sizes is not None:
         announced = b"%c%b%c%b" % (_PART_TOTAL_BYTES, varint(sizes[0]), _PART_HEAD_BYTES, varint(sizes[1]))
     part = b"%b%c%b" % (announced, _PART_DATA, varint(length))
-    frame = b"%c%b%c%b%b" % (_FRAME_CALL_ID, varint(call_id), _FRAME_PART, varint(len(part) + length), part)
-    return [b"%c%b%b" % (_FRAMES_FRAME, varint(len(frame) + length), frame), *pieces]
+    frame = b"%c%b%c%b%b" % (FRAME_CALL_ID, varint(call_id), _FRAME_PART, varint(len(part) + length), part)
+    return [b"%c%b%b" % (FRAMES_FRAME, varint(len(frame) + length), frame), *pieces]
 
 
 def unpack_part(message: bytes) -> PartView | None:
@@ -78,7 +78,7 @@ def begun_part(data: bytes, start: int, stop: int) -> tuple[PartView, int] | Non
 
     Also the number of bytes to come, with which the part goes on. None for every other message.
     """
-    first = start + _GRPC_PREFIX_BYTES
+    first = start + PREFIX_BYTES
     if stop - first < _PREFIX_BYTES_MAX or data[start]:
         return None
     length = int.from_bytes(data[start + 1 : first], "big")
@@ -100,7 +100,7 @@ def _read_part(data: bytes, start: int, stop: int, end: int) -> PartView | None:
     numbers: dict[int, int] = {}
     position = 0
     head = data[start : min(stop, start + _PREFIX_BYTES_MAX)]
-    for tag in (_FRAMES_FRAME, _FRAME_CALL_ID, _FRAME_PART):
+    for tag in (FRAMES_FRAME, FRAME_CALL_ID, _FRAME_PART):
         if head[position] != tag:
             return None
         numbers[tag], position = varint_at(head, position + 1)
@@ -115,7 +115,7 @@ def _read_part(data: bytes, start: int, stop: int, end: int) -> PartView | None:
     length, position = varint_at(head, position + 1)
     if start + position + length != end:
         return None
-    return PartView(numbers[_FRAME_CALL_ID], total_bytes, head_bytes, memoryview(data)[start + position : stop])
+    return PartView(numbers[FRAME_CALL_ID], total_bytes, head_bytes, memoryview(data)[start + position : stop])
 
 
 def read_part(call_id: int, part: replica_pb2.Part) -> PartView:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from mesh.link.outgoing_call import CallRequest
-from mesh.link.parts import MalformedFrameError
+from mesh.link.parts import FRAME_CALL_ID, FRAMES_FRAME, MalformedFrameError
 from mesh.settings import settings
 from mesh.v1 import replica_pb2
 from mesh.wire.identity import Identity
@@ -27,8 +27,7 @@ from mesh.wire.request_context import RequestContext
 from mesh.wire.varints import varint, varint_at
 
 # Fields as protobuf writes them: the number of the field << 3 | 0 for a number, 2 for what has a length in front.
-_FRAMES_FRAME = 0x0A
-_FRAME_CALL_ID, _FRAME_OPEN, _FRAME_ITEM, _FRAME_RESULT = 0x08, 0x22, 0x2A, 0x3A
+_FRAME_OPEN, _FRAME_ITEM, _FRAME_RESULT = 0x22, 0x2A, 0x3A
 _OPEN_SHARED_BYTES, _OPEN_CONTEXT, _OPEN_DEADLINE_MS, _OPEN_PAYLOAD = 0x58, 0x12, 0x18, 0x22
 _ITEM_PAYLOAD = 0x0A
 _RESULT_PAYLOAD, _RESULT_LOAD, _RESULT_QUEUE_US, _RESULT_USER_US = 0x12, 0x1A, 0x20, 0x28
@@ -192,7 +191,7 @@ def receive_frames(message: bytes, receiver: FrameReceiver) -> None:
     """Pass on the frames of one message. Raises MalformedFrameError or DecodeError for bytes that are not frames."""
     position, end = 0, len(message)
     while position < end:
-        if message[position] != _FRAMES_FRAME:
+        if message[position] != FRAMES_FRAME:
             raise MalformedFrameError(f"a field that is not a frame begins at byte {position}")
         try:
             length, start = varint_at(message, position + 1)
@@ -208,7 +207,7 @@ def receive_frames(message: bytes, receiver: FrameReceiver) -> None:
 def _receive_small(message: bytes, start: int, stop: int, receiver: FrameReceiver) -> bool:
     """Pass on a small Open, Result or Item; False for every other frame."""
     try:
-        if message[start] != _FRAME_CALL_ID:
+        if message[start] != FRAME_CALL_ID:
             return False
         call_id, position = varint_at(message, start + 1)
         kind = message[position]
