@@ -241,6 +241,7 @@ class ItemStream(CallFuture):
         return payload
 
     def next_item_blocking(self) -> Payload | None:
+        """Like `next_item`, in a thread without a running loop."""
         while (payload := self.take()) is None and not self.is_exhausted:
             io_thread().refuse_wait()
             event = threading.Event()

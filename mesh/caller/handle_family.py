@@ -63,11 +63,13 @@ class HandleFamily:
         return self.connect() if router is None or router.is_closed else router
 
     def connect(self) -> Router:
+        """Take a router, in the place of one that was closed."""
         self.is_used = True
         self.router = (self._own_routers or mesh_process()).use(self._key, self)
         return self.router
 
     def disconnect(self) -> Future[None]:
+        """Leave the router, if there is one. The future ends when that is done."""
         router, self.router = self.router, None
         routers = self._own_routers or joined_process()
         if router is not None and routers is not None:

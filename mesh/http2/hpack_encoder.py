@@ -32,6 +32,7 @@ def encode_field(name: bytes, value: bytes) -> bytes:
 
 
 def encode_string(value: bytes) -> bytes:
+    """§5.2, as it is: Huffman codes are read here and never written."""
     length = len(value)
     return (length.to_bytes(1, "big") if length < 0x7F else _integer(length, 0x7F, 0)) + value
 

@@ -139,6 +139,7 @@ class Hedges:
         return True
 
     def close(self) -> None:
+        """Send no twin any more."""
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -162,6 +162,7 @@ class LinkPool:
         self._forget_models(endpoint.expect_model(model_id))
 
     def holders_of(self, model_id: str) -> Sequence[Endpoint]:
+        """The replicas that hold the model or load it, of those that calls may be sent to."""
         return self._models.of(model_id)
 
     def record_broken(self, link: CallerLink, calls: int) -> None:
@@ -180,6 +181,7 @@ class LinkPool:
             link.others_ongoing = max(link.others_ongoing, endpoint.limit - link.ongoing)
 
     def endpoint_of(self, link: CallerLink) -> Endpoint | None:
+        """The listed replica whose link this is now; None for an earlier link, and for a replica not listed now."""
         endpoint = self.endpoints.get(link.replica_id)
         return endpoint if endpoint is not None and endpoint.link is link else None
 

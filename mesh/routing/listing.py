@@ -85,6 +85,7 @@ class Listing:
             callback()
 
     def close(self) -> None:
+        """The router is closed: refuse calls from now on, and keep none waiting for a snapshot."""
         self._is_closed = True
         self.publish()
 

@@ -67,6 +67,7 @@ class CallHealth:
         return duration_s
 
     def readmit(self, limits: EjectionLimits) -> None:
+        """End the ejection. Few failures are enough for the next one."""
         self.returns_at_s = 0.0
         self.failure_share = limits.failure_share * _RETURN_SHARE
 

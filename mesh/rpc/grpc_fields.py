@@ -81,6 +81,7 @@ def quote_message(text: str) -> bytes:
 
 
 def unquote_message(value: bytes) -> str:
+    """The reverse of `quote_message`; what is not UTF-8 is replaced."""
     return _ENCODED.sub(lambda match: bytes((int(match[1], 16),)), value).decode("utf-8", "replace")
 
 
@@ -113,6 +114,7 @@ def metadata_block(entries: Iterable[tuple[str, str | bytes]]) -> bytes:
 
 
 def metadata_field(key: str, value: str | bytes) -> bytes:
+    """One entry as a part of a header block. Raises ValueError for what gRPC does not allow as metadata."""
     name = _metadata_name(key)
     data = value.encode() if isinstance(value, str) else value
     if key.endswith(BINARY_SUFFIX):

@@ -48,6 +48,7 @@ class ReceivedMessages:
             stream.connection.give_room(stream, len(data))
 
     def first(self) -> bytes:
+        """The oldest message, which stays."""
         return self._messages[0]
 
     def pop(self, stream: Stream | None) -> bytes:

@@ -13,7 +13,7 @@ class PendingQueue:
 
     def __init__(self) -> None:
         self.calls: OrderedDict[int, OutgoingCall] = OrderedDict()
-        """Whether there are any is asked for each call and each result: of the dictionary, which is much quicker."""
+        """By sequence number. Public: each call and each result asks whether it is empty, and `len` is slower."""
 
     def __len__(self) -> int:
         return len(self.calls)
