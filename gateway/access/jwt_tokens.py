@@ -99,7 +99,7 @@ class JwtTokens:
 
 
 def identity_of(claims: Mapping[str, Any], name_claim: str) -> Identity | Refused:
-    """The identity that verified claims name: texts as they are, lists of texts joined by spaces, as in `scope`."""
+    """The identity that verified claims name: texts, whole numbers, lists of texts joined by spaces, as in `scope`."""
     name = claims.get(name_claim)
     if not isinstance(name, str) or not name:
         return Refused(f"The token has no claim {name_claim!r}.")
@@ -107,8 +107,13 @@ def identity_of(claims: Mapping[str, Any], name_claim: str) -> Identity | Refuse
     for claim, value in claims.items():
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             value = " ".join(value)
+        elif type(value) is int:
+            value = str(value)
         if isinstance(value, str) and claim != name_claim and claim not in _NO_ATTRIBUTES:
             attributes[claim] = value
+    if claims.get("tenant") is not None and "tenant" not in attributes:
+        # Without the attribute the client could name any tenant.
+        return Refused("The claim 'tenant' of the token is neither text nor a whole number.")
     return Identity(name, attributes)
 
 

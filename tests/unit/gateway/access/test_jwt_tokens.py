@@ -57,7 +57,7 @@ def signed(key: Any = SIGNING, algorithm: str = "ES256", kid: str | None = "k1",
 
 def test_a_good_token_names_its_client(door: Door) -> None:
     assert door.ask(signed(scope="read write", groups=["a", "b"], age=3)) == Identity(
-        "alice", {"iss": "https://login", "aud": "shop", "scope": "read write", "groups": "a b"}
+        "alice", {"iss": "https://login", "aud": "shop", "scope": "read write", "groups": "a b", "age": "3"}
     )
     # A set of one key serves tokens that name none.
     assert isinstance(door.ask(signed(kid=None)), Identity)
@@ -160,7 +160,19 @@ def test_a_file_without_keys_is_refused(door: Door) -> None:
     assert isinstance(door.ask(signed()), Identity)
 
 
+def test_whole_numbers_are_text_too() -> None:
+    """Left out, a tenant that is one would be the client's to choose."""
+    claims = {"sub": "a", "tenant": 42, "is_admin": True, "share": 0.5}
+    assert identity_of(claims, "sub") == Identity("a", {"tenant": "42"})
+
+
+@pytest.mark.parametrize("tenant", [True, 0.5, {"id": 1}, [1]])
+def test_a_token_of_a_tenant_that_cannot_be_text_is_refused(tenant: object) -> None:
+    assert isinstance(identity_of({"sub": "a", "tenant": tenant}, "sub"), Refused)
+    assert identity_of({"sub": "a", "tenant": None}, "sub") == Identity("a")
+
+
 def test_claims_that_are_no_text_are_left_out() -> None:
-    claims = {"sub": "a", "n": 1, "list": ["x", 1], "nested": {"a": "b"}, "jti": "1", "role": "admin"}
+    claims = {"sub": "a", "n": 1.5, "list": ["x", 1], "nested": {"a": "b"}, "jti": "1", "role": "admin"}
     assert identity_of(claims, "sub") == Identity("a", {"role": "admin"})
     assert identity_of({"email": "a@b.example"}, "email") == Identity("a@b.example")
