@@ -26,6 +26,8 @@ from mesh.rpc.status_codes import INVALID_ARGUMENT, UNIMPLEMENTED
 _METHOD_NOT_ALLOWED, _UNSUPPORTED_MEDIA_TYPE = 405, 415
 _KEPT_MAX = 1_024
 _KEPT_MAX_CHARS = 256
+_TYPE_OF_FORMS = "application/x-www-form-urlencoded"
+"""What curl says of a body by default."""
 _ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 _Found = JsonTarget | OtherMethods | Refusal | FieldError | None
@@ -197,7 +199,8 @@ def _unsupported(head: HttpHead, method: ServedMethod, *, is_raw: bool) -> str:
         return "" if method.streams_request else f"{method.full_name} takes one message: send it as {JSON_TYPE}."
     if kind in ("", JSON_TYPE, "text/json") or kind.endswith("+json"):
         return ""
-    return f"Bodies are {JSON_TYPE}, or application/x-ndjson for streams of messages, not {kind[:80]!r}."
+    advice = " With curl, use --json." if kind == _TYPE_OF_FORMS else ""
+    return f"Bodies are {JSON_TYPE}, or application/x-ndjson for streams of messages, not {kind[:80]!r}.{advice}"
 
 
 def _encoding(head: HttpHead) -> str:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -26,6 +32,28 @@ def test_ready_names_both_addresses():
             assert (node.ready.gateway_id, node.ready.node_id) == ("g", "n")
 
     on_io_loop(scenario())
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_commands_that_call_the_gateways_own_services_are_as_documented() -> None:
+    page = Path("docs/gateway.md").read_text()
+    commands = re.findall(r"^curl .*", page, re.MULTILINE)
+
+    async def scenario() -> list[str]:
+        async with running() as node:
+            node.process.publish(route_table("shop"))
+            outputs = []
+            for each in commands:
+                words = shlex.split(each.replace("localhost:8000", node.ready.http_address), comments=True)
+                ran = await asyncio.to_thread(
+                    subprocess.run, [*words, "--silent", "--max-time", "10"], capture_output=True
+                )
+                outputs.append(ran.stdout.decode())
+            return outputs
+
+    health, applications = on_io_loop(scenario())
+    assert health == '{"status":"SERVING"}'
+    assert json.loads(applications) == {"applicationNames": ["shop"]}
 
 
 def test_healthy_only_with_routes_and_replicas():

@@ -274,7 +274,9 @@ def test_a_body_of_another_type_is_unsupported(field: tuple[str, str]) -> None:
     gateway = JsonGateway()
     answer = gateway.ask("POST", f"{SERVICE}GetBook", b"{}", field)
     assert answer.status == 415
-    assert "application/json" in json_of(answer)["message"] or "gzip" in json_of(answer)["message"]
+    message = json_of(answer)["message"]
+    assert "application/json" in message or "gzip" in message
+    assert ("--json" in message) is ("form" in field[1])
     gateway.assert_counted_once(3)
 
 
