@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 
 import mesh
 
@@ -23,8 +24,12 @@ class Scorer:
         scores = 1 / (1 + np.exp(-(np.array(rows) @ WEIGHTS)))
         return [{"score": round(float(score), 4), "batch_size": len(rows)} for score in scores]
 
-    async def __call__(self, request: Request) -> dict[str, float]:
-        return await self.score(await request.json())
+    async def __call__(self, request: Request) -> dict[str, float] | PlainTextResponse:
+        row = await request.json()
+        if not isinstance(row, list) or len(row) != len(WEIGHTS):
+            # Here, because an error in the batch would be one of all its callers.
+            return PlainTextResponse(f"POST a list of {len(WEIGHTS)} numbers.", 400)
+        return await self.score(row)
 
 
 scorer = mesh.deployment(Scorer, max_ongoing_requests=64, user_config={"max_batch_size": 16, "wait_s": 0.02})

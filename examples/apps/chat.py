@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
@@ -20,31 +19,39 @@ UNREAD_MAX = 100
 
 class Rooms:
     def __init__(self) -> None:
-        self.members: dict[str, dict[str, asyncio.Queue[str]]] = defaultdict(dict)
+        self.members: dict[str, dict[str, asyncio.Queue[str]]] = {}
 
     async def listen(self, room: str, name: str) -> AsyncIterator[str]:
-        """The lines of the others, until the member leaves."""
-        lines = self.members[room][name] = asyncio.Queue(UNREAD_MAX)
+        """The lines of the others, until the member leaves; one that joins again hears them there."""
+        members = self.members.setdefault(room, {})
+        lines = members[name] = asyncio.Queue(UNREAD_MAX)
         self.tell(room, name, f"{name} is here")
         try:
             while True:
                 yield await lines.get()
         finally:
-            del self.members[room][name]
-            self.tell(room, name, f"{name} has left")
+            if members.get(name) is lines:
+                del members[name]
+                self.tell(room, name, f"{name} has left")
+            if not members:
+                self.members.pop(room, None)
 
     async def say(self, room: str, name: str, text: str) -> None:
         self.tell(room, name, f"{name}: {text}")
 
     def tell(self, room: str, but: str, line: str) -> None:
-        for name, lines in self.members[room].items():
+        for name, lines in self.members.get(room, {}).items():
             if name != but:
                 if lines.full():
                     lines.get_nowait()
                 lines.put_nowait(line)
 
     async def who(self, room: str) -> list[str]:
-        return sorted(self.members[room])
+        return sorted(self.members.get(room, ()))
+
+    async def how_many(self) -> int:
+        """Rooms with someone in them."""
+        return len(self.members)
 
 
 @mesh.ingress(web)

@@ -83,6 +83,8 @@ class Storefront:
             left = await self.stock.take.remote(order.sku, order.amount)
         except OutOfStockError as error:
             raise HTTPException(409, f"Only {error.left} are left.") from None
+        except KeyError:
+            raise HTTPException(404, f"There is no product {order.sku}.") from None
         return {"total": await self.prices.price.remote(order.sku, amount=order.amount), "left": left}
 
 

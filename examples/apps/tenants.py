@@ -44,9 +44,10 @@ class Front:
         tenant = mesh.get_multiplexed_model_id()
         if not tenant:
             return JSONResponse({"error": "Which tenant? Send the header serve_multiplexed_model_id."}, 400)
+        x = float(request.query_params.get("x", 1))
         models = self.models.options(multiplexed_model_id=tenant)
         try:
-            return JSONResponse({"y": await models.predict.remote(float(request.query_params["x"]))})
+            return JSONResponse({"y": await models.predict.remote(x)})
         except LookupError as error:
             return JSONResponse({"error": str(error)}, 404)
 

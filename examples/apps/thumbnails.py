@@ -58,7 +58,7 @@ class Thumbnails:
         small = self.shrinker.shrink.remote(decoded)
         try:
             image = await self.contrast.stretch.remote(small)
-        except ValueError as error:
+        except (ValueError, EOFError) as error:  # numpy cannot read it, or it ends too early
             return Response(str(error), status_code=400)
         file = io.BytesIO()
         np.save(file, (image * 255).round().astype(np.uint8))

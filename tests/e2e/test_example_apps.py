@@ -91,6 +91,7 @@ def test_thumbnails(serve: Serve) -> None:
     assert (int(thumbnail[0, 0, 0]), int(thumbnail[-1, 0, 0])) == (255, 0)
     refused = app.client.post("/", content=saved(np.zeros((4, 4), np.uint8)))
     assert (refused.status_code, refused.text) == (400, "This is not an image of height × width × 3: (4, 4).")
+    assert [app.client.post("/", content=content).status_code for content in (b"", b"GIF89a")] == [400, 400]
 
 
 def saved(image: np.ndarray) -> bytes:
@@ -177,6 +178,7 @@ def test_tenants(serve: Serve) -> None:
     assert answers == [(200, {"y": 4.0}), (200, {"y": 6.0}), (200, {"y": 10.0})] * 6
     assert ask("dust") == (404, {"error": "There is no tenant 'dust'."})
     assert app.client.get("/", params={"x": 2}).status_code == 400
+    assert app.client.get("/", headers={"serve_multiplexed_model_id": "acme"}).json() == {"y": 2.0}
 
 
 def test_batch_scorer(serve: Serve) -> None:
@@ -191,7 +193,10 @@ def test_batch_scorer(serve: Serve) -> None:
         scores = list(pool.map(ask, range(64)))
     assert [each["score"] for each in scores] == [round(1 / (1 + np.exp(-number / 2)), 4) for number in range(64)]
     assert max(each["batch_size"] for each in scores) > 1
-    assert app.client.post("/", json=[1, 2]).status_code == 500
+    with ThreadPoolExecutor(16) as pool:
+        rows = [[0, 0, 0] if number % 2 else [0, 0] for number in range(32)]
+        statuses = list(pool.map(lambda row: app.client.post("/", json=row).status_code, rows))
+    assert statuses == [200 if number % 2 else 400 for number in range(32)]
     assert ask(0)["score"] == 0.5
 
 
@@ -263,6 +268,7 @@ def test_storefront(serve: Serve) -> None:
     too_much = app.client.post("/orders", json=order)
     assert (too_much.status_code, too_much.json()) == (409, {"detail": "Only 2 are left."})
     assert app.client.post("/orders", json={"sku": "p-1", "amount": 0}).status_code == 422
+    assert app.client.post("/orders", json={"sku": "x-9", "amount": 1}).status_code == 404
     assert "/orders" in app.client.get("/openapi.json").json()["paths"]
 
 
@@ -281,3 +287,21 @@ def test_chat(serve: Serve) -> None:
                 eve.recv(timeout=0)
         assert ada.recv(timeout=DEADLINE_S) == "bob has left"
     until(lambda: app.client.get("/rooms/den").json() == [], timeout_s=DEADLINE_S)
+
+
+def test_a_chat_member_that_joins_again(serve: Serve) -> None:
+    """The end of its connection of before takes nothing from the new one, and empty rooms are gone (item 111)."""
+    app = serve("chat")
+    with app.websocket("/rooms/den?name=ada") as ada:
+        until(lambda: app.client.get("/rooms/den").json() == ["ada"], timeout_s=DEADLINE_S)
+        with app.websocket("/rooms/den?name=bob") as before:
+            assert ada.recv(timeout=DEADLINE_S) == "bob is here"
+            with app.websocket("/rooms/den?name=bob") as bob:
+                assert ada.recv(timeout=DEADLINE_S) == "bob is here"
+                before.close()
+                ada.send("hello, bob")
+                assert bob.recv(timeout=DEADLINE_S) == "ada: hello, bob"
+            assert ada.recv(timeout=DEADLINE_S) == "bob has left"
+    rooms = app.deployment("Rooms").how_many
+    assert app.client.get("/rooms/empty").json() == []
+    until(lambda: rooms.remote().result(timeout_s=DEADLINE_S) == 0, timeout_s=DEADLINE_S)
