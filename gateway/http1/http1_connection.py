@@ -229,9 +229,11 @@ class Http1Connection(asyncio.Protocol):
 
     def _read_on(self) -> None:
         """Go on reading the socket, or stop. Requests that wait behind the present one then count as buffered."""
-        exchange, reader = self._exchange, self._reader
-        is_wanted = not self._is_advancing and _wants_more(self._socket, exchange, reader, self._service.limits)
-        self._socket.read(wanted=is_wanted)
+        socket, exchange, reader = self._socket, self._exchange, self._reader
+        is_wanted = not socket.is_open or (
+            not self._is_advancing and _wants_more(socket, exchange, reader, self._service.limits)
+        )
+        socket.read(wanted=is_wanted)
         ahead_bytes = 0 if is_wanted else _ahead_bytes(exchange, reader)
         if ahead_bytes != self.writer.ahead_bytes and not self.writer.count_ahead(ahead_bytes):
             self._refuse(Http1Error(503, "There is no room for requests that are sent ahead."), BrokenBy.CLIENT)
@@ -352,8 +354,6 @@ class Http1Connection(asyncio.Protocol):
 
 def _wants_more(socket: ClientSocket, exchange: Http1Exchange | None, reader: Http1Reader, limits: Http1Limits) -> bool:
     """Whether the socket is to be read, once all is done that the bytes which have come allow."""
-    if not socket.is_open:
-        return True
     if exchange is not None and (exchange.is_tunnel or not reader.body.is_done):
         # Some way below the window, so that the socket is not switched on and off for each piece.
         return exchange.taken_bytes < limits.body_window_bytes >> (not socket.is_reading)

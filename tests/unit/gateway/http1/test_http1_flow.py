@@ -39,6 +39,14 @@ def test_a_receiver_that_gives_no_room_stops_the_client() -> None:
     assert client.transport.is_reading
 
 
+@on_loop
+def test_a_socket_that_lingers_behind_the_last_step_of_a_turn_is_read() -> None:
+    client = Client(lambda exchange: ok(exchange))
+    client.send(request() * 15 + request("GET / HTTP/1.1", "connection: close") + request())
+    assert client.transport.is_half_closed
+    assert client.transport.is_reading
+
+
 def test_behind_a_large_read_the_loop_has_its_turn() -> None:
     """uvloop reads on in one turn while there is more, which for 8 MB of tiny chunks takes seconds."""
 
