@@ -23,7 +23,7 @@ _Numbers = dict[int, None]
 
 
 class KeptEvents:
-    """Some events, the oldest first. Their numbers differ and grow."""
+    """Some events, the oldest first. Their numbers grow."""
 
     def __init__(self, most: int, events: Iterable[control_pb2.Event] = ()) -> None:
         self._most = most
@@ -46,6 +46,9 @@ class KeptEvents:
         return (event for event, _, _ in self._events.values())
 
     def add(self, event: control_pb2.Event) -> None:
+        """Does nothing for one whose number it has."""
+        if event.number in self._events:
+            return
         kind, app = kind_of(event.text), application_of(event.text)
         self._events[event.number] = event, kind, app
         self._of_kind[kind][event.number] = None

@@ -75,6 +75,16 @@ def test_events_that_were_stored_are_kept_by_the_next_controller_as_they_are(tem
     assert list(later)[-1].text == TEXTS[5].format("g")
 
 
+def test_events_that_came_twice_count_once() -> None:
+    """As in a record that something else has written: every later line of the log would raise."""
+    twice = events(*(TEXTS[0].format(number) for number in range(MOST)))
+    both = KeptEvents(MOST, [*twice, *twice])
+    assert list(both) == twice
+    for event in events(*(TEXTS[5].format(number) for number in range(4 * MOST)), first=MOST):
+        both.add(event)
+    assert len(both) == MOST
+
+
 def test_an_application_gets_no_more_than_half_while_others_have_events() -> None:
     others = [f"starting replica app{number % 20}/D#r: fewer than wanted" for number in range(200)]
     noisy = [f"{text} shop/Front#r{number}" for number in range(99) for text in ("starting replica", "replica", "of")]
