@@ -70,7 +70,7 @@ def _users_file(module: str) -> Path | None:
         return None  # find_spec would execute its package
     loaded = sys.modules.get(module)
     try:
-        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module) if loaded is None else getattr(loaded, "__spec__", None)
     except (ImportError, ValueError):
         return None
     origin = getattr(loaded, "__file__", None) or (spec.origin if spec is not None else None)
@@ -83,7 +83,11 @@ def _users_file(module: str) -> Path | None:
 def _imported_by(source: bytes, module: str, *, is_package: bool) -> Iterator[str]:
     """Every module that may be imported, also inside functions. Names that are not modules are skipped later."""
     package = module if is_package else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # for another version of Python: what is imported here was read
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _with_parents(alias.name)

@@ -104,3 +104,19 @@ def test_bound_arguments_change_the_version_of_who_gets_them(shop: Path) -> None
 def test_a_class_that_a_function_made_goes_by_the_recipe(shop: Path) -> None:
     assert versions(shop, "dynamic", "a", "1") == versions(shop, "dynamic", "a", "1")
     assert versions(shop, "dynamic", "a", "1") != versions(shop, "dynamic", "b", "1")
+
+
+def test_source_that_this_python_cannot_read_counts_as_it_is(shop: Path) -> None:
+    """It may be for another version of Python, and imported only there."""
+    (shop / "shop/late.py").write_text("type Odd[T = int] = = list[T]")
+    before = versions(shop)
+    (shop / "shop/late.py").write_text("type Odd[T = int] = = list[T] # changed")
+    assert not set(before.values()) & set(versions(shop).values())
+
+
+def test_a_module_that_is_no_module_is_left_out(shop: Path) -> None:
+    """As libraries put objects into the table of modules."""
+    before = versions(shop)
+    with (shop / "shop/__init__.py").open("a") as file:
+        file.write("import sys, types; sys.modules['shop.late'] = types.SimpleNamespace()\n")
+    assert versions(shop) != before
