@@ -32,7 +32,7 @@ def holds_large(value: object) -> bool:
 
 
 def dumps(value: object, keep_in_band: Callable[[pickle.PickleBuffer], bool]) -> memoryview | None:
-    """`value` as `pickle.dumps` writes it. None if it refers to something in `__main__`. Raises as that does."""
+    """`value` as `pickle.dumps` writes it. None if that has the name `__main__` in it. Raises as that does."""
     writer = _Writer()
     pickle.Pickler(writer, 5, buffer_callback=keep_in_band).dump(value)
     if any(len(piece) < _FRAME_BYTES_MAX and b"__main__" in piece for piece in writer.pieces):
