@@ -59,8 +59,8 @@ class PlainService:
         if self._is_async:
             result = self._function(*arguments)
         else:
-            result = await asyncio.wrap_future(
-                self._threads().submit(copy_context().run, thread_call, self._function, *arguments),
+            result = await _returned(
+                self._threads().submit(copy_context().run, thread_call, self._function, *arguments)
             )
         if isinstance(result, CoroutineType) or (inspect.isawaitable(result) and not isinstance(result, AsyncIterator)):
             result = await result
@@ -119,7 +119,7 @@ async def _in_threads(generator: GeneratorType[Any, Any, Any], threads: Threads)
         while True:
             # Asked for each time: a new limit of the replica brings new threads.
             step = threads().submit(context.run, _next, generator)
-            item = await asyncio.wrap_future(step)
+            item = await _returned(step)
             if item is _END:
                 return
             yield item
@@ -127,6 +127,20 @@ async def _in_threads(generator: GeneratorType[Any, Any, Any], threads: Threads)
         # A step cannot be interrupted: the generator ends behind it, and in a thread, because that may block too.
         if step is not None and inspect.getgeneratorstate(generator) != inspect.GEN_CLOSED:
             step.add_done_callback(lambda _: threads().submit(context.run, generator.close))
+
+
+async def _returned(running: Future[Any]) -> Any:
+    """What a thread returns. A cancel takes effect when it has returned: it cannot be interrupted, and has the place.
+
+    So it is with `def` methods of handles. Another call in that place would wait for a thread, here and not in a queue.
+    """
+    waiting = asyncio.wrap_future(running)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not running.cancel():
+            await asyncio.wait([waiting])
+        raise
 
 
 def _next(generator: Generator[Any, Any, Any]) -> Any:

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 
 from mesh.context import current_request
 from tests.unit.fakes.small_mesh import until
-from tests.unit.web.web_calls import WebReplica, web_replica, web_request
+from tests.unit.web.web_calls import DEADLINE_S, WebReplica, web_replica, web_request
 
 INTERNAL = grpc.StatusCode.INTERNAL.value[0]
 CANCELLED = grpc.StatusCode.CANCELLED.value[0]
@@ -138,6 +138,9 @@ class Plain:
 
 
 class Threaded:
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
     def __call__(self, request: Request) -> Any:
         note(threading.current_thread().name)
         served = current_request()
@@ -145,6 +148,8 @@ class Threaded:
             return self.generate()
         if request.url.path == "/empty":
             return next(iter(()))
+        if request.url.path == "/blocks":
+            self.gate.wait(DEADLINE_S)
         if request.url.path == "/waits":
             return self.waits()
         return f"{request.method} {request.url.path} {served.request_id if served is not None else ''}"
@@ -249,6 +254,17 @@ def test_a_function_that_asks_an_empty_iterator_fails_its_call(threaded: WebRepl
 def test_a_client_that_leaves_cancels(plain: WebReplica) -> None:
     call = plain.start(path="/hang")
     call.leave()
+    assert call.ended().code == CANCELLED
+
+
+def test_a_thread_keeps_the_place_of_its_call_until_it_returns(threaded: WebReplica) -> None:
+    """It cannot be interrupted; another call in its place would wait for a thread, beside replicas that are free."""
+    call = threaded.start(path="/blocks")
+    until(lambda: bool(Seen.events), "the thread")
+    call.leave()
+    assert threaded.ask("/x").text == "GET /x request-1"
+    assert call.answers.outcome is None
+    threaded.object.target.gate.set()
     assert call.ended().code == CANCELLED
 
 
