@@ -116,11 +116,11 @@ class RequestStream:
     def cancel(self) -> None:
         """Read no more: the iteration ends, and the caller stops sending. The call goes on. From any thread."""
         self._is_cancelled = True
-        self._items.clear()
         if _runs_here(self._loop):
-            self._waiters.wake()
+            self._drop()
         else:
-            self._loop.call_soon_threadsafe(self._waiters.wake)
+            # Not here: code on the loop may just be about to take one.
+            self._loop.call_soon_threadsafe(self._drop)
 
     # On the user loop, from the link.
 
@@ -177,6 +177,10 @@ class RequestStream:
             taken, self._taken = self._taken, 0
             self._grant(taken)
         return self._decode(payload)
+
+    def _drop(self) -> None:
+        self._items.clear()
+        self._waiters.wake()
 
     def _end(self) -> None:
         if not self._is_closed and self._error is None:

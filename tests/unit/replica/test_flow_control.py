@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from typing import Any
 
 import grpc.aio
@@ -12,7 +13,7 @@ import pytest
 from mesh.exceptions import CancelReason, MeshException, RequestCancelledError
 from mesh.replica.flow_control import CreditWindow, RequestStream
 from mesh.settings import settings
-from mesh.wire.payload import raw
+from mesh.wire.payload import Payload, raw
 from tests.unit.fakes.small_mesh import until, until_async
 
 DEADLINE_S = 30.0
@@ -152,3 +153,32 @@ def test_requests_that_are_read_after_the_method_has_returned_end(is_complete: b
 
 async def _read_all(stream: RequestStream) -> list[Any]:
     return [message async for message in stream]
+
+
+def test_a_cancel_in_a_thread_takes_no_message_from_under_a_reader() -> None:
+    """It may come at any moment, also when a reader on the loop has just seen that there is a message."""
+
+    class Watched(deque[Payload]):
+        """Another thread cancels at the first look."""
+
+        is_watched = True
+
+        def __bool__(self) -> bool:
+            is_full = len(self) > 0
+            if self.is_watched:
+                self.is_watched = False
+                canceller = threading.Thread(target=requests.cancel)
+                canceller.start()
+                canceller.join()
+            return is_full
+
+    async def scenario() -> tuple[Any, Any]:
+        nonlocal requests
+        requests = RequestStream(asyncio.get_running_loop(), lambda credits: None, lambda payload: payload.data)
+        requests._items = Watched([raw(b"a"), raw(b"b")])
+        first = await requests.read()
+        await asyncio.sleep(0)
+        return first, await requests.read()
+
+    requests: RequestStream
+    assert asyncio.run(scenario()) == (b"a", grpc.aio.EOF)
