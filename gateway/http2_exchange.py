@@ -180,7 +180,7 @@ class Http2Exchange:
         self._stream.connection.give_room(self._stream, size)
 
     def ask_for_body(self) -> None:
-        """Few clients of HTTP/2 wait for that, and those for a moment only."""
+        """Not on HTTP/2, where the client has to send it without being asked."""
 
     def let_pause(self, begun_bytes: int = 0) -> None:
         self._stream.pause_bytes = self._stream.received_bytes - begun_bytes
