@@ -18,6 +18,7 @@ from mesh.link.link_target import LinkTarget
 from mesh.link.writer import LinkWriter
 from mesh.rpc.grpc_fields import request_block
 from mesh.settings import settings
+from mesh.wire.outcome import describe
 
 T = TypeVar("T")
 
@@ -40,11 +41,15 @@ async def run_link(link: CallerLink, target: LinkTarget) -> bool:
     except asyncio.CancelledError as cancelled:
         reason = str(cancelled) or reason
         raise
-    except (TimeoutError, OSError) as error:
-        reason = _reason(error)
+    except TimeoutError:
+        missing = "no connection" if transport is None else "no answer to Hello"
+        reason = f"{missing} within {settings().link.connect_timeout_s} s"
+        return False
+    except OSError as error:
+        reason = describe(error)
         return False
     except Exception as error:
-        reason = _reason(error)
+        reason = describe(error)
         raise
     finally:
         if transport is not None:
@@ -87,9 +92,3 @@ def _resolve(future: asyncio.Future[T], value: T) -> None:
     """A cancelled one stays so: its link is being closed."""
     if not future.done():
         future.set_result(value)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer to Hello within {settings().link.connect_timeout_s} s"
-    return f"{type(error).__name__}: {error}"
