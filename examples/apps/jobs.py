@@ -15,24 +15,29 @@ import mesh
 from mesh.context import outlive_request
 
 web = FastAPI()
+RUNNING_MAX = 10
+"""Jobs at a time. The others wait in the trainer, which has room for them and for those who ask how they stand."""
 
 
 @dataclass
 class Job:
     rounds: int = 0
-    state: str = "running"
+    state: str = "waiting"
 
 
 class Trainer:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
+        self.places = asyncio.Semaphore(RUNNING_MAX)
 
     async def train(self, name: str, rounds: int) -> float:
         job = self.jobs[name] = Job()
         try:
-            while job.rounds < rounds:
-                await asyncio.sleep(0.001)  # stands for one round
-                job.rounds += 1
+            async with self.places:
+                job.state = "running"
+                while job.rounds < rounds:
+                    await asyncio.sleep(0.001)  # stands for one round
+                    job.rounds += 1
         except asyncio.CancelledError:
             job.state = "cancelled"
             raise
@@ -40,7 +45,7 @@ class Trainer:
         return 1 / (1 + rounds)
 
     async def job(self, name: str) -> Job:
-        return self.jobs.get(name, Job(state="waiting"))
+        return self.jobs.get(name, Job())
 
 
 @mesh.ingress(web)
@@ -73,6 +78,6 @@ class Jobs:
         return self.losses[name]
 
 
-trainer = mesh.deployment(Trainer, max_ongoing_requests=10)
+trainer = mesh.deployment(Trainer, max_ongoing_requests=1000)
 jobs = mesh.deployment(Jobs)
 app = jobs.bind(trainer.bind())

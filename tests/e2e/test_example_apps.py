@@ -222,6 +222,22 @@ def test_jobs(serve: Serve) -> None:
     assert app.client.get("/jobs/none").status_code == 404
 
 
+def test_jobs_that_wait_for_others(serve: Serve) -> None:
+    """They can be asked for, and cancelled before they begin (item 36)."""
+    app = serve("jobs")
+    names = [app.client.post("/jobs", params={"rounds": 10**6}).raise_for_status().json() for _ in range(12)]
+
+    def states() -> list[str]:
+        return [app.client.get(f"/jobs/{name}").json()["state"] for name in names]
+
+    until(lambda: sorted(states()) == ["running"] * 10 + ["waiting"] * 2, timeout_s=DEADLINE_S)
+    waiting = names[states().index("waiting")]
+    app.client.delete(f"/jobs/{waiting}").raise_for_status()
+    cancelled = {"state": "cancelled", "rounds": 0}
+    until(lambda: app.client.get(f"/jobs/{waiting}").json() == cancelled, timeout_s=DEADLINE_S)
+    assert sorted(states()) == ["cancelled"] + ["running"] * 10 + ["waiting"]
+
+
 def test_translators(serve: Serve) -> None:
     """A constructor gets a dictionary of handles for the one of bound deployments (item 96)."""
     app = serve("translators")
