@@ -18,7 +18,7 @@ def checked(name: str, value: object) -> dict[str, Any]:
     given = option_checks.mapping(name, value)
     for key in given:
         # Ray adds keys of its own, with an underscore, to the environments that it hands out.
-        if key not in KEYS and not key.startswith("_"):
+        if option_checks.text(f"A key of {name}", key) not in KEYS and not key.startswith("_"):
             raise ValueError(f"{name}[{key!r}] {why_unknown(key, KEYS)}")
     for variable, text in option_checks.mapping(f"{name}['env_vars']", given.get("env_vars") or {}).items():
         if not isinstance(text, str):

@@ -24,6 +24,7 @@ def test_only_environment_variables_can_be_set() -> None:
         ({"env_vars": {}}, TypeError, r"controller_options\['env_vars'\] is unknown"),
         ({"runtime_env": {"env_var": {}}}, ValueError, r"\['env_var'\] is unknown. Did you mean 'env_vars'\?"),
         ({"runtime_env": {"env_vars": {"A": 1}}}, TypeError, r"\['A'\] must be a string, got 1: put it into quotes"),
+        ({"runtime_env": {1: {}}}, TypeError, r"A key of controller_options\['runtime_env'\] must be a string, got 1"),
         ([], TypeError, "controller_options must be a dict, got list"),
     ],
 )
