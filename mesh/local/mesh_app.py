@@ -57,9 +57,11 @@ class MeshApp:
     def close(self) -> None:
         """End it before the test ends. Idempotent."""
         ports, self._ports = self._ports, None
-        if ports is not None:
-            ports.close()
-        self._application.close()
+        try:
+            if ports is not None:
+                ports.close()
+        finally:
+            self._application.close()
 
     def _opened(self) -> Ports:
         if self._ports is None:

@@ -22,6 +22,7 @@ from mesh.cluster import ray_core
 from mesh.context import current_request
 from mesh.exceptions import MeshException, ReplicaUnavailableError
 from mesh.local.local_run import local_application
+from mesh.local.mesh_app import Ports, mesh_apps
 from mesh.multiplex.multiplex_decorator import model_registry
 from mesh.settings import settings
 from mesh.testing import RunMeshApp
@@ -169,6 +170,20 @@ def test_the_end_cancels_calls_and_leaves_no_thread(mesh_app: RunMeshApp) -> Non
     assert user_threads() == []
     with pytest.raises(MeshException, match="has ended"):
         app.handle.remote("pear")
+
+
+def test_the_application_ends_also_where_its_gateway_fails_to() -> None:
+    """No thread of it is left (item 256)."""
+
+    def fail() -> None:
+        raise OSError("the port stays open")
+
+    with mesh_apps(lambda application: Ports("127.0.0.1:1", "127.0.0.1:2", fail)) as run:
+        app = run(Prices.bind({"EUR": "€"}))
+        assert app.grpc_address == "127.0.0.1:1"
+        with pytest.raises(OSError, match="the port stays open"):
+            app.close()
+        assert user_threads() == []
 
 
 def test_run_replaces_the_local_application_of_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
