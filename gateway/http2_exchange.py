@@ -33,6 +33,7 @@ _DROPPED = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"sec-websocket-accept"}
 )
 """What an answer may have only on HTTP/1.1."""
+_CONTINUE = encode_fields([(b":status", b"100")])
 _BY_CODE: dict[int, BrokenBy] = {
     ErrorCode.PROTOCOL_ERROR: BrokenBy.PROTOCOL,
     ErrorCode.FLOW_CONTROL_ERROR: BrokenBy.PROTOCOL,
@@ -82,6 +83,10 @@ def read_http2_head(
         has_body=has_body,
         certificate=certificate,
     )
+
+
+def _expects_continue(head: HttpHead) -> bool:
+    return head.has_body and head.by_name.get(b"expect", b"").lower() == b"100-continue"
 
 
 def refuse_http2(stream: Stream, status: int) -> None:
@@ -180,7 +185,8 @@ class Http2Exchange:
         self._stream.connection.give_room(self._stream, size)
 
     def ask_for_body(self) -> None:
-        """Not on HTTP/2, where the client has to send it without being asked."""
+        if _expects_continue(self.head) and not (self.has_ended or self.has_sent_head or self._stream.received_bytes):
+            self._stream.connection.outbox.send_interim(self._stream, _CONTINUE)
 
     def let_pause(self, begun_bytes: int = 0) -> None:
         self._stream.pause_bytes = self._stream.received_bytes - begun_bytes

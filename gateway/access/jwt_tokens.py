@@ -75,7 +75,7 @@ class JwtTokens:
         if isinstance(answer, Identity):
             if len(remembered) >= REMEMBERED_MAX:
                 del remembered[next(iter(remembered))]
-            remembered[digest] = float(claims["exp"]) + self._options.leeway_s, answer
+            remembered[digest] = claims["exp"] + self._options.leeway_s, answer
         return answer
 
     def _verified(self, token: str) -> dict[str, Any] | Refused:
@@ -93,7 +93,8 @@ class JwtTokens:
                 leeway=options.leeway_s,
                 options={"require": ["exp"]},
             )
-        except (jwt.PyJWTError, RecursionError, TypeError, ValueError) as error:
+            claims["exp"] = float(claims["exp"])
+        except (jwt.PyJWTError, OverflowError, RecursionError, TypeError, ValueError) as error:
             return _REFUSALS.get(type(error).__name__, _INVALID)
         return claims
 

@@ -164,7 +164,7 @@ class Exchange(Protocol):
         """`size` bytes of the request's body are dealt with; the client may send as many more."""
 
     def ask_for_body(self) -> None:
-        """The body is wanted. Once: HTTP/1.1 sends `100 Continue` to a client that waits for that."""
+        """The body is wanted. Once: a client that waits for `100 Continue` gets it."""
 
     def let_pause(self, begun_bytes: int = 0) -> None:
         """The client may pause where it is in the body, or might have before the last `begun_bytes`: between messages.

@@ -95,6 +95,12 @@ class Outbox:
             self._put_block(stream.id, block, 0)
             self._on_output()
 
+    def send_interim(self, stream: Stream, block: bytes) -> None:
+        """Headers with a status below 200, ahead of those that open the response."""
+        if not stream.has_ended:
+            self._put_block(stream.id, block, 0)
+            self._on_output()
+
     def send_message(self, stream: Stream, message: bytes | memoryview) -> bool:
         """One message with the prefix of gRPC. False, and not sent, if it has to wait and there is no room for it."""
         size = len(message) + MESSAGE_PREFIX_BYTES

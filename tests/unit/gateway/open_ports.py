@@ -64,6 +64,7 @@ class Http2Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | Kept) -> None:
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.reader, self.writer = reader, writer
+        self.interim: dict[int, str] = {}
         self.headers: dict[int, dict[str, str]] = {}
         self.bodies: dict[int, bytes] = {}
         self.trailers: dict[int, dict[str, str]] = {}
@@ -110,6 +111,8 @@ class Http2Client:
         match event:
             case h2.events.ResponseReceived():
                 self.headers[event.stream_id] = dict(event.headers)
+            case h2.events.InformationalResponseReceived():
+                self.interim[event.stream_id] = dict(event.headers)[":status"]
             case h2.events.TrailersReceived():
                 self.trailers[event.stream_id] = dict(event.headers)
             case h2.events.DataReceived():

@@ -40,6 +40,42 @@ def test_bodies_and_trailers_on_http2() -> None:
     on_io_loop(scenario())
 
 
+def test_a_client_of_http_2_is_asked_for_the_body_that_it_holds_back() -> None:
+    """As on HTTP/1.1 (RFC 9110 §10.1.1)."""
+
+    async def scenario() -> None:
+        pages = Pages()
+        expecting = fields("POST", expect="100-continue")
+        async with open_gateway(pages) as gateway, http2(gateway.port) as client:
+            held = client.request(expecting, ended=False)
+            await client.until(lambda: client.interim)
+            assert client.interim == {held: "100"}
+            client.h2.send_data(held, b"abc", end_stream=True)
+            client.flush()
+            await until(lambda: pages.keepers[0].ends, "the request")
+            assert pages.keepers[0].body == b"abc"
+            pages.keepers[0].exchange.send_whole(200, [], b"done")
+            await client.until(lambda: held in client.ended)
+            assert (client.headers[held][":status"], client.bodies[held]) == ("200", b"done")
+            client.request(expecting)  # without a body
+            client.request(fields("POST"), ended=False)
+            await client.round_trip()
+            assert client.interim == {held: "100"}
+
+    on_io_loop(scenario())
+
+
+def test_a_client_of_http_2_that_is_refused_keeps_its_body() -> None:
+    async def scenario() -> None:
+        pages = Pages(lambda exchange: exchange.send_whole(404, [], b"") and None)
+        async with open_gateway(pages) as gateway, http2(gateway.port) as client:
+            stream = client.request(fields("POST", expect="100-continue"), ended=False)
+            await client.until(lambda: stream in client.ended)
+            assert (client.headers[stream][":status"], client.interim) == ("404", {})
+
+    on_io_loop(scenario())
+
+
 async def upload(client: Http2Client, stream: int, size: int) -> int:
     """Send as much of a body as the server gives room for, until a reset; how much that was."""
     sent = 0

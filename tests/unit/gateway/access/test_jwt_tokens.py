@@ -68,6 +68,8 @@ def test_a_good_token_names_its_client(door: Door) -> None:
     [
         ({"exp": 1}, "The token has expired."),
         ({"exp": None}, "The token is not valid."),
+        ({"exp": float("inf")}, "The token is not valid."),
+        ({"exp": 10**400}, "The token is not valid."),
         ({"nbf": FAR}, "The token is not valid yet."),
         ({"aud": "another"}, "The token is for another audience."),
         ({"aud": None}, "The token is not valid."),
