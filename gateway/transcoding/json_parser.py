@@ -23,6 +23,10 @@ VALUES_MAX = 4_000_000
 """The same for all values."""
 
 
+_SPACE = b" \t\r\n"
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
+
+
 def parse_json(text: bytes | bytearray | memoryview) -> Json:
     """Parse JSON. Raises FieldError that says at which byte it is wrong."""
     data = bytes(text) if isinstance(text, memoryview) else text
@@ -43,6 +47,19 @@ def parse_json(text: bytes | bytearray | memoryview) -> Json:
     if colons and not (type(tree) is dict and len(tree) == colons) and _keys_in(tree) < colons:
         _check_keys(data)
     return tree
+
+
+def split_array(text: bytes | bytearray) -> list[bytes]:
+    """The elements of an array, each as it is written; of anything else the whole text. Raises FieldError."""
+    data = bytes(text).strip(_SPACE)
+    if not data.startswith(b"["):
+        return [data]
+    try:
+        return [bytes(element) for element in _elements.decode(data)]
+    except msgspec.DecodeError as error:
+        raise FieldError(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise _too_deep() from None
 
 
 def _check_count(data: bytes | bytearray) -> None:

@@ -64,12 +64,7 @@ class RequestBinding:
         """
         if self._read_body is None or not body:
             return self._completed({}, variables, query)
-        return self.bind_tree(variables, query, parse_json(body))
-
-    def bind_tree(self, variables: Sequence[str], query: bytes, tree: Json) -> bytes:
-        """The same for a body that is parsed."""
-        if self._read_body is None:
-            return self._completed({}, variables, query)
+        tree = parse_json(body)
         values = self._in_body_field(tree) if self._body_field else self._read_body(tree)
         return self._completed(values, variables, query)
 

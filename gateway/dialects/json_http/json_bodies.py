@@ -8,13 +8,12 @@ from collections.abc import Callable
 from gateway.dialects.compression import RequestDecompression
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.json_lines import LineReader
-from gateway.transcoding.json_parser import parse_json
-from gateway.transcoding.json_scalars import Json
+from gateway.transcoding.json_parser import split_array
 from mesh.rpc.message_reader import MessageError
 from mesh.rpc.status_codes import RESOURCE_EXHAUSTED
 
 LINE_MAX_BYTES = 1024 * 1024
-"""Size of a line with one message of a streamed request: it is translated on the I/O loop."""
+"""Size of a line with one message of a streamed request."""
 
 
 class BodyTooLargeError(Exception):
@@ -57,14 +56,16 @@ class WholeBody:
 
 
 class MessageLines:
-    """A body with one message per line, bound one by one as the replica takes them."""
+    """A body with one message per line, cut one by one as the replica takes them."""
 
-    __slots__ = ("_bind", "_lines", "_waiting", "_waiting_bytes")
+    __slots__ = ("_bind", "_lines", "_number", "_waiting", "_waiting_bytes")
 
     def __init__(self, bind: Callable[[bytes], bytes]) -> None:
         """`bind` makes the serialised message of a line, and raises FieldError."""
         self._bind = bind
         self._lines = LineReader(LINE_MAX_BYTES)
+        self._number = 0
+        """That of the line which was returned last."""
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._waiting_bytes = 0
 
@@ -85,15 +86,19 @@ class MessageLines:
         self._wait(self._lines.end())
 
     def next_message(self) -> bytes | None:
-        """The next serialised message. Raises FieldError that names the line."""
+        """The next line."""
         if not self._waiting:
             return None
-        number, line = self._waiting.popleft()
+        self._number, line = self._waiting.popleft()
         self._waiting_bytes -= len(line)
+        return line
+
+    def translate(self, line: bytes) -> bytes:
+        """The serialised message of the line that was returned last. Raises FieldError that names it."""
         try:
             return self._bind(line)
         except FieldError as error:
-            error.place = f"line {number}"
+            error.place = f"line {self._number}"
             raise
 
     def _wait(self, lines: list[tuple[int, bytes]]) -> None:
@@ -107,18 +112,19 @@ class MessageArray:
     It is as long as a line may be; longer ones are to be sent as lines.
     """
 
-    __slots__ = ("_bind", "_body", "_is_complete", "_trees")
+    __slots__ = ("_body", "_elements", "_elements_bytes", "_is_complete", "translate")
 
-    def __init__(self, bind: Callable[[Json], bytes], body: WholeBody) -> None:
+    def __init__(self, bind: Callable[[bytes], bytes], body: WholeBody) -> None:
         """`bind` makes the serialised message of an element, and raises FieldError."""
-        self._bind = bind
+        self.translate = bind
         self._body = body
         self._is_complete = False
-        self._trees: deque[Json] = deque()
+        self._elements: deque[bytes] = deque()
+        self._elements_bytes = 0
 
     @property
     def kept_bytes(self) -> int:
-        return len(self._body.data) if not self._trees else 1
+        return len(self._body.data) + self._elements_bytes
 
     def must_wait(self, go_on: Callable[[], bool]) -> bool:
         return self._is_complete and self._body.must_wait(go_on)
@@ -132,19 +138,26 @@ class MessageArray:
         self._is_complete = True
 
     def next_message(self) -> bytes | None:
-        """The next serialised message. Raises FieldError and BodyTooLargeError."""
+        """The next element, as JSON. Raises FieldError and BodyTooLargeError."""
         if self._is_complete and self._body.data:
             self._body.end()
-            tree = parse_json(self._body.data)
-            self._trees.extend(tree if type(tree) is list else [tree])
+            self._elements.extend(split_array(self._body.data))
+            self._elements_bytes = sum(map(len, self._elements))
             self._body.data = bytearray()
-        return self._bind(self._trees.popleft()) if self._trees else None
+        if not self._elements:
+            return None
+        element = self._elements.popleft()
+        self._elements_bytes -= len(element)
+        return element
 
 
 class RawPieces:
     """A body that is not JSON, for a method that streams its requests: a message for each piece that arrives."""
 
     __slots__ = ("_bind", "_kept_bytes", "_pieces")
+
+    translate = None
+    """There is nothing to translate: they are messages when they are returned."""
 
     def __init__(self, bind: Callable[[bytes], bytes]) -> None:
         """`bind` makes the serialised message around a piece, and raises FieldError."""

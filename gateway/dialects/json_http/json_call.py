@@ -21,7 +21,8 @@ from gateway.dialects.request_flow import RequestFlow
 from gateway.dialects.served_method import ServedMethod
 from gateway.dialects.translation.large_response import NO_ROOM_FOR_RESPONSE, translate_response
 from gateway.dialects.translation.paced_call import PacedCall
-from gateway.dialects.translation.turn_budget import SMALL_MAX_BYTES, fits_turn, turn_budget
+from gateway.dialects.translation.paced_reader import PacedReader
+from gateway.dialects.translation.turn_budget import fits_turn
 from gateway.requests.exchange import BrokenBy, Exchange
 from gateway.requests.web_status import retry_after
 from gateway.transcoding.field_error import FieldError
@@ -293,7 +294,7 @@ class JsonCall(_Answers):
 class JsonStreamCall(_Answers):
     """A call that streams its requests: as lines, or as an array that is not long."""
 
-    __slots__ = ("_flow",)
+    __slots__ = ("_flow", "_paced")
 
     def __init__(
         self,
@@ -305,8 +306,18 @@ class JsonStreamCall(_Answers):
         body: MessageBody,
     ) -> None:
         super().__init__(exchange, target, method, head, form)
-        self._flow = RequestFlow(exchange, self._call, _BodyReader(body, self._problem))
+        reader = _BodyReader(body, self._problem)
+        self._paced = None if body.translate is None else PacedReader(reader, reader.translate)
+        self._flow = RequestFlow(exchange, self._call, self._paced or reader)
         self._flow.begin()
+
+    def on_broken(self, by: BrokenBy) -> None:
+        super().on_broken(by)
+        self._end_request()
+
+    def on_status(self, end: CallEnd) -> int | None:
+        self._end_request()
+        return super().on_status(end)
 
     def on_body(self, data: bytes) -> None:
         self._flow.on_body(data)
@@ -317,9 +328,17 @@ class JsonStreamCall(_Answers):
     def on_request_room(self) -> None:
         self._flow.on_room()
 
+    def _end_request(self) -> None:
+        if self._paced is not None:
+            self._paced.cancel()
+
 
 class MessageBody(Protocol):
     """A body that holds several messages; implemented in json_bodies."""
+
+    @property
+    def translate(self) -> Callable[[bytes], bytes] | None:
+        """Makes the message of what `next_message` has returned, in any thread; None where that is one already."""
 
     @property
     def kept_bytes(self) -> int: ...
@@ -334,26 +353,20 @@ class MessageBody(Protocol):
 
 
 class _BodyReader:
-    """A body as the flow of requests reads it: with one kind of error, and a limit on what is translated in a turn."""
+    """A body as the flow of requests reads it: with one kind of error."""
 
-    __slots__ = ("_body", "_has_spent", "_problem")
+    __slots__ = ("_body", "_problem")
 
     def __init__(self, body: MessageBody, problem: _Problem) -> None:
         self._body = body
         self._problem = problem
-        self._has_spent = False
-        """Since its turn began, something of the budget."""
 
     @property
     def kept_bytes(self) -> int:
         return self._body.kept_bytes
 
     def must_wait(self, go_on: Callable[[], bool]) -> bool:
-        if not (self._has_spent and self._body.kept_bytes) or turn_budget().take(0):
-            return self._body.must_wait(go_on)
-        self._has_spent = False
-        turn_budget().wait(go_on)
-        return True
+        return self._body.must_wait(go_on)
 
     def feed(self, data: bytes) -> None:
         self._attempt(lambda: self._body.feed(data))
@@ -362,11 +375,12 @@ class _BodyReader:
         self._attempt(self._body.end)
 
     def next_message(self) -> bytes | None:
-        message = self._attempt(self._body.next_message)
-        if message is not None and len(message) > SMALL_MAX_BYTES:
-            self._has_spent = True
-            turn_budget().spend(len(message))
-        return message
+        return self._attempt(self._body.next_message)
+
+    def translate(self, text: bytes) -> bytes:
+        translate = self._body.translate
+        assert translate is not None
+        return self._attempt(lambda: translate(text))
 
     def _attempt(self, step: Callable[[], T]) -> T:
         try:

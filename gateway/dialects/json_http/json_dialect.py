@@ -181,7 +181,7 @@ def _messages(head: HttpHead, target: JsonTarget, whole: WholeBody) -> MessageBo
         return RawPieces(lambda piece: request.bind_raw(variables, head.query, content_type, piece))
     if head.content_type in LINE_TYPES:
         return MessageLines(lambda line: request.bind(variables, head.query, line))
-    return MessageArray(lambda tree: request.bind_tree(variables, head.query, tree), whole)
+    return MessageArray(lambda element: request.bind(variables, head.query, element), whole)
 
 
 def _unsupported(head: HttpHead, method: ServedMethod, *, is_raw: bool) -> str:

@@ -33,6 +33,7 @@ from gateway.websockets.websocket_keeper import WebSocketKeeper
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import MessageError
 from mesh.rpc.status_codes import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
+from mesh.wire.blocking_work import Work, run_blocking
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -113,6 +114,7 @@ class MethodSocket:
         "_is_binary",
         "_is_complete",
         "_keeper",
+        "_reading",
         "_target",
         "_task",
         "connection",
@@ -131,6 +133,8 @@ class MethodSocket:
         self._call = PacedCall(exchange, method, self, head.invocation, timeout_s=head.timeout_s)
         self._task: asyncio.Task[None] | None = None
         """Translates a large response. It ends by itself."""
+        self._reading: asyncio.Task[None] | None = None
+        """Translates a message of the client that is large, or comes in a turn in which much was translated."""
         self.connection: WebSocketConnection
 
     def begin(self, connection: WebSocketConnection) -> None:
@@ -152,6 +156,7 @@ class MethodSocket:
     def on_closed(self, code: int, reason: str) -> None:
         self._keeper.discard(self.connection)
         self._call.cancel()
+        self._end_reading()
 
     # ---- From the mesh (CallOwner) -----------------------------------------------------------------------------------
 
@@ -182,6 +187,7 @@ class MethodSocket:
         self._forward()
 
     def on_status(self, end: CallEnd) -> int | None:
+        self._end_reading()
         if self.connection.has_closed:
             return end.code
         if end.response is not None and end.is_ok:
@@ -229,7 +235,7 @@ class MethodSocket:
     def _forward(self) -> None:
         """Send what the replica takes; the rest waits at the client."""
         call = self._call
-        while not call.is_over and (call.can_send or not self._has_started):
+        while not call.is_over and self._reading is None and (call.can_send or not self._has_started):
             message = self.connection.take()
             if message is None:
                 return
@@ -251,12 +257,40 @@ class MethodSocket:
         if len(message) > limit_bytes:
             call.refuse(RESOURCE_EXHAUSTED, f"A message has more than {limit_bytes} bytes.")
             return
-        request = message if isinstance(message, bytes) else self._bound(message)
-        if call.method.streams_request:
-            call.send(request)
+        if isinstance(message, bytes):
+            self._pass_on(message)
+        elif fits_turn(len(message)):
+            self._pass_on(self._bound(message))
+        elif call.hold(len(message)):
+            self._reading = asyncio.get_running_loop().create_task(self._read_large(message))
+
+    async def _read_large(self, text: str) -> None:
+        """Translate in a thread. What the client sends meanwhile waits at it."""
+        try:
+            request = await run_blocking(Work.TRANSLATE, self._bound, text)
+        except FieldError as error:
+            self._call.refuse(INVALID_ARGUMENT, str(error))
+        except Exception:
+            logger.exception("a message to %s was not translated", self._call.method.full_name)
+            self._call.refuse(INTERNAL, GATEWAY_FAILED)
+        else:
+            self._reading = None
+            self._call.hold(0)
+            self._pass_on(request)
+            self._forward()
+
+    def _end_reading(self) -> None:
+        """The call is over: nothing more is sent."""
+        reading, self._reading = self._reading, None
+        if reading is not None and reading is not asyncio.current_task():
+            reading.cancel()
+
+    def _pass_on(self, request: bytes) -> None:
+        if self._call.method.streams_request:
+            self._call.send(request)
         else:
             self._has_started = self._is_complete = True
-            call.start(request)
+            self._call.start(request)
 
     def _bound(self, text: str) -> bytes:
         return self._target.translation.request.bind((), b"", text.encode())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -20,8 +22,10 @@ from gateway.gateway_listener import GatewayListener
 from gateway.ops.grpc_health import Health
 from gateway.ops.grpc_metrics import GrpcMetrics
 from gateway.requests.routes import Refusal, read_routes
+from gateway.transcoding.request_binding import RequestBinding
 from mesh.exceptions import CancelReason
 from mesh.link.outgoing_call import OutgoingCall
+from mesh.wire.io_thread import io_thread
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.fakes.fake_exchange import FakeExchange, request
@@ -97,6 +101,70 @@ def test_json_messages_pass_both_ways_until_an_empty_one(path: str) -> None:
                 assert json.loads(await client.recv()) == {"pages": pages}
             await client.send("")
             assert await closed(client) == (1000, "")
+
+    run(play)
+
+
+def test_large_messages_are_translated_in_a_thread_and_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [2 * ON_LOOP_MAX_BYTES, 10, 3 * ON_LOOP_MAX_BYTES, 10]
+    on_loop: list[int] = []
+    bind = RequestBinding.bind
+
+    def noted(binding: RequestBinding, variables: Any, query: bytes, body: Any) -> bytes:
+        if threading.current_thread() is io_thread().thread:
+            on_loop.append(len(body))
+        return bind(binding, variables, query, body)
+
+    monkeypatch.setattr(RequestBinding, "bind", noted)
+
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 10)
+        scene.router.link.on_half_close = lambda call: finish(call, Outcome(payload=raw(book(1))))
+        async with scene.connect(ADD) as client:
+            for number, size in enumerate(sizes):
+                await client.send(json.dumps({"pages": str(number), "title": "x" * size}))
+            await client.send("")
+            assert json.loads(await client.recv()) == {"pages": "1"}
+            assert await closed(client) == (1000, "")
+        sent = [kinds_pb2.Book.FromString(each) for each in scene.router.link.items]
+        assert [(each.pages, len(each.title)) for each in sent] == list(enumerate(sizes))
+
+    run(play)
+    assert max(on_loop) < ON_LOOP_MAX_BYTES
+
+
+@pytest.mark.parametrize(("text", "code"), [('{"tytle": "%s"}', 4003), ('{"title": "%s"', 4003)])
+def test_a_large_message_that_is_wrong_closes_the_socket(text: str, code: int) -> None:
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 10)
+        async with scene.connect(ADD) as client:
+            await client.send(text % ("x" * 2 * ON_LOOP_MAX_BYTES))
+            assert json.loads(await client.recv())["error"]["code"] == 3
+            assert (await closed(client))[0] == code
+        assert not scene.router.link.items
+
+    run(play)
+
+
+def test_a_socket_that_closes_while_its_message_is_translated_ends_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_begun, may_go_on = threading.Event(), threading.Event()
+    bind = RequestBinding.bind
+
+    def slow(binding: RequestBinding, variables: Any, query: bytes, body: Any) -> bytes:
+        has_begun.set()
+        may_go_on.wait(30)
+        return bind(binding, variables, query, body)
+
+    monkeypatch.setattr(RequestBinding, "bind", slow)
+
+    async def play(scene: Scene) -> None:
+        scene.router.answer = lambda call: allow(call, 10)
+        async with scene.connect(ADD) as client:
+            await client.send(json.dumps({"title": "x" * 2 * ON_LOOP_MAX_BYTES}))
+            await until(has_begun.is_set, "the translation")
+        await until(lambda: not scene.metrics.in_flight.count, "the end of the call")
+        may_go_on.set()
+        assert not scene.router.link.items
 
     run(play)
 

@@ -310,6 +310,46 @@ def test_lines_of_requests_are_translated_in_turns(turns: Turns) -> None:
     turns.assert_bounded(ITEM_BYTES)
 
 
+@pytest.mark.parametrize("is_array", [False, True])
+def test_large_messages_of_requests_are_translated_in_a_thread_and_keep_their_order(
+    turns: Turns, is_array: bool
+) -> None:
+    """Some types take seconds for a megabyte."""
+    sizes = [10, 2 * ON_LOOP_MAX_BYTES, 10, ITEM_BYTES, 3 * ON_LOOP_MAX_BYTES, 10]
+    texts = [json.dumps({"pages": str(number + 1), "title": "x" * size}) for number, size in enumerate(sizes)]
+
+    async def work() -> None:
+        gateway = JsonGateway(lambda call: allow(call, 100))
+        fields = () if is_array else (LINES,)
+        body = f"[{', '.join(texts)}]" if is_array else "\n".join(texts)
+        exchange = gateway.ask("POST", "/v1/books:add", body.encode(), *fields)
+        assert exchange.share.used_bytes > 4 * ON_LOOP_MAX_BYTES
+        await turns.until(lambda: bool(gateway.router.link.half_closed))
+        sent = [kinds_pb2.Book.FromString(each) for each in gateway.router.link.items]
+        assert [(each.pages, len(each.title)) for each in sent] == [(n + 1, size) for n, size in enumerate(sizes)]
+        assert exchange.share.used_bytes == 0
+        finish(gateway.call, Outcome(payload=raw(b"")))
+        gateway.assert_counted_once(0)
+
+    turns.run(work)
+    assert max(turns.bytes_of_turns) < ON_LOOP_MAX_BYTES
+
+
+def test_a_client_that_leaves_while_its_line_is_translated_ends_its_call(turns: Turns) -> None:
+    async def work() -> None:
+        gateway = JsonGateway(lambda call: allow(call, 100))
+        exchange, receiver = gateway.open("POST", "/v1/books:add", LINES)
+        assert receiver is not None
+        receiver.on_body(b'{"title":"%b"}\n' % (b"x" * 2 * ON_LOOP_MAX_BYTES))
+        exchange.break_off()
+        receiver.on_broken(BrokenBy.CLIENT)
+        await turns.until(lambda: gateway.metrics.in_flight.count == 0 and len(asyncio.all_tasks()) == 1)
+        assert (gateway.router.link.items, exchange.share.used_bytes) == ([], 0)
+        gateway.assert_counted_once(1)
+
+    turns.run(work)
+
+
 def test_both_ways_in_turns_over_one_exchange(turns: Turns) -> None:
     async def work() -> None:
         def echo_items(call: OutgoingCall) -> None:
