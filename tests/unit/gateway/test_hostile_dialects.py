@@ -71,13 +71,23 @@ def client_sockets(monkeypatch: pytest.MonkeyPatch) -> list[ClientSocket]:
     return accepted
 
 
-async def until_unread(socket: ClientSocket) -> None:
-    """For longer than the turns of the loop in which the gateway deals with what it has read."""
-    turns = 0
+async def write_until_unread(writer: asyncio.StreamWriter, piece: bytes, sockets: list[ClientSocket]) -> None:
+    """Write as much as the gateway takes before it stops reading, and hardly more.
+
+    What the kernel has no room for stands in front of the client's end: for a minute nothing shows that it has left.
+    """
     async with asyncio.timeout(30):
-        while turns < 20:
-            await asyncio.sleep(0)
-            turns = 0 if socket.is_reading else turns + 1
+        while not await is_unread(sockets):
+            writer.write(piece)
+
+
+async def is_unread(sockets: list[ClientSocket]) -> bool:
+    """For longer than the turns of the loop in which the gateway deals with what it has read."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+        if not sockets or sockets[0].is_reading:
+            return False
+    return True
 
 
 @pytest.mark.parametrize("is_abrupt", [False, True], ids=["closes", "resets"])
@@ -95,10 +105,8 @@ def test_a_client_that_leaves_while_the_replica_takes_nothing_frees_its_place(
             else:
                 _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
                 writer.write(UPLOADS[name])
-            # More than the gateway takes before it stops reading.
-            writer.write(PIECES[name] * 8)
+            await write_until_unread(writer, PIECES[name], client_sockets)
             await until(lambda: len(router.link.items) == 2, "the replica has no more credit")
-            await until_unread(client_sockets[0])
             assert gateway.listener.buffered_bytes > 50_000
             await writer.drain()
             assert router.cancelled == []
