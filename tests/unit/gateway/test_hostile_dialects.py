@@ -74,7 +74,7 @@ def client_sockets(monkeypatch: pytest.MonkeyPatch) -> list[ClientSocket]:
 async def write_until_unread(writer: asyncio.StreamWriter, piece: bytes, sockets: list[ClientSocket]) -> None:
     """Write as much as the gateway takes before it stops reading, and hardly more.
 
-    What the kernel has no room for stands in front of the client's end: for a minute nothing shows that it has left.
+    What the kernel has no room for stands in front of the client's end: for minutes nothing shows that it has left.
     """
     async with asyncio.timeout(30):
         while not await is_unread(sockets):
