@@ -51,8 +51,8 @@ def parse_json(text: bytes | bytearray | memoryview) -> Json:
 
 def split_array(text: bytes | bytearray) -> list[bytes]:
     """The elements of an array, each as it is written; of anything else the whole text. Raises FieldError."""
-    data = bytes(text).strip(_SPACE)
-    if not data.startswith(b"["):
+    data = bytes(text)
+    if not data.lstrip(_SPACE).startswith(b"["):
         return [data]
     try:
         return [bytes(element) for element in _elements.decode(data)]

@@ -185,6 +185,14 @@ def test_a_streamed_request_of_raw_bodies_has_a_message_for_each_piece_that_arri
     assert gateway.router.link.half_closed == 1
 
 
+@pytest.mark.parametrize("body", [b" \n ", b"[", b"[1,", b"{}]", b"[{}] {}", b'[{"pages": 1}, "\xff"]', b"[" * 5_000])
+def test_a_body_that_is_no_array_is_refused_as_one(body: bytes) -> None:
+    gateway = JsonGateway(lambda call: allow(call, 10))
+    answer = gateway.ask("POST", "/v1/books:add", body)
+    assert (answer.status, json_of(answer)["code"]) == (400, 3)
+    gateway.assert_counted_once(3)
+
+
 def test_an_empty_raw_body_is_one_message_of_a_streamed_request() -> None:
     gateway = JsonGateway()
     _, receiver = gateway.open("POST", "/v1/content/a")
