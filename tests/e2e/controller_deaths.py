@@ -16,7 +16,7 @@ WITHIN_S = 1.0
 
 def controller_pid() -> int:
     """0 while there is none."""
-    found = [command for command in leftovers.mesh_processes() if "mesh-controller" in command]
+    found = leftovers.actor_processes("controller")
     return int(found[0].partition(" ")[0]) if found else 0
 
 

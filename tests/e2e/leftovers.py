@@ -39,6 +39,16 @@ def mesh_processes() -> list[str]:
     return [command for command in processes_of_this_run() if _MESH_PROCESS.search(command)]
 
 
+def actor_processes(kind: str) -> list[str]:
+    """Those of `mesh_processes` that run a controller, a gateway or a policy.
+
+    While Ray runs a method of an actor, it shows the actor's class instead of the name that the process has given
+    itself.
+    """
+    titles = (f"ray::mesh-{kind}", f"ray::{kind.capitalize()}Actor")
+    return [command for command in mesh_processes() if command.split(maxsplit=1)[1].startswith(titles)]
+
+
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)

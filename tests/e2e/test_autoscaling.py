@@ -215,9 +215,9 @@ def test_one_policy_decides_about_a_whole_application(deploy: Deploy) -> None:
 
 
 def policy_processes() -> list[str]:
-    return [command for command in leftovers.processes_of_this_run() if "mesh-policy" in command]
+    return leftovers.actor_processes("policy")
 
 
 def kill_controller() -> None:
-    (pid,) = [int(command.split()[0]) for command in leftovers.mesh_processes() if "mesh-controller" in command]
+    (pid,) = [int(command.split()[0]) for command in leftovers.actor_processes("controller")]
     os.kill(pid, signal.SIGKILL)

@@ -64,7 +64,7 @@ class HonestClient(threading.Thread):
 
 
 def gateway_rss_bytes() -> int:
-    (pid,) = [command.split()[0] for command in leftovers.mesh_processes() if "gateway" in command.lower()]
+    (pid,) = [command.split()[0] for command in leftovers.actor_processes("gateway")]
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -177,9 +177,8 @@ def test_processes_are_named_after_what_they_run(shop: Handle) -> None:
         return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
 
     (replica_id,) = running("logged", "Shop")
-    until(lambda: f"ray::logged/Shop#{replica_id}" in names())
-    assert "ray::mesh-controller" in names()
-    assert "ray::mesh-gateway" in names()
+    for name in (f"ray::logged/Shop#{replica_id}", "ray::mesh-controller", "ray::mesh-gateway"):
+        until(lambda name=name: name in names())
 
 
 @small(logging_config={"log_level": "ERROR"})

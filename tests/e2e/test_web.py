@@ -268,7 +268,7 @@ def processes_of(app: str) -> list[int]:
     """The replicas of an application and the gateway."""
     deployments = mesh.status().applications[app].deployments.values()
     replicas = [replica.pid for deployment in deployments for replica in deployment.replicas.values()]
-    (gateway,) = (command for command in leftovers.mesh_processes() if "ray::mesh-gateway" in command)
+    (gateway,) = leftovers.actor_processes("gateway")
     return [*replicas, int(gateway.split()[0])]
 
 
