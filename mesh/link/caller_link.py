@@ -16,6 +16,7 @@ from typing import Protocol
 from mesh.cluster.ray_objects import StoredObject, load_buffers
 from mesh.exceptions import CancelReason, ReplicaUnavailableError
 from mesh.link import frames
+from mesh.link.frames import LargeMessage
 from mesh.link.link_phases import CALLER_TRANSITIONS, CallerEvent, CallerPhase
 from mesh.link.outgoing_call import SENT, CallRequest, OutgoingCall
 from mesh.link.parts import Assembler, MalformedFrameError, PartView, read_part, unpack_part
@@ -61,8 +62,8 @@ class CallerLink:
         self.replica_id = replica_id
         self._observer = observer
         self._calls: dict[int, OutgoingCall] = {}
-        self._open_marks: dict[int, int] = {}
-        """By call: how many small frames the writer had accepted when its Open was queued; -1: a large message."""
+        self._open_marks: dict[int, int | LargeMessage] = {}
+        """By call: how many small frames the writer had accepted when its Open was queued; a large Open itself."""
         self._assembler = Assembler(settings().payload.message_max_bytes)
         self._fetching = 0
         """Results whose stored buffers are being fetched: the replica keeps them while the link is there."""
@@ -108,7 +109,7 @@ class CallerLink:
         call.link = self
         call.state = SENT
         self._calls[call.call_id] = call
-        self._open_marks[call.call_id] = writer.accepted if isinstance(packed, bytes) else -1
+        self._open_marks[call.call_id] = writer.accepted if isinstance(packed, bytes) else packed
         writer.send(packed, call.call_id)
 
     def send_item(self, call: OutgoingCall, payload: Payload) -> None:
@@ -184,7 +185,7 @@ class CallerLink:
     def _is_unsent(self, call: OutgoingCall) -> bool:
         assert self._writer is not None
         mark = self._open_marks[call.call_id]
-        return self._writer.holds(call.call_id) if mark < 0 else mark >= self._writer.written
+        return mark >= self._writer.written if isinstance(mark, int) else not mark.is_taken
 
     # ---- Frames ------------------------------------------------------------------------------------------------------
 
@@ -265,7 +266,8 @@ class CallerLink:
         """Give back large calls that have not left completely: the replica would refuse them."""
         assert self._writer is not None
         for call in list(self._calls.values()):
-            if self._open_marks[call.call_id] < 0 and self._writer.discard(call.call_id):
+            mark = self._open_marks[call.call_id]
+            if isinstance(mark, LargeMessage) and not mark.is_taken and self._writer.discard(call.call_id):
                 self._writer.send(frames.pack_cancel(call.call_id, CancelReason.DRAIN))
                 del self._calls[call.call_id], self._open_marks[call.call_id]
                 self._observer.on_reject(self, call)

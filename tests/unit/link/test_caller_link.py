@@ -102,6 +102,20 @@ async def test_a_large_request_whose_parts_are_all_written_has_left() -> None:
     assert script.heard == [("broken", "it broke", [], [large])]
 
 
+async def test_a_call_has_left_with_its_open_whatever_large_items_still_wait() -> None:
+    """It runs at its replica, so it is neither taken back by a drain nor safe to send again after a break."""
+    script = ready()
+    call = script.call(LARGE)
+    assert {kind for kind, _ in script.written} == {"part"}
+    script.stream.room = 1
+    script.link.send_item(call, raw(b"x" * LARGE))
+    assert script.written == [("part", call.call_id)]
+    script.replica_says(frames.pack_drain())
+    assert script.heard == [("load", 0)]
+    script.link.end("it broke")
+    assert script.heard == [("broken", "it broke", [], [call])]
+
+
 async def test_a_drain_takes_back_large_requests_and_is_acknowledged_behind_the_last_open() -> None:
     script = ready(room=1)
     large, small = script.call(LARGE), script.call()
