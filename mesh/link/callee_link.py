@@ -339,7 +339,8 @@ class CalleeLink:
         return True
 
     def _reject(self, call_id: int) -> None:
-        self.send(frames.pack_reject(call_id, self._load(), is_draining=self._admission.is_closed))
+        # It may be a late item that was dropped: behind the Result of its call, which the caller would send again.
+        self.send(frames.pack_reject(call_id, self._load(), is_draining=self._admission.is_closed), call_id)
 
     def _start_deadline(self, call: IncomingCall, deadline_at_s: float) -> None:
         """End the call here too, shortly after its deadline: its caller may be unable to cancel it, or gone."""

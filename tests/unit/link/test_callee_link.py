@@ -149,6 +149,17 @@ async def test_a_large_call_without_a_place_is_rejected_with_its_last_part() -> 
     assert script.written == [("reject", 2)]
 
 
+async def test_a_large_item_that_comes_too_late_does_not_send_its_call_back() -> None:
+    """The call has ended, its large result is on its way, and the replica is full: the caller hears of the result."""
+    script = CalleeScript(limit=1)
+    script.caller_says(script.opened(1, streams_request=True))
+    script.link.finish(script.started[0], Outcome(payload=raw(b"x" * LARGE)))
+    script.caller_says(script.opened(2))
+    for part in parts_of_item(1):
+        script.caller_says(part)
+    assert [each for each in script.written if each[1] == 1][-1] == ("reject", 1), "behind all parts of the result"
+
+
 async def test_a_large_call_is_started_with_its_last_part() -> None:
     script = CalleeScript()
     *firsts, last = parts_of(2)
@@ -193,7 +204,15 @@ async def test_a_deadline_in_a_thousand_years_gets_no_timer() -> None:
 def parts_of(call_id: int) -> list[bytes]:
     """The messages of a large call."""
     request = CallRequest("__call__", raw(b"x" * LARGE), RequestContext("id"))
-    message = frames.pack_open(call_id, request)
+    return cut(frames.pack_open(call_id, request))
+
+
+def parts_of_item(call_id: int) -> list[bytes]:
+    """The messages of a large item."""
+    return cut(frames.pack_item(call_id, raw(b"x" * LARGE)))
+
+
+def cut(message: frames.Packed) -> list[bytes]:
     assert isinstance(message, frames.LargeMessage)
     parts = []
     while not message.is_taken:
