@@ -129,8 +129,8 @@ class CalleeLink:
         self._assembler = Assembler(settings().payload.message_max_bytes)
         self._dropping: dict[int, int] = {}
         """Calls whose parts are dropped because no place was free for them, and how many bytes are still to come."""
-        self._stored: dict[bytes, StoredObject] = {}
-        """Results in the object store that the caller has not fetched yet."""
+        self._stored: dict[bytes, tuple[int, StoredObject]] = {}
+        """Results in the object store that the caller has not fetched yet, with their calls, by object."""
         self._others_reported = 0
         """Other callers' calls, as the caller concludes from its last load report."""
         self.phase = CalleePhase.OPEN
@@ -215,7 +215,7 @@ class CalleeLink:
         if self.phase is _CLOSED:
             return
         if outcome.payload is not None and outcome.payload.stored is not None:
-            self._stored[outcome.payload.stored.object_id] = outcome.payload.stored
+            self._stored[outcome.payload.stored.object_id] = call.call_id, outcome.payload.stored
         packed = _pack_result(call.call_id, outcome, self._load())
         if type(packed) is not bytes or self._writer.holds(call.call_id):
             # Results of later calls may overtake it, and its load would then contradict theirs.
@@ -281,9 +281,7 @@ class CalleeLink:
             case "part":
                 self.receive_part(read_part(call_id, frame.part))
             case "release":
-                self._stored.pop(frame.release.object_id, None)
-                if not self._stored:
-                    self._waiters.wake()
+                self._drop_stored(frame.release.object_id)
             case "drain":
                 self._on_acknowledge()
             case "decline":
@@ -357,10 +355,17 @@ class CalleeLink:
             return
         # Its Open was cut off, or its Result is on the way. Answer in both cases: a caller ignores results of calls
         # that it no longer has.
-        self._writer.discard(call_id)
+        if self._writer.discard(call_id):
+            for object_id in [each for each, (owner, _) in self._stored.items() if owner == call_id]:
+                self._drop_stored(object_id)
         self._admission.decline(self)
         outcome = Outcome(CANCELLED, "cancelled before it ran")
         self.send(frames.pack_result(call_id, outcome, self._load()))
+
+    def _drop_stored(self, object_id: bytes) -> None:
+        self._stored.pop(object_id, None)
+        if not self._stored:
+            self._waiters.wake()
 
     def _cancel(self, call: IncomingCall, reason: CancelReason) -> None:
         if call.cancel_reason is None:

@@ -186,6 +186,20 @@ async def test_a_stored_result_is_flushed_when_the_caller_has_fetched_it() -> No
     assert not script.ends
 
 
+async def test_a_stored_result_is_dropped_with_the_frame_that_names_it() -> None:
+    """A large pickle with stored buffers, cut off by a cancel: the caller never hears of the buffers."""
+    script = CalleeScript()
+    script.caller_says(script.opened(1), script.opened(2))
+    for call, name in zip(script.started, (b"first", b"second"), strict=True):
+        stored = StoredObject(name, b"owner", b"status")
+        script.link.finish(call, Outcome(payload=Payload(PICKLE_BUFFERS, b"x" * LARGE, (), stored)))
+    script.caller_says(frames.pack_cancel(1, CancelReason.CLIENT))
+    assert list(script.link._stored) == [b"second"]
+    script.caller_says(frames.pack_cancel(2, CancelReason.CLIENT))
+    await asyncio.wait_for(script.link.flush(), 30)
+    assert {call_id for kind, call_id in script.written if kind == "result"} == {1, 2}
+
+
 async def test_a_call_that_ends_before_its_deadline_leaves_no_timer() -> None:
     script = CalleeScript()
     script.caller_says(script.opened(1, deadline_at_s=time.monotonic() + 60))
