@@ -34,6 +34,9 @@ from mesh.wire.payload import PICKLE_BUFFERS, Payload
 
 logger = logging.getLogger("mesh")
 
+_CUT_OFF = -1
+"""The mark of a large Open of which the writer drops the rest."""
+
 
 class LinkObserver(Protocol):
     """What a link reports to its router. On the I/O loop. Implemented by routing.router."""
@@ -63,7 +66,8 @@ class CallerLink:
         self._observer = observer
         self._calls: dict[int, OutgoingCall] = {}
         self._open_marks: dict[int, int | LargeMessage] = {}
-        """By call: how many small frames the writer had accepted when its Open was queued; a large Open itself."""
+        """By call: how many small frames the writer had accepted when its Open was queued; a large Open itself, until
+        that is cut off."""
         self._assembler = Assembler(settings().payload.message_max_bytes)
         self._fetching = 0
         """Results whose stored buffers are being fetched: the replica keeps them while the link is there."""
@@ -125,8 +129,14 @@ class CallerLink:
         """Ask the replica to cancel the call, which stays on the link until its Result."""
         if call.call_id not in self._calls or self._writer is None:
             return
-        self._writer.discard(call.call_id)
+        if self._writer.discard(call.call_id):
+            self._open_marks[call.call_id] = _CUT_OFF
         self._writer.send(frames.pack_cancel(call.call_id, reason))
+        # Its caller counts this memory no longer, and the Result may take long. The replica may still fetch what is
+        # stored.
+        payload = call.request.payload
+        if payload is not None and payload.stored is None:
+            call.request.payload = None
 
     def release(self, object_id: bytes) -> None:
         """Let the replica drop a stored object, which has arrived here."""

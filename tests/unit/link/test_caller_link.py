@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from mesh.exceptions import CancelReason
 from mesh.link import frames
 from mesh.link.link_phases import CallerPhase
+from mesh.link.outgoing_call import CallRequest, OutgoingCall
 from mesh.link.parts import MalformedFrameError
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
+from mesh.wire.request_context import RequestContext
 from tests.unit.link.link_script import LinkScript
 
 LARGE = 2_000_000
@@ -155,6 +158,25 @@ async def test_a_cancelled_request_that_has_not_left_is_cut_off() -> None:
     script.stream.room = 10
     assert script.written == [("cancel", large.call_id)]
     assert script.link.ongoing == 1, "the replica ends it with a Result"
+
+
+class Body(bytearray):
+    """The bytes of a request, of which a test may see whether they are still in memory."""
+
+
+@pytest.mark.parametrize("size", [5, LARGE], ids=["small", "large"])
+async def test_a_cancelled_request_takes_no_memory_while_its_replica_has_not_answered(size: int) -> None:
+    script = ready(room=1)
+    body = Body(size)
+    call = OutgoingCall(CallRequest("__call__", raw(memoryview(body)), RequestContext("id")), script)
+    script.link.send(call)
+    assert script.written
+    is_there = weakref.ref(body)
+    del body
+    assert is_there() is not None, "it may be sent again"
+    script.link.cancel(call, CancelReason.CLIENT)
+    assert is_there() is None
+    assert script.link.ongoing == 1
 
 
 async def test_a_link_that_has_ended_writes_nothing() -> None:
