@@ -203,6 +203,10 @@ class Http2Transport(asyncio.Protocol):
         if self._socket is not None:
             self._socket.abort()
 
+    def forget_socket(self) -> None:
+        """Connecting has failed, perhaps after `connection_made`. The loop closes the socket, uvloop silently."""
+        self._socket = None
+
     def drain(self) -> None:
         """A server: let the peer finish, and close then."""
         if isinstance(self.connection, ServerConnection):

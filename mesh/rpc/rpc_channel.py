@@ -66,27 +66,25 @@ async def connect(
     def make(_: Http2Transport, on_output: Callable[[], None]) -> ClientConnection[ResponseHead]:
         return ClientConnection(read_response_head, limits, time.monotonic, on_output)
 
-    def protocol() -> Http2Transport:
-        return Http2Transport(make, on_lost)
-
-    loop = asyncio.get_running_loop()
-    if address.startswith(UNIX_PREFIX):
-        unix = await _unix_socket(address.removeprefix(UNIX_PREFIX))
-        try:
-            _, transport = await loop.create_unix_connection(
-                protocol, sock=unix, ssl=tls, server_hostname=None if tls is None else UNIX_AUTHORITY
+    loop, transport = asyncio.get_running_loop(), Http2Transport(make, on_lost)
+    unix: socket.socket | None = None
+    try:
+        if address.startswith(UNIX_PREFIX):
+            unix = await _unix_socket(address.removeprefix(UNIX_PREFIX))
+            name = None if tls is None else UNIX_AUTHORITY
+            await loop.create_unix_connection(lambda: transport, sock=unix, ssl=tls, server_hostname=name)
+        else:
+            host, _, port = address.rpartition(":")
+            await loop.create_connection(
+                lambda: transport, host.strip("[]"), int(port), ssl=tls, server_hostname=server_name
             )
-        except BaseException:
-            if isinstance(loop, uvloop.Loop):
-                # It closes the descriptor, but before 0.23 does not detach the socket, which would close its number
-                # once more: that of another connection by then.
-                unix.detach()
-            raise
-    else:
-        host, _, port = address.rpartition(":")
-        _, transport = await loop.create_connection(
-            protocol, host.strip("[]"), int(port), ssl=tls, server_hostname=server_name
-        )
+    except BaseException:
+        transport.forget_socket()
+        if unix is not None and isinstance(loop, uvloop.Loop):
+            # It closes the descriptor, but before 0.23 does not detach the socket, which would close its number
+            # once more: that of another connection by then.
+            unix.detach()
+        raise
     return transport
 
 

@@ -57,7 +57,7 @@ def test_a_server_that_is_no_http2_server(greeting: bytes, monkeypatch: pytest.M
 
 
 def test_a_connection_that_is_cancelled_closes_its_descriptor_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever it waits for. Closed twice, the second time it may be the descriptor of something else."""
     made: list[socket.socket] = []
@@ -80,6 +80,20 @@ def test_a_connection_that_is_cancelled_closes_its_descriptor_once(
         server.close()
 
     scenario(talk())
+    assert "Exception in callback" not in caplog.text
+
+
+def test_a_tcp_connection_that_is_cancelled_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk() -> int:
+        server = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+        turns = 0
+        while await is_cancelled_after(turns, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"):
+            turns += 1
+        server.close()
+        return turns
+
+    assert scenario(talk()) > 1
+    assert "Exception in callback" not in caplog.text
 
 
 async def is_cancelled_after(turns: int, address: str) -> bool:
