@@ -24,6 +24,7 @@ from mesh.link.admission import Admission
 from mesh.link.callee_link import IncomingCall
 from mesh.link.outgoing_call import CallState, OutgoingCall
 from mesh.local.mesh_app import MeshApp, RunMeshApp
+from mesh.options import option_checks
 from mesh.options.keyword_advice import with_keyword_advice
 from mesh.replica.executor import Executor
 from mesh.replica.grpc_context import GrpcContext
@@ -80,7 +81,7 @@ def replica_context(
     these values, in this thread and in the tasks that it starts; `timeout_s` is the time until the request's deadline.
     """
     context = RequestContext(request_id or new_request_id(), app=app_name, multiplexed_model_id=multiplexed_model_id)
-    request = Request(context, None if timeout_s is None else time.monotonic() + timeout_s)
+    request = Request(context, _deadline_at_s(timeout_s))
     request_before = REQUEST.get()
     replica_before = set_replica_context(ReplicaContext(app_name, deployment, replica_id))
     REQUEST.set(request)
@@ -105,8 +106,13 @@ def grpc_context(
     `mesh.exceptions.GrpcStatusError`.
     """
     entries = metadata.items() if isinstance(metadata, Mapping) else metadata
-    request = Request(deadline_at_s=None if timeout_s is None else time.monotonic() + timeout_s)
+    request = Request(deadline_at_s=_deadline_at_s(timeout_s))
     return cast("grpc.aio.ServicerContext[Any, Any]", GrpcContext(request, entries, peer))
+
+
+def _deadline_at_s(timeout_s: float | None) -> float | None:
+    option_checks.seconds("timeout_s", timeout_s)
+    return None if timeout_s is None else time.monotonic() + timeout_s
 
 
 class _OneRouter:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from mesh.caller.call_future import lock_timeout_s
 from mesh.caller.response import DeploymentResponse, refuse_in_loop
 from mesh.context import Request
 from mesh.exceptions import CancelReason, DeadlineExceededError, RequestCancelledError
 from mesh.link.outgoing_call import DEADLINE_TIMER_MAX_S
+from mesh.options import option_checks
 from mesh.routing.router import Router
 from mesh.wire.io_thread import io_thread
 
@@ -51,8 +53,9 @@ class BroadcastResponse:
         """
         refuse_in_loop()
         io_thread().refuse_wait()
+        option_checks.seconds("timeout_s", timeout_s)
         end_at_s = None if timeout_s is None else time.monotonic() + timeout_s
-        responses = self._responses.result(timeout_s)
+        responses = self._responses.result(lock_timeout_s(timeout_s))
         values: list[Any] = []
         for response in responses:
             remaining_s = None if end_at_s is None else max(0.0, end_at_s - time.monotonic())
@@ -62,6 +65,7 @@ class BroadcastResponse:
 
     async def results_async(self, *, timeout_s: float | None = None, return_exceptions: bool = False) -> list[Any]:
         """Like `results`, in an event loop."""
+        option_checks.seconds("timeout_s", timeout_s)
         async with asyncio.timeout(timeout_s):
             responses = await asyncio.shield(asyncio.wrap_future(self._responses))
             for response in responses:

@@ -109,7 +109,7 @@ class CallFuture:
             io_thread().refuse_wait()
             event = threading.Event()
             self.when_done(event.set)
-            if not event.wait(timeout_s):
+            if not event.wait(lock_timeout_s(timeout_s)):
                 self._forget(event.set)
                 raise TimeoutError(
                     f"No result within {timeout_s} s{self._why_queued()}. The call goes on: wait again, or cancel it."
@@ -134,7 +134,7 @@ class CallFuture:
             io_thread().refuse_wait()
             event = threading.Event()
             self.when_headers(event.set)
-            if not event.wait(timeout_s):
+            if not event.wait(lock_timeout_s(timeout_s)):
                 self._forget(event.set)
                 raise TimeoutError(f"No initial metadata within {timeout_s} s{self._why_queued()}. The call goes on.")
 
@@ -283,6 +283,11 @@ class ItemStream(CallFuture):
     def _grant(self, credits: int) -> None:
         if self.call is not None:
             self.call.grant(credits)
+
+
+def lock_timeout_s(timeout_s: float | None) -> float | None:
+    """A checked timeout as locks take it, which know no longer one than 292 years."""
+    return None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
 
 
 def waiter() -> tuple[asyncio.Future[None], Wake]:

@@ -21,7 +21,7 @@ def whole_number(name: str, value: object, minimum: int, maximum: int | None = N
         # Below the minimum, do not mention the upper limit.
         is_open = maximum is None or (value < minimum and maximum >= REPLICAS_MAX)
         expected = f"at least {minimum}" if is_open else f"between {minimum} and {maximum}"
-        raise ValueError(f"{name} must be {expected}, got {value}.")
+        raise ValueError(f"{name} must be {expected}, got {_shown(value)}.")
     return value
 
 
@@ -33,7 +33,8 @@ def number(name: str, value: object, *, minimum: float = 0.0, may_equal: bool = 
         raise ValueError(f"{name} must be a finite number, got one that is too large.")
     # Written so that NaN fails too.
     if not (value >= minimum if may_equal else value > minimum):
-        raise ValueError(f"{name} must be {'at least' if may_equal else 'more than'} {minimum:g}, got {value}.")
+        expected = f"{'at least' if may_equal else 'more than'} {minimum:g}"
+        raise ValueError(f"{name} must be {expected}, got {_shown(value)}.")
     return float(value)
 
 
@@ -65,11 +66,13 @@ def name_text(name: str, value: object) -> str:
 
 
 def seconds(name: str, value: object) -> None:
-    """None, or any number of seconds: a deadline may have passed already."""
+    """None, or any number of seconds: a deadline may have passed already, or be infinitely far away."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds or None, got {value!r}.")
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ValueError(f"{name} must be a number of seconds or None, got one that is too large. None is no limit.")
     if math.isnan(value):
         raise ValueError(f"{name} must be a number of seconds or None, got NaN.")
 
@@ -95,3 +98,8 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A sentence to append to an error about an unknown name; empty if no known name is similar."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _shown(value: float) -> str:
+    """A number in an error. Python refuses to write out integers of thousands of digits."""
+    return f"{value}" if isinstance(value, float) or abs(value) <= sys.float_info.max else "one of hundreds of digits"

@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable
 from functools import lru_cache
-from math import ceil
+from math import ceil, isnan
 
 from mesh.http2.hpack_decoder import Field
 from mesh.http2.hpack_encoder import encode_field, encode_fields
@@ -65,8 +65,15 @@ def read_timeout(value: bytes) -> float:
 
 
 def write_timeout(seconds: float) -> bytes:
-    """The grpc-timeout for a time, with at most eight digits, never shorter than it is."""
+    """The grpc-timeout for a time, with at most eight digits, never shorter than it is.
+
+    Raises TypeError for what is not a number, ValueError for NaN.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"a timeout is a number of seconds, not {seconds!r}")
     seconds = min(max(seconds, 0.0), TIMEOUT_MAX_S)
+    if isnan(seconds):
+        raise ValueError("a timeout is a number of seconds, not NaN")
     for unit, scale in ((b"u", 1e6), (b"m", 1e3), (b"S", 1.0), (b"M", 1 / 60)):
         amount = ceil(seconds * scale)
         if amount < 10**8:

@@ -156,7 +156,9 @@ class RpcChannel:
         serializer: Callable[[Any], bytes] | None = None,
         deserializer: Callable[[bytes], Any] | None = None,
     ) -> ClientCall:
-        """Start a call of "/package.Service/Method". Raises ValueError for metadata that gRPC does not allow.
+        """Start a call of "/package.Service/Method".
+
+        Raises ValueError for metadata that gRPC does not allow, TypeError or ValueError for what is not a timeout.
 
         `requests` is an iterable or async iterable of messages; None leaves the sending to `write` and `done_writing`.
         """

@@ -1,11 +1,16 @@
 """Handles over real links: errors of user code and of the mesh arrive as they were raised."""
 
+import asyncio
 import logging
+import math
 import threading
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from mesh.caller.call_options import CallOptions
 from mesh.context import REQUEST, Request
 from mesh.exceptions import (
     DeadlineExceededError,
@@ -14,6 +19,7 @@ from mesh.exceptions import (
     UnserializableError,
 )
 from mesh.handle import DeploymentHandle
+from mesh.testing import grpc_context
 from mesh.wire.request_context import RequestContext
 from tests.unit.fakes.small_mesh import SmallMesh, mesh_of, until
 from tests.unit.handle.store import STREAMS, MuteError, OddError, Store, raised, result
@@ -132,10 +138,51 @@ def test_names_that_are_no_text_are_refused_where_they_are_given(mesh: SmallMesh
         DeploymentHandle(name, "app")
 
 
-@pytest.mark.parametrize(("timeout_s", "error"), [("5", TypeError), (True, TypeError), (float("nan"), ValueError)])
-def test_a_timeout_is_a_number_of_seconds(timeout_s: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="timeout_s must be a number of seconds"):
-        DeploymentHandle("Store", "shop").options(timeout_s=timeout_s)
+NO_TIMEOUTS: list[tuple[Any, type[Exception]]] = [
+    ("5", TypeError),
+    (True, TypeError),
+    (Decimal(5), TypeError),
+    (math.nan, ValueError),
+    (10**400, ValueError),
+    (-(10**5000), ValueError),
+]
+
+
+@pytest.mark.parametrize(("timeout_s", "error"), NO_TIMEOUTS, ids=["text", "bool", "Decimal", "NaN", "huge", "-huge"])
+def test_a_timeout_is_a_number_of_seconds(mesh: SmallMesh, timeout_s: Any, error: type[Exception]) -> None:
+    """Wherever one is given: the error says so at once."""
+    plain, stream = mesh.handle("plain").remote(1), mesh.handle(STREAMS[0], stream=True).remote(3)
+    broadcast = mesh.handle().broadcast("plain", 1)
+
+    async def results_in_a_loop() -> list[Any]:
+        return await broadcast.results_async(timeout_s=timeout_s)
+
+    calls: list[Callable[[], Any]] = [
+        lambda: mesh.handle().options(timeout_s=timeout_s),
+        lambda: CallOptions(timeout_s=timeout_s),
+        lambda: plain.result(timeout_s=timeout_s),
+        lambda: plain.initial_metadata_sync(timeout_s=timeout_s),
+        lambda: stream.trailing_metadata_sync(timeout_s=timeout_s),
+        lambda: broadcast.results(timeout_s=timeout_s),
+        lambda: asyncio.run(results_in_a_loop()),
+        lambda: grpc_context(timeout_s=timeout_s),
+    ]
+    for call in calls:
+        with pytest.raises(error, match="timeout_s must be a number of seconds or None"):
+            call()
+
+
+@pytest.mark.parametrize("timeout_s", [math.inf, 1e300, 10**300], ids=str)
+def test_a_timeout_may_be_as_long_as_floating_point_numbers_go(mesh: SmallMesh, timeout_s: float) -> None:
+    handle = mesh.handle("plain", timeout_s=timeout_s)
+    assert handle.remote(1).result(timeout_s=timeout_s) == 1
+    assert handle.remote(1).initial_metadata_sync(timeout_s=timeout_s) == ()
+    assert handle.broadcast("plain", 1).results(timeout_s=timeout_s) == [1]
+
+    async def in_a_loop() -> list[Any]:
+        return await handle.broadcast("plain", 1).results_async(timeout_s=timeout_s)
+
+    assert asyncio.run(in_a_loop()) == [1]
 
 
 def test_a_call_that_cannot_be_made_is_no_child(mesh: SmallMesh) -> None:

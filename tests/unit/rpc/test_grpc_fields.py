@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -49,9 +51,19 @@ def test_a_timeout_that_has_passed(seconds: float) -> None:
     assert read_timeout(write_timeout(seconds)) == 0
 
 
-@pytest.mark.parametrize("seconds", [TIMEOUT_MAX_S * 2, 1e300, math.inf])
+@pytest.mark.parametrize("seconds", [TIMEOUT_MAX_S * 2, 1e300, math.inf, 10**400], ids=["twice", "1e300", "inf", "int"])
 def test_a_timeout_beyond_all_digits(seconds: float) -> None:
     assert write_timeout(seconds) == b"99999999H"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error"),
+    [("1", TypeError), (True, TypeError), (Decimal(1), TypeError), (math.nan, ValueError)],
+    ids=str,
+)
+def test_only_a_number_is_a_timeout(seconds: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="a timeout is a number of seconds"):
+        write_timeout(seconds)
 
 
 @pytest.mark.parametrize(
