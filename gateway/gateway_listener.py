@@ -30,12 +30,12 @@ from gateway.requests.cors_gate import CorsGate
 from gateway.requests.dialect_list import Dialect, DialectList
 from gateway.requests.exchange import Exchange, ExchangeReceiver
 from gateway.requests.routes import Refusal, Routes
+from mesh.http2.frame_format import MESSAGE_PREFIX_BYTES
 from mesh.http2.limits import BufferBudget, Limits
 from mesh.http2.stream import Receiver, Stream
 from mesh.http2.upkeep import UpkeepPolicy
 from mesh.phases.transitions import next_state
 from mesh.routing.snapshot import DeploymentKey
-from mesh.rpc.message_reader import PREFIX_BYTES
 from mesh.rpc.method_handlers import MethodHandlers
 from mesh.settings import settings
 from mesh.wire.identity import Identity
@@ -149,7 +149,7 @@ class GatewayListener:
         # Refuse messages that links cannot carry here, where gRPC has a status for it.
         carried_max_bytes = min(MESSAGE_MAX_BYTES, settings().payload.message_max_bytes)
         # A connection gets at most half of what may be buffered.
-        buffered_max_bytes = settings().gateway.buffer_max_bytes // 2 - PREFIX_BYTES
+        buffered_max_bytes = settings().gateway.buffer_max_bytes // 2 - MESSAGE_PREFIX_BYTES
         self.methods.message_max_bytes = min(
             message_max_bytes or carried_max_bytes, carried_max_bytes, buffered_max_bytes
         )

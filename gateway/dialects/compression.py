@@ -12,9 +12,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from weakref import WeakMethod
 
+from mesh.http2.frame_format import MESSAGE_PREFIX_BYTES
 from mesh.http2.hpack_encoder import encode_field
 from mesh.http2.limits import BufferBudget, BufferShare
-from mesh.rpc.message_reader import ENCODINGS, PREFIX_BYTES, MessageError, compressed, decompressed
+from mesh.rpc.message_reader import ENCODINGS, MessageError, compressed, decompressed
 from mesh.rpc.status_codes import INTERNAL
 
 _MESSAGE_MAX_BYTES = 1024 * 1024
@@ -64,7 +65,7 @@ class ResponseCompression:
     def frame(self, message: bytes | memoryview) -> bytes | None:
         """The same with the prefix of gRPC."""
         data = self.compress(message)
-        return None if data is None else b"\1" + len(data).to_bytes(PREFIX_BYTES - 1, "big") + data
+        return None if data is None else b"\1" + len(data).to_bytes(MESSAGE_PREFIX_BYTES - 1, "big") + data
 
 
 class DecompressionTurns:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.dialects.compression import RequestDecompression, ResponseCompression
-from mesh.rpc.message_reader import PREFIX_BYTES, MessageError, too_large
+from mesh.rpc.message_reader import MESSAGE_PREFIX_BYTES, MessageError, too_large
 from mesh.rpc.status_codes import INTERNAL
 
 _COMPRESSED = 1
@@ -32,9 +32,9 @@ class EnvelopeReader:
 
     def must_wait(self, go_on: Callable[[], bool]) -> bool:
         kept, decompression = self._kept, self._decompression
-        if decompression is None or len(kept) < PREFIX_BYTES or kept[0] != _COMPRESSED:
+        if decompression is None or len(kept) < MESSAGE_PREFIX_BYTES or kept[0] != _COMPRESSED:
             return False
-        is_complete = len(kept) - PREFIX_BYTES >= int.from_bytes(kept[1:PREFIX_BYTES], "big")
+        is_complete = len(kept) - MESSAGE_PREFIX_BYTES >= int.from_bytes(kept[1:MESSAGE_PREFIX_BYTES], "big")
         return is_complete and decompression.must_wait(go_on)
 
     def feed(self, data: bytes) -> None:
@@ -45,11 +45,11 @@ class EnvelopeReader:
 
     def next_message(self) -> bytes | None:
         kept = self._kept
-        if len(kept) >= PREFIX_BYTES:
-            flags, end = kept[0], PREFIX_BYTES + int.from_bytes(kept[1:PREFIX_BYTES], "big")
-            self._check(flags, end - PREFIX_BYTES)
+        if len(kept) >= MESSAGE_PREFIX_BYTES:
+            flags, end = kept[0], MESSAGE_PREFIX_BYTES + int.from_bytes(kept[1:MESSAGE_PREFIX_BYTES], "big")
+            self._check(flags, end - MESSAGE_PREFIX_BYTES)
             if end <= len(kept):
-                message = bytes(memoryview(kept)[PREFIX_BYTES:end])
+                message = bytes(memoryview(kept)[MESSAGE_PREFIX_BYTES:end])
                 del kept[:end]
                 # Nothing at all is not decompressed (Connect protocol, Unary-Request).
                 if self._decompression is None or not (flags and message):
@@ -70,7 +70,7 @@ class EnvelopeReader:
 
 def envelope(message: bytes | memoryview, flags: int = 0) -> bytes:
     """The message in its envelope."""
-    return b"".join((bytes((flags,)), len(message).to_bytes(PREFIX_BYTES - 1, "big"), message))
+    return b"".join((bytes((flags,)), len(message).to_bytes(MESSAGE_PREFIX_BYTES - 1, "big"), message))
 
 
 def sent_envelope(message: bytes | memoryview, compression: ResponseCompression | None) -> bytes:

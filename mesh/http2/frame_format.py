@@ -13,6 +13,8 @@ FRAME_BYTES_LIMIT = 2**24 - 1
 WINDOW_DEFAULT = 65_535
 WINDOW_MAX = 2**31 - 1
 STREAM_ID_MAX = 2**31 - 1
+MESSAGE_PREFIX_BYTES = 5
+"""Before each message of gRPC: one byte says whether it is compressed, four say its length."""
 
 # Types and flags are plain integers: they are compared for every frame.
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)

@@ -13,7 +13,7 @@ from struct import Struct
 
 from mesh.http2 import frame_format as wire
 from mesh.http2.flood_guard import FloodGuard
-from mesh.http2.frame_format import FRAME_HEADER, frame_header
+from mesh.http2.frame_format import FRAME_HEADER, MESSAGE_PREFIX_BYTES, frame_header
 from mesh.http2.hpack_encoder import TABLE_SIZE_ZERO
 from mesh.http2.limits import BufferShare
 from mesh.http2.stream import Stream, Unsent, end_failed
@@ -25,7 +25,6 @@ _PIECE_USEFUL_MIN = 1_024
 
 _MESSAGE_HEADER = Struct(">HBBBLBL")
 """A frame's header and gRPC's prefix of a message: both are packed in one go."""
-MESSAGE_PREFIX_BYTES = 5
 
 
 class Outbox:

@@ -7,10 +7,9 @@ from typing import TypeVar
 
 from mesh.http2 import frame_format as wire
 from mesh.http2.connection import Connection
-from mesh.http2.frame_format import STREAM_ID_MAX, WINDOW_MAX, ErrorCode, Http2Error
+from mesh.http2.frame_format import MESSAGE_PREFIX_BYTES, STREAM_ID_MAX, WINDOW_MAX, ErrorCode, Http2Error
 from mesh.http2.hpack_decoder import Field
 from mesh.http2.limits import BufferBudget, Limits, opening_frames
-from mesh.http2.outbox import MESSAGE_PREFIX_BYTES
 from mesh.http2.stream import LingeringStreams, Stream
 from mesh.tls.client_certificate import ClientCertificate
 

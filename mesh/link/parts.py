@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
+from mesh.http2.frame_format import MESSAGE_PREFIX_BYTES
 from mesh.memory.buffer_pool import buffer_pool
-from mesh.rpc.message_reader import PREFIX_BYTES
 from mesh.v1 import replica_pb2
 from mesh.wire.payload import Buffer
 from mesh.wire.varints import varint, varint_at
@@ -78,7 +78,7 @@ def begun_part(data: bytes, start: int, stop: int) -> tuple[PartView, int] | Non
 
     Also the number of bytes to come, with which the part goes on. None for every other message.
     """
-    first = start + PREFIX_BYTES
+    first = start + MESSAGE_PREFIX_BYTES
     if stop - first < _PREFIX_BYTES_MAX or data[start]:
         return None
     length = int.from_bytes(data[start + 1 : first], "big")

@@ -6,10 +6,10 @@ import zlib
 from dataclasses import dataclass
 from struct import Struct
 
+from mesh.http2.frame_format import MESSAGE_PREFIX_BYTES as MESSAGE_PREFIX_BYTES
 from mesh.memory.buffer_pool import buffer_pool
 from mesh.rpc.status_codes import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 
-PREFIX_BYTES = 5
 _PREFIX = Struct(">BL")
 _LARGE_MIN_BYTES = 64 * 1024
 ENCODINGS = ("gzip", "deflate")
@@ -30,9 +30,9 @@ class MessageError(Exception):
 
 def whole_message(data: bytes, start: int, stop: int, max_bytes: int) -> bytes | None:
     """The message that `data[start:stop]` is, if it is exactly one, not compressed and not too long: as most are."""
-    size = stop - start - PREFIX_BYTES
+    size = stop - start - MESSAGE_PREFIX_BYTES
     if 0 <= size <= max_bytes and _PREFIX.unpack_from(data, start) == (0, size):
-        return data[start + PREFIX_BYTES : stop]
+        return data[start + MESSAGE_PREFIX_BYTES : stop]
     return None
 
 
@@ -49,7 +49,7 @@ class BegunMessage:
     @classmethod
     def begin(cls, data: bytes, start: int, stop: int, max_bytes: int) -> BegunMessage | None:
         """The message of which `data[start:stop]` is the beginning, if it is large, not compressed and not too long."""
-        first = start + PREFIX_BYTES
+        first = start + MESSAGE_PREFIX_BYTES
         if stop < first or data[start]:
             return None
         length = int.from_bytes(data[start + 1 : first], "big")
@@ -113,21 +113,21 @@ class MessageReader:
         joined: bytes | memoryview = data
         if self._begun:
             self._begun += data
-            if len(self._begun) < (self._wanted or PREFIX_BYTES):
+            if len(self._begun) < (self._wanted or MESSAGE_PREFIX_BYTES):
                 return []
             joined = memoryview(self._begun)
         messages: list[bytes] = []
         position = 0
         room_bytes = self._max_bytes
         self._wanted = 0
-        while len(joined) - position >= PREFIX_BYTES:
-            length = int.from_bytes(joined[position + 1 : position + PREFIX_BYTES], "big")
+        while len(joined) - position >= MESSAGE_PREFIX_BYTES:
+            length = int.from_bytes(joined[position + 1 : position + MESSAGE_PREFIX_BYTES], "big")
             self._check(joined[position], length)
-            end = position + PREFIX_BYTES + length
+            end = position + MESSAGE_PREFIX_BYTES + length
             if end > len(joined):
                 self._wanted = end - position
                 break
-            message = bytes(joined[position + PREFIX_BYTES : end])
+            message = bytes(joined[position + MESSAGE_PREFIX_BYTES : end])
             if joined[position] and self._keeps_compressed:
                 message = CompressedMessage(message)
             elif joined[position]:
@@ -183,7 +183,7 @@ def compressed(message: bytes | memoryview, encoding: str) -> bytes:
 def compressed_frame(message: bytes | memoryview, encoding: str) -> bytes:
     """The same with its prefix, as it is sent."""
     data = compressed(message, encoding)
-    return b"\1" + len(data).to_bytes(PREFIX_BYTES - 1, "big") + data
+    return b"\1" + len(data).to_bytes(MESSAGE_PREFIX_BYTES - 1, "big") + data
 
 
 def too_large(length: int, max_bytes: int) -> MessageError:
