@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 from gateway.http1.answer_head import Asked, write_head
@@ -48,6 +48,8 @@ _QUIET_S = 0.3
 """An idle connection that drains is closed after this time: a client that sends one request after the other is then
 asked to leave by an answer, and not by a socket that closes while its next request is on the way."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_random = Random()
+"""Not the generator of the program, which may have seeded it."""
 
 
 class Http1Connection(asyncio.Protocol):
@@ -65,7 +67,7 @@ class Http1Connection(asyncio.Protocol):
         """Steps are being taken, or will be in the next turn."""
         self.is_draining = False
         """The connection is closed behind the next answer."""
-        self.clock = Http1Clock(time.monotonic(), random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER))
+        self.clock = Http1Clock(time.monotonic(), _random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER))
 
     def __repr__(self) -> str:
         return f"<Http1Connection {self._socket.phase.name} {self._exchange!r}>"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from random import Random
 from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -42,6 +42,8 @@ _LOOK_INTERVAL_S = 1.0
 """Pause between two looks at the connections of a set."""
 _AGE_JITTER = 0.1
 """Share by which the ages differ that connections reach."""
+_random = Random()
+"""Not the generator of the program, which may have seeded it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ class Http2Transport(asyncio.Protocol):
         self._is_due = False
         self.connection: Connection[Any]
         self.reads = 0
-        self.clock = UpkeepClock(time.monotonic(), random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER))
+        self.clock = UpkeepClock(time.monotonic(), _random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER))
         self.peer = ""
         """As gRPC names it, for instance "ipv4:10.0.0.1:4711"."""
         self.lost_reason = ""
@@ -318,7 +320,7 @@ class TransportSet(Generic[C]):
 
     def _look_soon(self) -> None:
         # Not all processes of a node at the same moment.
-        delay_s = _LOOK_INTERVAL_S * random.uniform(0.9, 1.1)
+        delay_s = _LOOK_INTERVAL_S * _random.uniform(0.9, 1.1)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
 
     def _look(self) -> None:

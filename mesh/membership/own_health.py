@@ -7,8 +7,8 @@ silent, the controller calls and counts failures itself.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
+from random import Random
 
 from mesh.options.deployments.health_checks import check_period_s_of, check_timeout_s_of
 from mesh.settings import settings
@@ -17,6 +17,8 @@ from mesh.wire.io_thread import io_thread
 
 _PERIOD_MIN_S = 1.0
 """What is to be checked more often is called: a stream is not for that."""
+_random = Random()
+"""Not the generator of the program, which may have seeded it."""
 
 
 class OwnHealth:
@@ -51,7 +53,7 @@ class OwnHealth:
         while True:
             period_s = check_period_s_of(self._options())
             jitter = settings().controller.health_jitter_share
-            await asyncio.sleep(max(period_s, _PERIOD_MIN_S) * random.uniform(1 - jitter, 1 + jitter))
+            await asyncio.sleep(max(period_s, _PERIOD_MIN_S) * _random.uniform(1 - jitter, 1 + jitter))
             if period_s >= _PERIOD_MIN_S:
                 self._send(control_pb2.ReplicaHealth(replica_id=self._replica_id, is_well=await self._is_well()))
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Sequence, Set
 from dataclasses import replace
+from random import Random
 from typing import Protocol
 
 import grpc
@@ -34,6 +34,8 @@ from mesh.wire.mesh_token import token_metadata
 logger = logging.getLogger("mesh")
 
 _SYNC_METHOD = "/mesh.v1.Control/Sync"
+_random = Random()
+"""Not the generator of the program, which may have seeded it."""
 
 
 class RayLeftError(LookupError):
@@ -125,7 +127,7 @@ class SyncStream:
             if self.has_answered:
                 delay_s = settings().process.sync_reconnect_delay_min_s
             # With jitter: all processes lose the controller at the same moment.
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(delay_s * _random.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, settings().process.sync_reconnect_delay_max_s)
 
     def _log_failure(self, error: Exception) -> None:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from random import random
+from random import Random
 from typing import NamedTuple
 
 from mesh.link.caller_link import CallerLink, LinkObserver
@@ -38,6 +38,8 @@ _FAILURES_COUNTED_MAX = 64
 """Failures that count when one link breaks; more would not change the share."""
 _LOST = "the controller reports that its process or its node is gone"
 _CLOSED = "this process has shut its handle down, or left the mesh"
+_random = Random().random
+"""Not the generator of the program, which may have seeded it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class LinkPool:
                 endpoint.task = io_thread().spawn(self._keep_link(endpoint), f"link-{replica_id}")
             endpoint = self.endpoints[replica_id]
             endpoint.info, endpoint.limit = replica, snapshot.max_ongoing_requests
-        self.split = renewed(self.split, snapshot.traffic, random, self.identity.replica)
+        self.split = renewed(self.split, snapshot.traffic, _random, self.identity.replica)
         self.unlisted_at_s = float("inf") if listed else min(self.unlisted_at_s, time.monotonic())
         self.refresh()
 

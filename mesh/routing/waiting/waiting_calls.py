@@ -14,10 +14,10 @@ the first one that fits.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
+from random import Random
 
 from mesh.link.outgoing_call import OutgoingCall
 from mesh.routing.choice.locality import pick_nearest
@@ -39,7 +39,8 @@ class WaitingCalls:
     def __init__(self, pool: LinkPool, send: Callable[[Endpoint, OutgoingCall], None]) -> None:
         self._pool = pool
         self._send = send
-        self._random = random.random
+        self._random = Random().random
+        """Not the generator of the program, which may have seeded it."""
         self._last_sequence = 0
         self._common = FairQueue()
         """For any replica. While a call is here, all replicas are full."""

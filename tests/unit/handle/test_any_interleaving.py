@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -344,12 +344,13 @@ def test_each_call_ends_once_and_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch, is_isolated: bool, story: Story, seed: int
 ) -> None:
     """It holds whatever happens when (items 22, 29, 35–39)."""
-    random.seed(seed)
     with (
         watched(monkeypatch) as watch,
         mesh_of(Plays(), Plays(), limit=LIMIT, is_isolated=is_isolated) as mesh,
         mesh_of(Plays(), Plays(), limit=LIMIT, is_isolated=is_isolated) as peer,
     ):
+        for each in (mesh, peer):
+            each.router.queue._random = Random(seed).random
         world = World(mesh, peer, is_isolated)
         asyncio.run(perform(world, story))
         for each in (mesh, peer):
