@@ -127,33 +127,21 @@ class Outbox:
 
     def send_pieces(self, stream: Stream, pieces: Sequence[bytes | memoryview]) -> bool:
         """One message that is in pieces, which are not joined. Else like `send_message`."""
-        size = sum(map(len, pieces)) + MESSAGE_PREFIX_BYTES
-        prefix = b"\0" + (size - MESSAGE_PREFIX_BYTES).to_bytes(4, "big")
-        if self.fits(stream, size - MESSAGE_PREFIX_BYTES):
-            self.window -= size
-            stream.send_window -= size
-            self._guard.useful += 1
-            self.output += (frame_header(size, wire.DATA, 0, stream.id) + prefix, *pieces)
-        elif not self.share.has_room(size):
-            return False
-        else:
-            self._wait(stream, memoryview(prefix), *(memoryview(piece) for piece in pieces))
-        self._on_output()
-        return True
+        return self.offer_data(stream, b"\0" + sum(map(len, pieces)).to_bytes(4, "big"), *pieces)
 
-    def offer_data(self, stream: Stream, data: bytes | memoryview) -> bool:
-        """Bytes as they are. False, and not sent, if they have to wait and there is no room for them."""
-        size = len(data)
+    def offer_data(self, stream: Stream, *pieces: bytes | memoryview) -> bool:
+        """Bytes as they are, at least one. False, and not sent, if they have to wait and there is no room for them."""
+        size = sum(map(len, pieces))
         if self.fits(stream, size):
             self.window -= size
             stream.send_window -= size
             self._guard.useful += 1
-            self.output += (frame_header(size, wire.DATA, 0, stream.id), data)
-            self._on_output()
-        elif self.share.has_room(size):
-            self.send_data(stream, data)
-        else:
+            self.output += (frame_header(size, wire.DATA, 0, stream.id), *pieces)
+        elif not self.share.has_room(size):
             return False
+        else:
+            self._wait(stream, *(memoryview(piece) for piece in pieces))
+        self._on_output()
         return True
 
     def send_data(self, stream: Stream, data: bytes | memoryview) -> None:
@@ -177,8 +165,7 @@ class Outbox:
         self._on_output()
 
     def fits(self, stream: Stream, size: int) -> bool:
-        """Whether a message, its prefix and header blocks, together of this size, could leave now, a frame each."""
-        size += MESSAGE_PREFIX_BYTES
+        """Whether data and header blocks, together of this size, could leave now, a frame each."""
         is_within = size <= stream.send_window and size <= self.window and size <= self.frame_max_bytes
         return is_within and stream.pending is None and not self.is_paused and not self._next_block_prefix
 

@@ -135,7 +135,7 @@ class ServerConnection(Connection[H]):
 
         False, and nothing is sent, if the message has to wait and there is no room for it.
         """
-        if self.outbox.fits(stream, len(response) + len(message) + len(trailers)):
+        if self.outbox.fits(stream, len(response) + len(message) + MESSAGE_PREFIX_BYTES + len(trailers)):
             self.outbox.put_whole(stream, response, message, trailers)
             self.on_sent_end(stream)
         elif not self.outbox.share.has_room(len(message) + MESSAGE_PREFIX_BYTES):
