@@ -57,7 +57,8 @@ def named_services(config: MeshConfig, of_mesh: tuple[Callable[..., Any], ...]) 
 def load(config: MeshConfig, source: Source | None = None) -> list[Application | None]:
     """The applications imported in this process; None for those with a runtime environment. Needs no cluster.
 
-    The servicer functions that the file names are imported too, for their errors.
+    The servicer functions that the file names are imported too, for their errors, and bound arguments that cannot be
+    pickled are refused: a Ray that has to be started takes seconds.
 
     Raises ConfigError with all errors, each at its place in `source`. Without a source the first error is raised.
     """
@@ -94,7 +95,11 @@ def compose(
 
 
 def _loaded(entry: ApplicationEntry) -> Application | None:
-    return None if entry.runtime_env else load_application(entry.import_path, entry.args)
+    if entry.runtime_env:
+        return None
+    loaded = load_application(entry.import_path, entry.args)
+    application.check_arguments(loaded)
+    return loaded
 
 
 def _composed(

@@ -19,6 +19,11 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "shop" / "mesh.yaml").write_text("applications: []\n")
     (tmp_path / "bound_shop.py").write_text("import mesh\n@mesh.deployment\nclass Shop: ...\napp = Shop.bind()\n")
     monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "locked_shop.py").write_text(
+        "import mesh, threading\n@mesh.deployment\nclass Shop:\n    def __init__(self, *parts): ...\n"
+        "app = Shop.bind(Shop.bind(threading.Lock()))\n"
+    )
+    (tmp_path / "locked.yaml").write_text("applications:\n- import_path: locked_shop:app\n")
     (tmp_path / "latin1.yaml").write_bytes("applications: # größer\n".encode("latin-1"))
     (tmp_path / "tab.yaml").write_text("applications:\n\t- import_path: a:b\n")
     return tmp_path
@@ -60,6 +65,25 @@ def test_a_mistake_on_the_command_line(
 ) -> None:
     result = CliRunner().invoke(main.main, words)
     assert (result.exit_code, result.output) == (1, f"Error: {message}\n")
+
+
+@pytest.mark.parametrize("command", ["run", "deploy"])
+@pytest.mark.parametrize(
+    ("target", "place"), [("locked_shop:app", ""), ("locked.yaml", "locked.yaml:2:16: applications[0].import_path: ")]
+)
+def test_arguments_that_cannot_be_pickled_are_refused_before_ray_is_started(
+    cluster: FakeCluster, in_directory: Path, command: str, target: str, place: str
+) -> None:
+    """With the words of `mesh.run` (item 75)."""
+    cluster.is_there = False
+    result = CliRunner().invoke(main.main, (command, target))
+    assert (result.exit_code, result.output) == (
+        1,
+        f"Error: {place}The arguments bound to Shop cannot be pickled, so no replica can get it: TypeError: cannot "
+        "pickle '_thread.lock' object (found at: argument 1). Create what cannot travel (locks, sockets, clients) in "
+        "the constructor instead.\n",
+    )
+    assert not cluster.is_there
 
 
 @pytest.mark.parametrize(("name", "near"), [("shop/mash.yaml", "shop/mesh.yaml"), ("tib.yaml", "tab.yaml")])
