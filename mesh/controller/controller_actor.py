@@ -46,7 +46,7 @@ logger = logging.getLogger("mesh")
 
 _FAILURE_MAX_CHARS = 2000
 _RECORD_TIMEOUT_S = 5.0
-"""How long the last events may take to be stored before the process ends."""
+"""How long the last events, or why it cannot start, may take to be stored before the process ends."""
 _LOG_NAME = LogName("controller")
 
 T = TypeVar("T")
@@ -73,15 +73,25 @@ class ControllerActor:
         kv = TimedKeyValue(_RayKeyValue())
         store = StateStore(kv, on_fenced=_end_fenced)
         try:
-            address = await self._serve(kv, store)
+            address = await self._serve_in_time(kv, store)
         except Exception as error:
-            with contextlib.suppress(StoreError):
+            with contextlib.suppress(StoreError, TimeoutError):
                 reason = f"{type(error).__name__}: {error}"[:_FAILURE_MAX_CHARS]
-                await asyncio.to_thread(store.put_failure, reason)
+                async with asyncio.timeout(_RECORD_TIMEOUT_S):
+                    await asyncio.to_thread(store.put_failure, reason)
             raise
         # At the end of the constructor Ray has named the process after the class again.
         ray_core.name_this_actor(self, _LOG_NAME.title)
         return address
+
+    async def _serve_in_time(self, kv: TimedKeyValue, store: StateStore) -> str:
+        """The watchdog comes with the control loop: until then this is the limit of what Ray does not answer."""
+        timeout_s = settings().controller.start_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._serve(kv, store)
+        except TimeoutError as error:
+            raise TimeoutError(f"it does not serve {timeout_s:g} s after its start") from error
 
     async def _serve(self, kv: TimedKeyValue, store: StateStore) -> str:
         await asyncio.to_thread(create_token)

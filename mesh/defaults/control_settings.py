@@ -64,6 +64,8 @@ class ControllerSettings:
     """Maximum pause between two turns of the control loop."""
     store_timeout_s: float = 1.0
     """How long a turn waits for the cluster's key-value store before the loop goes on without it."""
+    start_timeout_s: float = 300.0
+    """A controller that does not serve this long after its start ends, so that Ray starts another one."""
     restart_pause_s: float = 2.0
     """Pause before a controller that failed tries again."""
     hang_timeout_s: float = 60.0
