@@ -27,6 +27,13 @@ DRAINS = (
         tests=("sim/test_listeners.py",),
     ),
     Mutant(
+        name="drains the next gateway of the same name",
+        file="actors/gateway_keeper.py",
+        old="lambda: self._registry.find(gateway_id) is not None)\n",
+        new="lambda: True)\n",
+        tests=("sim/test_gateway_drains.py",),
+    ),
+    Mutant(
         name="tells callers of replicas that leave",
         file=PICTURE,
         old="return self.state in SERVING and not self.unhealthy",

@@ -1,4 +1,4 @@
-"""Gateways that get other options while one of them drains, in fake time."""
+"""Gateways of which one drains, while others get other options or take its place, in fake time."""
 
 import asyncio
 import functools
@@ -6,10 +6,13 @@ import functools
 import pytest
 
 from mesh.controller.desired.changes.gateway_generations import with_gateways
+from mesh.controller.report.publisher import Publisher
 from mesh.status import GatewayStatus
 from mesh.v1 import control_pb2
 from tests.sim.cordons import drain, uncordon
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
+from tests.sim.goals import is_running
 
 NODES = {"n1": 8.0, "n2": 8.0, "n3": 8.0}
 PORTS = (8000, 8001, 8002)
@@ -87,3 +90,42 @@ async def test_options_change_again_while_a_gateway_with_the_ones_before_drains(
     assert {each.options.http_port for each in gateways if each.revision == revision} == {PORTS[2]}
     assert not mesh.failed
     await mesh.crash()
+
+
+class Held(Publisher):
+    """Its subscribers hear of nothing before they may."""
+
+    def __init__(self, first_version: int) -> None:
+        super().__init__(first_version)
+        self.may_flush = asyncio.Event()
+        self.may_flush.set()
+
+    async def flush(self) -> None:
+        await self.may_flush.wait()
+
+
+async def test_a_drain_that_begins_when_its_gateway_has_ended_leaves_the_next_one_of_that_name_alone() -> None:
+    cluster = FakeCluster(1, cpus={"head": 0.0, "n2": 10.0})
+    mesh = Mesh(1, cluster=cluster, make_publisher=Held)
+    await mesh.boot()
+    publisher = mesh.publisher
+    assert isinstance(publisher, Held)
+    await mesh.deploy("v1", 1, actor=control_pb2.ActorOptions(num_cpus=1))
+    await mesh.until(lambda: is_running(mesh, "v1", 1))
+    await mesh.delete()
+    await mesh.until(lambda: mesh.is_without_applications() and not cluster.replicas())
+    publisher.may_flush.clear()
+    await mesh.until(lambda: _status_on(mesh, "n2") == [GatewayStatus.DRAINING])
+    cluster.end(cluster.actors["MESH_GATEWAY::n2"])
+    await mesh.deploy("v1", 1, actor=control_pb2.ActorOptions(num_cpus=1))
+    await mesh.until(lambda: is_running(mesh, "v1", 1) and _status_on(mesh, "n2") == [GatewayStatus.HEALTHY])
+    following = cluster.actors["MESH_GATEWAY::n2"]
+    publisher.may_flush.set()
+    await asyncio.sleep(10.0)
+    assert (following.is_draining, following.closed.is_set()) == (False, False)
+    assert not mesh.failed
+    await mesh.crash()
+
+
+def _status_on(mesh: Mesh, node_id: str) -> list[str]:
+    return [each.status for each in mesh.loop.status().gateways if each.node_id == node_id]

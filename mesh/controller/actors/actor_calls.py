@@ -83,9 +83,14 @@ class ActorCalls:
         except (ActorCallError, TimeoutError):
             return None
 
-    async def drain(self, name: str) -> None:
-        """Let the actor finish its calls and end. It has no deadline here: the planner kills an overdue actor."""
+    async def drain(self, name: str, is_there: Callable[[], bool] = lambda: True) -> None:
+        """Let the actor finish its calls and end. It has no deadline here: the planner kills an overdue actor.
+
+        Another actor may have its name once it `is_there` no more: that one is left alone.
+        """
         await self._before_drain()
+        if not is_there():
+            return
         try:
             await self._runtime.call(name, "drain")
         except ActorDiedError:
@@ -95,7 +100,8 @@ class ActorCalls:
         except ActorCallError as error:
             logger.warning("%s did not drain properly: %s", name, error)
         # Ray lets an actor exit only when its last method has returned. One that hangs must not keep it.
-        await self.kill(name)
+        if is_there():
+            await self.kill(name)
 
     async def abandon(self, name: str) -> None:
         """Kill an actor that still starts, after the `__del__` of the user's object, if that takes no long time."""

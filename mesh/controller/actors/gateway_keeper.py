@@ -85,7 +85,8 @@ class GatewayKeeper:
         gateway = self._registry.find(gateway_id)
         if gateway and self._registry.stopping(gateway_id, reason):
             logger.info("stopping gateway %s on node %s: %s", gateway_id, gateway.slot.node_id[:8], reason)
-            self._keep("drain", gateway_id, self._calls.drain(_name(gateway.slot)))
+            drain = self._calls.drain(_name(gateway.slot), lambda: self._registry.find(gateway_id) is not None)
+            self._keep("drain", gateway_id, drain)
 
     def _kill(self, gateway_id: str, reason: Reason) -> None:
         if gateway := self._registry.find(gateway_id):

@@ -160,3 +160,12 @@ def test_an_actor_that_is_given_up_while_it_starts_may_delete_what_it_has_before
     assert abandoned(Constructing(0.5)) == (["drain", "done", "kill"], 0.5)
     assert abandoned(Constructing(60.0)) == (["drain", "kill"], 1.0)
     assert abandoned(Constructing(0.0, ActorDiedError("gone"))) == (["drain", "kill"], 0.0)
+
+
+def test_an_actor_that_ends_while_it_drains_has_no_successor_of_its_name_killed() -> None:
+    """The names of gateways are used again (item 209)."""
+    cluster = Constructing(1.0, ActorUnreachableError("it exits"))
+    run_in_fake_time(care_of(cluster).drain("actor", lambda: now_s() < 1.0))
+    assert cluster.said == ["drain"]
+    run_in_fake_time(care_of(cluster).drain("actor", lambda: False))
+    assert cluster.said == ["drain"]
