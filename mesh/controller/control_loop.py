@@ -95,7 +95,7 @@ class ControlLoop:
         self._keepers = _Keepers(
             ReplicaKeeper(self._registry, runtime, calls, spawn_task, new_id),
             GatewayKeeper(self._registry.gateways, runtime, calls, spawn_task, new_id),
-            PolicyKeeper(runtime, self.autoscaler, spawn_task, new_id),
+            PolicyKeeper(runtime, calls, self.autoscaler, spawn_task, new_id),
         )
         self.times = LoopTimes(clock)
         self._node_list = NodeList(runtime, clock)

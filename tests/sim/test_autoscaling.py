@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from mesh.cluster.keys import POLICY_PREFIX
 from mesh.controller.actors.cluster_runtime import ActorCallError
 from mesh.options.deployments.autoscaling_options import AutoscalingConfig
 from mesh.v1 import control_pb2
 from tests.sim.fake_actor import Actor
+from tests.sim.fake_cluster import FakeCluster
 from tests.sim.fake_mesh import Mesh
 from tests.sim.traffic import Caller
 
@@ -286,6 +288,35 @@ async def test_every_policy_has_one_process_as_long_as_it_is_wanted() -> None:
         await mesh.until(one_is_there)
         await mesh.delete()
         await mesh.until(lambda: not mesh.cluster.policies())
+
+
+class Immortal(FakeCluster):
+    """The kill of the first policy is not answered."""
+
+    is_asked = False
+
+    async def kill(self, name: str) -> None:
+        if name.startswith(POLICY_PREFIX) and not self.is_asked:
+            self.is_asked = True
+            await asyncio.Event().wait()
+        await super().kill(name)
+
+
+async def test_a_policy_whose_process_cannot_be_killed_gets_another_one() -> None:
+    mesh = Mesh(1, cluster=(cluster := Immortal(seed=1)))
+    await mesh.boot()
+
+    async def hang_once(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
+        await asyncio.sleep(0.0 if cluster.is_asked else 10_000.0)
+        return 3
+
+    cluster.policy = hang_once
+    await mesh.deploy("v1", 0, with_policy(min_replicas=1))
+    await mesh.until(has(mesh, 3))
+    assert deployment(mesh).autoscaling.problem == ""
+    await mesh.until(lambda: len(cluster.policies()) == 1)
+    assert not mesh.failed
+    await mesh.crash()
 
 
 async def test_a_policy_that_hangs_does_not_outlive_its_deployment() -> None:

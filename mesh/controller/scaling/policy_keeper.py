@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh.cluster.keys import policy_name
+from mesh.controller.actors.actor_calls import ActorCalls
 from mesh.controller.actors.cluster_runtime import ActorCallError, ActorDiedError, Runtime, read_answer
 from mesh.controller.desired.desired_state import DeploymentTarget, Desired
 from mesh.controller.plan.backoff import Backoff
@@ -34,11 +35,13 @@ class PolicyKeeper:
     def __init__(
         self,
         runtime: Runtime,
+        calls: ActorCalls,
         autoscaler: Autoscaler,
         spawn_task: Callable[[Coroutine[Any, Any, None], str], object],
         new_id: Callable[[], str],
     ) -> None:
         self._runtime = runtime
+        self._calls = calls
         self._autoscaler = autoscaler
         self._spawn_task = spawn_task
         self._new_id = new_id
@@ -54,8 +57,8 @@ class PolicyKeeper:
             if key not in wanted or not policy.fits(wanted[key]):
                 del self._policies[key]
                 policy.stop.set()
-                # Kill it immediately: its current call may never return.
-                self._spawn_task(self._end(policy.name), f"end of {policy.name}")
+                # Kill it immediately: its current call may never return. One that stays is an orphan.
+                self._spawn_task(self._calls.kill(policy.name), f"end of {policy.name}")
         for key, subject in wanted.items():
             if key in self._policies:
                 self._policies[key].subject = subject
@@ -84,7 +87,7 @@ class PolicyKeeper:
                     is_over=True,
                 )
             finally:
-                await self._end(policy.name)
+                await self._calls.kill(policy.name)
             await _pause(policy, policy.restart_delay_s)
 
     async def _begin(self, policy: _Policy) -> None:
@@ -135,13 +138,6 @@ class PolicyKeeper:
     async def _asked(self, policy: _Policy, method: str, question: bytes) -> bytes | None:
         async with asyncio.timeout(policy.policy.timeout_s):
             return await self._runtime.call(policy.name, method, question)
-
-    async def _end(self, name: str) -> None:
-        """Kill the process. After a failure it is an orphan, which the collector kills."""
-        try:
-            await self._runtime.kill(name)
-        except ActorCallError as error:
-            logger.warning("%s could not be killed: %s", name, error)
 
     def _record_failure(self, policy: _Policy, problem: str, *, is_over: bool = False) -> None:
         """`is_over`: the process has ended or is about to be killed."""
