@@ -128,6 +128,13 @@ DISRUPTIONS = (
         tests=("sim/test_user_config.py",),
     ),
     Mutant(
+        name="shows what was wrong with a policy that works again",
+        file="scaling/policy_keeper.py",
+        old='            self._report(policy, "")\n',
+        new="",
+        tests=("sim/test_application_policy.py",),
+    ),
+    Mutant(
         name="has twenty seconds between its turns",
         file="control_loop.py",
         old="                async with asyncio.timeout(self.autoscaler.period_s(at_most_s=period_s)):\n",

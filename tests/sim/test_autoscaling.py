@@ -245,6 +245,35 @@ async def test_a_policy_whose_processes_die_after_one_answer_is_started_less_and
         assert mesh.cluster.policies_spawned <= spawned + 1
 
 
+async def test_the_status_says_what_a_policy_s_next_process_does() -> None:
+    """It waits, it has not answered yet, and that of a corrected version has no problem so far."""
+    async with booted() as mesh:
+        asked: list[str] = []
+
+        async def slower_and_slower(actor: Actor, question: control_pb2.PolicyQuestion) -> float:
+            asked.append(actor.name)
+            if len(asked) == 1:
+                mesh.cluster.end(actor)
+            await asyncio.sleep(4.0)
+            return 3
+
+        mesh.cluster.policy = slower_and_slower
+        await mesh.deploy("v1", 0, with_policy(min_replicas=1))
+        await mesh.until(lambda: "its process ended" in deployment(mesh).autoscaling.problem)
+        assert deployment(mesh).autoscaling.problem.endswith("\nIts next process starts in 0.25 s.")
+        await mesh.until(lambda: len(asked) == 2)
+        assert "its process ended" in deployment(mesh).autoscaling.problem
+        assert deployment(mesh).autoscaling.problem.endswith("\nIts next process has not answered yet.")
+        await mesh.until(has(mesh, 3))
+        assert deployment(mesh).autoscaling.problem == ""
+        asked.clear()
+        await mesh.until(lambda: bool(deployment(mesh).autoscaling.problem))
+        await mesh.deploy("v2", 0, with_policy(min_replicas=1))
+        await mesh.until(lambda: len(set(asked)) > 1)
+        assert deployment(mesh).autoscaling.problem == ""
+        assert "the policy shop.scaling:decide asks for 3" in deployment(mesh).autoscaling.decision
+
+
 async def test_an_answer_that_is_no_number_does_not_reach_the_rules() -> None:
     async with booted() as mesh:
 

@@ -74,6 +74,8 @@ class PolicyKeeper:
         """Run one process after another until the policy is not wanted any more, with growing pauses after failures."""
         while not policy.stop.is_set():
             policy.name = policy_name(policy.subject.key, self._new_id())
+            # Also of another policy that was here before.
+            self._report(policy, policy.problem and f"{policy.problem}\nIts next process has not answered yet.")
             began_at_s = asyncio.get_running_loop().time()
             try:
                 await self._begin(policy)
@@ -110,8 +112,9 @@ class PolicyKeeper:
 
     async def _call(self, policy: _Policy) -> None:
         results = await (self._ask_once if policy.subject.is_application else self._ask_single)(policy)
-        policy.failures = 0
+        policy.failures, policy.problem = 0, ""
         if not policy.stop.is_set():
+            self._report(policy, "")
             for key, replicas in results.items():
                 self._autoscaler.policy_result(key, replicas)
 
@@ -142,13 +145,17 @@ class PolicyKeeper:
     def _record_failure(self, policy: _Policy, problem: str, *, is_over: bool = False) -> None:
         """`is_over`: the process has ended or is about to be killed."""
         policy.failures += 1
-        text = f"{policy.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}"
+        text = policy.problem = f"{policy.policy.function} failed: {problem[:_PROBLEM_MAX_CHARS]}"
         if is_over:
             text += f"\nIts next process starts in {policy.restart_delay_s:g} s."
         if not policy.stop.is_set():
             logger.warning("the autoscaling policy of %s failed: %s", policy.subject.title, text)
-            for target in policy.subject.targets:
-                self._autoscaler.policy_failed(target.key, text)
+            self._report(policy, text)
+
+    def _report(self, policy: _Policy, problem: str) -> None:
+        """At all that it decides about, also what its last answer left out. Empty: nothing is wrong with it."""
+        for target in policy.subject.targets:
+            self._autoscaler.policy_problem(target.key, problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +205,8 @@ class _Policy:
         """Name of its present actor."""
         self.failures = 0
         """In a row."""
+        self.problem = ""
+        """Why the last call failed; empty once one has not."""
         self.short_lives = 0
         """Consecutive processes that ended soon."""
         self.stop = asyncio.Event()

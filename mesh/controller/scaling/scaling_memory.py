@@ -157,12 +157,12 @@ class Autoscaler:
         """Take over the number of replicas that a policy wants."""
         if scaled := self._scaled.get(key):
             is_new = scaled.policy_replicas != replicas
-            scaled.policy_replicas, scaled.policy_problem = replicas, ""
+            scaled.policy_replicas = replicas
             if is_new:
                 self._wake()
 
-    def policy_failed(self, key: DeploymentKey, problem: str) -> None:
-        """A policy failed. Its last result stays."""
+    def policy_problem(self, key: DeploymentKey, problem: str) -> None:
+        """What is wrong with a policy; empty: nothing. Its last result stays."""
         if scaled := self._scaled.get(key):
             scaled.policy_problem = problem
 

@@ -150,7 +150,7 @@ def test_what_a_policy_said_last_stays_while_it_fails() -> None:
     scaled = wanted(2, policy="shop:decide")
     scaling = Scaling(NOTHING, scaled)
     scaling.autoscaler.policy_result(KEY, 2.0)
-    scaling.autoscaler.policy_failed(KEY, "no idea")
+    scaling.autoscaler.policy_problem(KEY, "no idea")
     assert scaling.decide(scaled, 2) == {}
     assert scaling.autoscaler.statuses()[KEY].problem == "no idea"
     other = wanted(2, policy="shop:other")
@@ -163,7 +163,7 @@ def test_what_a_policy_said_last_stays_while_it_fails() -> None:
 def test_an_answer_that_comes_too_late_is_of_no_interest() -> None:
     scaling = Scaling(NOTHING, wanted(2), NOTHING)
     scaling.autoscaler.policy_result(KEY, 9.0)
-    scaling.autoscaler.policy_failed(KEY, "gone")
+    scaling.autoscaler.policy_problem(KEY, "gone")
     assert scaling.autoscaler.statuses() == {}
 
 
