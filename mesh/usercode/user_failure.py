@@ -41,13 +41,14 @@ def _as_text(error: BaseException) -> UserCodeError:
     lines = traceback.format_exception_only(error)
     if isinstance(error, SyntaxError):  # prints its place first
         lines = [f"{type(error).__name__}: {error}"]
-    failure = UserCodeError(_as_unicode("".join(lines).strip()))
-    if not _is_unicode("".join(traceback.format_exception(error.__cause__ or error.__context__))):
-        return failure.with_traceback(error.__traceback__)  # Ray ends the process whose exception it cannot encode
-    # Causes and contexts are not pickled: Ray sends the text of the traceback, which these complete.
-    failure.__cause__, failure.__context__ = error.__cause__, error.__context__
-    failure.__suppress_context__ = error.__suppress_context__
-    return failure.with_traceback(error.__traceback__)
+    failure = UserCodeError(as_unicode("".join(lines).strip()))
+    # Ray sends the text of the traceback, causes and contexts included, and ends the process if it cannot encode that.
+    if _is_unicode("".join(traceback.format_exception(error.__cause__ or error.__context__))):
+        failure.__cause__, failure.__context__ = error.__cause__, error.__context__
+        failure.__suppress_context__ = error.__suppress_context__
+    if _is_unicode("".join(traceback.format_tb(error.__traceback__))):
+        failure.__traceback__ = error.__traceback__
+    return failure
 
 
 def short_text(error: BaseException, max_chars: int) -> str:
@@ -56,13 +57,13 @@ def short_text(error: BaseException, max_chars: int) -> str:
         text = f"{type(error).__name__}: {error}"
     except Exception:  # __str__ is the user's
         text = type(error).__name__
-    return _as_unicode(text[:max_chars])
+    return as_unicode(text[:max_chars])
 
 
-def _as_unicode(text: str) -> str:
-    """Names of files that are not in UTF-8 come as lone surrogates, which neither protobuf nor Ray can encode."""
+def as_unicode(text: str) -> str:
+    """Escapes lone surrogates, as in names of files that are not in UTF-8: neither protobuf nor Ray can encode them."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _is_unicode(text: str) -> bool:
-    return text == _as_unicode(text)
+    return text == as_unicode(text)

@@ -61,6 +61,23 @@ def test_a_text_that_is_not_in_unicode_can_be_sent(is_cause: bool) -> None:
     assert "in fail" in "".join(lines), "its traceback stays"
 
 
+def test_a_traceback_through_a_file_whose_name_is_not_in_unicode_is_left_out() -> None:
+    """The text of the error and its causes stay."""
+
+    @errors_as_text
+    async def fail() -> None:
+        try:
+            raise KeyError("the cause")
+        except KeyError:
+            exec(compile("raise ValueError('wrong')", "shop\udcff.py", "exec"))
+
+    with pytest.raises(UserCodeError) as caught:
+        asyncio.run(fail())
+    lines = readable("".join(traceback.format_exception(caught.value)).encode().decode()).splitlines()
+    assert lines[0] == "ValueError: wrong"
+    assert "KeyError: 'the cause'" in lines
+
+
 def test_a_short_text_is_cut_and_can_be_sent() -> None:
     assert short_text(ValueError("no file \udcff"), 100) == "ValueError: no file \\udcff"
     assert short_text(ValueError("x" * 100), 20) == "ValueError: xxxxxxxx"
