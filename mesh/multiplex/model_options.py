@@ -72,6 +72,8 @@ def checked_aliases(aliases: Any) -> Mapping[str, str]:
             raise TypeError(f"aliases maps strings to strings, not {pair!r}.")
         if not all(pair):
             raise ValueError(f"An alias and its model id must not be empty: {pair!r}.")
+        for each in pair:
+            option_checks.name_text("A model id", each)
     for alias, model_id in aliases.items():
         if model_id in aliases:
             raise ValueError(f"Alias {alias!r} means {model_id!r}, which is an alias itself. Name the model.")
@@ -95,6 +97,7 @@ def _preload(model_ids: Any, limits: ModelLimits, aliases: Mapping[str, str]) ->
             raise TypeError(f"preload must be a list of model ids, which are strings, got {model_id!r} in it.")
         if not model_id:
             raise ValueError("A model id to preload is empty.")
+        option_checks.name_text("A model id", model_id)
     distinct = {aliases.get(model_id, model_id) for model_id in model_ids}
     if limits.models_max is not None and len(distinct) > limits.models_max:
         raise ValueError(

@@ -16,6 +16,7 @@ from mesh.multiplex.loader_types import LoaderDecorator, Model, ModelLoader, Mod
 from mesh.multiplex.model_cache import ModelCache
 from mesh.multiplex.model_options import MultiplexOptions, model_size, multiplex_options
 from mesh.multiplex.model_stats import ModelStats
+from mesh.options import option_checks
 from mesh.options.keyword_advice import with_keyword_advice
 from mesh.tracing.span_maker import SpanMaker
 from mesh.tracing.trace_export import span_maker
@@ -213,6 +214,7 @@ class MultiplexedLoader:
             raise TypeError(f"A model id must be a str, not {type(model_id).__name__}.")
         if not model_id:
             raise ValueError("The model id is empty. Set it on the request, or pass one to the loader.")
+        option_checks.name_text("A model id", model_id)
         if not in_replica():
             raise RuntimeError(
                 "@mesh.multiplexed can only be used within a deployment, and in tests within "

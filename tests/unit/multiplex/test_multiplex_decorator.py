@@ -10,6 +10,7 @@ import pytest
 from ray import cloudpickle
 
 from mesh.context import REQUEST, Request, current_request
+from mesh.multiplex.model_options import checked_aliases
 from mesh.multiplex.multiplex_decorator import ModelRegistry, get_multiplexed_model_id, multiplexed
 from mesh.wire import telemetry
 from mesh.wire.request_context import RequestContext
@@ -59,6 +60,13 @@ async def test_a_loader_is_called_with_exactly_one_non_empty_id() -> None:
         await zoo.load(model_id="a")
     with pytest.raises(ValueError, match="empty"):
         await zoo.load("")
+    # No message to callers can hold it, and no new caller could connect to the replica.
+    with pytest.raises(ValueError, match="A model id must be text that UTF-8 can encode"):
+        await zoo.load("\udcff.bin")
+    with pytest.raises(ValueError, match="A model id must be text that UTF-8 can encode"):
+        checked_aliases({"newest": "\udcff.bin"})
+    with pytest.raises(ValueError, match="A model id must be text that UTF-8 can encode"):
+        multiplexed(preload=["\udcff.bin"])
 
 
 async def test_outside_a_replica_a_loader_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

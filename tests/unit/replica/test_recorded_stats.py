@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mesh.replica.recorded_stats import AUTOSCALING, RecordedStats, json_values, metadata_of, numbers
+from mesh.v1 import control_pb2
 from tests.sim.fake_time import run_in_fake_time
 
 
@@ -81,6 +82,12 @@ def test_what_is_no_dict_of_numbers_counts_for_nothing(answer: object, caplog: p
 
     assert watch(record) == {}
     assert caplog.text.count("must return a dict of numbers") == 1
+
+
+def test_a_name_that_is_not_in_unicode_can_be_reported() -> None:
+    """As of a file: the report would break the replica's stream to the controller, each time."""
+    (name,) = numbers({"queue of \udcff": 1})
+    assert control_pb2.DeploymentLoad(stats={name: 1.0}).stats == {"queue of \\udcff": 1.0}
 
 
 def test_a_hook_that_begins_to_fail_is_not_quoted_any_more(caplog: pytest.LogCaptureFixture) -> None:
