@@ -233,10 +233,12 @@ def shutdown() -> None:
     client = mesh_lifecycle.find() if ray_core.attach_ray() else None
     _handle.cache_clear()
     _program_end.all_deleted()
-    if client is None:
+    if client is not None:
+        mesh_lifecycle.destroy(client)
+    elif ray_core.is_connected() and (mesh := mesh_lifecycle.leftover()):
+        mesh_lifecycle.destroy_leftover(mesh)
+    else:
         logger.info("no mesh is running: nothing to shut down")
-        return
-    mesh_lifecycle.destroy(client)
 
 
 async def shutdown_async() -> None:

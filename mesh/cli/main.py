@@ -240,6 +240,12 @@ def shutdown(yes: bool, address: str | None) -> None:
     applications, each starting with its ingress. Ray itself keeps running.
     """
     require_ray(address)
+    if mesh := mesh_lifecycle.leftover():
+        if not yes:
+            click.confirm("This deletes what is left of a mesh that has no controller. Continue?", abort=True)
+        mesh_lifecycle.destroy_leftover(mesh)
+        click.echo("The mesh is shut down.")
+        return
     client = mesh_lifecycle.require()
     seen = None if yes else mesh_lifecycle.look(client)
     if seen is not None:

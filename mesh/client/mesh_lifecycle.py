@@ -63,7 +63,7 @@ def start(
     """Start the controller, or find the one another process starts at the same time, and wait until it serves.
 
     `env_vars` are those of its process. The packed `servicer_functions` are stored in the cluster's KV for later runs
-    of any driver.
+    of any driver. What an interrupted shutdown has left is removed before.
     """
     # A membership in an earlier mesh, shut down by another process, has the wrong token.
     _leave()
@@ -83,7 +83,24 @@ def start(
         get_if_exists=True,
     )
     _wait_serving(actor, is_first=is_first)
-    return _client()
+    client = _client()
+    if client.status().is_shutting_down:
+        destroy(client)
+        return start(options, servicer_functions, env_vars)
+    return client
+
+
+def leftover() -> bytes:
+    """The identity of a mesh without a controller, as an interrupted shutdown leaves it; empty if there is none."""
+    # In this order: the token of a mesh that starts comes after its controller.
+    mesh = identity()
+    return mesh if ray_core.find_actor(CONTROLLER_NAME) is None else b""
+
+
+def destroy_leftover(mesh: bytes) -> None:
+    """Remove what `leftover` has found."""
+    _leave()
+    erase(mesh)
 
 
 def look(client: ControlClient) -> SeenMesh:

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 import mesh
+from mesh.cluster import ray_core
+from mesh.cluster.keys import CONTROLLER_NAME, TOKEN_KEY
 from mesh.context import ReplicaContext, set_replica_context
 from mesh.exceptions import MeshException
 from mesh.status import MeshStatus
-from tests.unit.fakes.mesh_fakes import FakeCluster
+from tests.unit.fakes.mesh_fakes import FakeActor, FakeCluster
 
 
 @mesh.deployment
@@ -50,6 +52,28 @@ def test_shutdown_without_a_mesh_does_nothing(cluster: FakeCluster) -> None:
     assert mesh.status() == before
     cluster.is_there = False
     mesh.shutdown()
+
+
+def test_a_shutdown_ends_what_an_interrupted_one_has_left_without_a_controller(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a second Ctrl-C: its replicas would run on, and hold their resources (item 60)."""
+    mesh.run(Model.bind())
+    cluster.kv[TOKEN_KEY] = b"old"
+    cluster.actors["MESH_REPLICA::1"] = FakeActor()
+
+    def kill_first(actor: FakeActor) -> None:
+        del cluster.actors[CONTROLLER_NAME]
+        raise KeyboardInterrupt
+
+    kill = ray_core.kill_actor
+    monkeypatch.setattr(ray_core, "kill_actor", kill_first)
+    with pytest.raises(KeyboardInterrupt):
+        mesh.shutdown()
+    monkeypatch.setattr(ray_core, "kill_actor", kill)
+    assert list(cluster.actors) == ["MESH_REPLICA::1"]
+    mesh.shutdown()
+    assert (cluster.actors, cluster.kv) == ({}, {})
 
 
 def test_a_shutdown_may_be_awaited(cluster: FakeCluster) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from mesh.cli import main
 from mesh.client import mesh_lifecycle, rollout_wait
 from mesh.v1 import control_pb2
-from tests.unit.fakes.mesh_fakes import FakeCluster
+from tests.unit.fakes.mesh_fakes import FakeActor, FakeCluster
 
 
 def invoke(*arguments: str, answer: str = "") -> Result:
@@ -150,6 +150,16 @@ def test_shutdown_with_yes_does_not_ask(cluster: FakeCluster) -> None:
     cluster.run_controller()
     assert invoke("shutdown", "-y").output == "The mesh is shut down.\n"
     assert not cluster.actors
+
+
+def test_shutdown_removes_what_is_left_of_a_mesh_without_a_controller(cluster: FakeCluster) -> None:
+    """A shutdown that was interrupted says that another one does so (item 60)."""
+    cluster.kv["token"] = b"old"
+    cluster.actors["MESH_REPLICA::1"] = FakeActor()
+    assert invoke("shutdown", answer="n\n").exit_code == 1
+    assert cluster.actors
+    assert invoke("shutdown", "-y").output == "The mesh is shut down.\n"
+    assert (cluster.actors, cluster.kv) == ({}, {})
 
 
 def test_start_chooses_ports_beforehand(cluster: FakeCluster) -> None:

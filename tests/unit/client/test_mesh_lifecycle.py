@@ -10,7 +10,7 @@ import pytest
 from mesh.client import mesh_erasure, mesh_lifecycle
 from mesh.client.polling import poll
 from mesh.cluster import ray_core
-from mesh.cluster.keys import CONTROLLER_NAME, ERASURE_KEY, TOKEN_KEY
+from mesh.cluster.keys import CONTROLLER_NAME, ERASURE_KEY, SERVICER_FUNCTIONS_KEY, STATE_KEY, TOKEN_KEY
 from mesh.exceptions import ChangeConflictError, MeshException
 from mesh.v1 import control_pb2
 from mesh.wire.mesh_token import mesh_id
@@ -45,6 +45,26 @@ def test_servicer_functions_reach_later_drivers(cluster: FakeCluster) -> None:
     )
     mesh_lifecycle.start(control_pb2.GatewayOptions(), packed)
     assert mesh_lifecycle.servicer_functions() == (shop_pb2_grpc.add_StockServicer_to_server, add)
+
+
+def test_a_start_removes_what_an_interrupted_shutdown_has_left_without_a_controller(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new controller would go on with the shutdown (item 60)."""
+    cluster.kv.update({TOKEN_KEY: b"old", STATE_KEY: b"shutting down"})
+    cluster.actors["MESH_REPLICA::old"] = FakeActor()
+    spawn = ray_core.spawn_actor
+
+    def watched(*given: Any, **options: Any) -> Any:
+        actor = spawn(*given, **options)
+        cluster.controller.reply.is_shutting_down = STATE_KEY in cluster.kv
+        return actor
+
+    monkeypatch.setattr(ray_core, "spawn_actor", watched)
+    client = mesh_lifecycle.start(control_pb2.GatewayOptions(), b"functions")
+    assert not client.status().is_shutting_down
+    assert list(cluster.actors) == [CONTROLLER_NAME]
+    assert cluster.kv == {SERVICER_FUNCTIONS_KEY: b"functions"}
 
 
 def test_the_controllers_process_has_the_variables_that_were_asked_for(
