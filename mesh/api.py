@@ -86,16 +86,16 @@ def start(
     if client is None:
         port_check.require_free(asked.to_message())
         client = mesh_lifecycle.start(asked.to_message(), servicer_functions, asked.controller.env_vars)
-    else:
-        named = NamedOptions.of(
-            proxy_location,
-            http_options,
-            grpc_options,
-            logging=logging_config,
-            tracing=tracing_config,
-            controller_options=controller_options,
-        )
-        running_gateways.adapt(client, asked, named, servicer_functions)
+    named = NamedOptions.of(
+        proxy_location,
+        http_options,
+        grpc_options,
+        logging=logging_config,
+        tracing=tracing_config,
+        controller_options=controller_options,
+    )
+    # Also here: another process may have started the mesh at the same time, with other options.
+    running_gateways.adapt(client, asked, named, servicer_functions)
     rollout_wait.until_gateways_healthy(client)
 
 

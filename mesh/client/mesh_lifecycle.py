@@ -62,14 +62,15 @@ def start(
 ) -> ControlClient:
     """Start the controller, or find the one another process starts at the same time, and wait until it serves.
 
-    `env_vars` are those of its process. The packed `servicer_functions` are stored in the cluster's KV for later runs
-    of any driver. What an interrupted shutdown has left is removed before.
+    `env_vars` are those of its process. The packed `servicer_functions` of the process that comes first are stored in
+    the cluster's KV for later runs of any driver. What an interrupted shutdown has left is removed before.
     """
     # A membership in an earlier mesh, shut down by another process, has the wrong token.
     _leave()
     wait_erased()
-    store_servicer_functions(servicer_functions)
     is_first = ray_core.find_actor(CONTROLLER_NAME) is None
+    if is_first:
+        store_servicer_functions(servicer_functions)
     environment = {"env_vars": dict(env_vars)} if env_vars else {}
     # An affinity would be ignored, because the controller asks for nothing else. Any head node has the resource, also
     # one with another id on which Ray starts the controller again.

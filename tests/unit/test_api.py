@@ -10,7 +10,7 @@ import pytest
 
 import mesh
 from mesh import api
-from mesh.client import rollout_wait
+from mesh.client import port_check, rollout_wait
 from mesh.cluster.keys import CONTROLLER_NAME
 from mesh.exceptions import MeshException
 from mesh.options.gateway.gateway_options import parse
@@ -93,6 +93,18 @@ def test_a_start_with_options_that_no_gateway_can_have_says_why_and_that_the_oth
     with pytest.raises(TimeoutError, match=r"new options \(node n1: no file /tls.pem\).*former ones serve on"):
         mesh.start(http_options={"ssl_certfile": "/tls.pem", "ssl_keyfile": "/tls.key"})
     mesh.start()
+
+
+def test_a_start_is_heard_though_another_one_was_faster(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have found no mesh (item 52)."""
+
+    def start_another(options: control_pb2.GatewayOptions, before: control_pb2.GatewayOptions | None = None) -> None:
+        if before is None:
+            cluster.run_controller(control_pb2.GatewayOptions(grpc_port=9000))
+
+    monkeypatch.setattr(port_check, "require_free", start_another)
+    mesh.start(grpc_options={"port": 9100})
+    assert cluster.controller.reply.gateway_options.grpc_port == 9100
 
 
 def test_the_rest_of_an_interrupted_shutdown_is_removed_before_a_start(cluster: FakeCluster) -> None:

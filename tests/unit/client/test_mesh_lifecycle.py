@@ -47,6 +47,14 @@ def test_servicer_functions_reach_later_drivers(cluster: FakeCluster) -> None:
     assert mesh_lifecycle.servicer_functions() == (shop_pb2_grpc.add_StockServicer_to_server, add)
 
 
+def test_a_start_beside_another_one_takes_no_servicer_functions_from_it(cluster: FakeCluster) -> None:
+    """Both have found no mesh, and the other one is faster (item 55)."""
+    cluster.run_controller()
+    cluster.kv[SERVICER_FUNCTIONS_KEY] = b"of the other"
+    mesh_lifecycle.start(control_pb2.GatewayOptions(), b"of this one")
+    assert cluster.kv == {SERVICER_FUNCTIONS_KEY: b"of the other"}
+
+
 def test_a_start_removes_what_an_interrupted_shutdown_has_left_without_a_controller(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

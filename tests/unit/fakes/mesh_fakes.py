@@ -278,7 +278,8 @@ class FakeCluster:
         self.is_there = True
 
     def _spawn(self, import_path: str, arguments: tuple[bytes, ...], *, name: str, **options: Any) -> FakeActor:
-        self.run_controller(control_pb2.GatewayOptions.FromString(arguments[0]))
+        if not (options.get("get_if_exists") and name in self.actors):
+            self.run_controller(control_pb2.GatewayOptions.FromString(arguments[0]))
         return self.actors[name]
 
     def _kill(self, actor: FakeActor) -> None:
