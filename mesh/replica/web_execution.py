@@ -115,6 +115,8 @@ class WebExecution:
             scope, body = read_web_request(await self.read() or b"" if self._requests is not None else self._first())
             self.request.scope = scope
             await self._watched(self._service.serve(body, self, scope))
+            if self._outcome is None:
+                raise RuntimeError("The application returned without a response: it ignored an error of `send`.")
         except BaseException as error:
             self._end(error)
         else:

@@ -1,6 +1,7 @@
 """ASGI applications of tests: endpoints of Starlette, middleware that streams, and a callable of no framework."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -163,6 +164,10 @@ async def raw_app(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": "http.response.body", "body": b"no head"})
         case "/unknown":
             await send({"type": "http.response.trailers"})
+        case "/careless":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            with contextlib.suppress(TypeError):
+                await send({"type": "http.response.body", "body": None})
         case "/full":
             raise BackPressureError(num_queued_requests=1, max_queued_requests=1)
         case "/exit":

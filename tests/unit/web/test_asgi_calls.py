@@ -218,6 +218,7 @@ def test_any_asgi_callable_serves(raw: WebReplica) -> None:
         ("/late", INTERNAL, "returned before its response was complete"),
         ("/wrong", INTERNAL, "out of order"),
         ("/unknown", INTERNAL, "http.response.trailers"),
+        ("/careless", INTERNAL, "returned without a response"),
         ("/full", EXHAUSTED, "backpressure"),
         ("/exit", INTERNAL, "SystemExit"),
     ],

@@ -1,6 +1,7 @@
 """WebSockets in ASGI applications: messages, closing by either side, and what ends without a word (item 111)."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import mesh
+from mesh.context import current_request
 from mesh.defaults.data_path_settings import ReplicaSettings
 from mesh.settings import Settings
 from mesh.wire.web_messages import encode_close, encode_message, header_pairs
@@ -19,6 +21,7 @@ from tests.unit.fakes.small_mesh import until
 from tests.unit.web.web_calls import WebCall, WebReplica, web_replica
 
 INTERNAL = grpc.StatusCode.INTERNAL.value[0]
+CANCELLED = grpc.StatusCode.CANCELLED.value[0]
 
 
 class Seen:
@@ -100,7 +103,18 @@ async def hang(websocket: WebSocket) -> None:
         raise
 
 
-ENDPOINTS = (echo, close, forbid, deny, leave_open, silent, broken, ticks, hang)
+async def close_late(websocket: WebSocket) -> None:
+    """Says goodbye to a client that has left, and does not mind."""
+    await websocket.accept()
+    request = current_request()
+    while request is not None and not request.is_cancelled:
+        await websocket.send_text("tick")
+        await asyncio.sleep(0.001)
+    with contextlib.suppress(WebSocketDisconnect):
+        await websocket.close()
+
+
+ENDPOINTS = (echo, close, forbid, deny, leave_open, silent, broken, ticks, hang, close_late)
 App = mesh.ingress(Starlette(routes=[WebSocketRoute(f"/{each.__name__}", each) for each in ENDPOINTS]))()
 
 
@@ -187,6 +201,15 @@ def test_an_application_that_only_sends_notices_that_its_client_has_left(replica
     call.leave()
     assert call.ended() is not None
     assert Seen.events == [1006]
+
+
+def test_an_application_that_closes_when_its_client_has_left_gives_its_place_back(replica: WebReplica) -> None:
+    """Its code has nothing to say about that: the framework raised, and it went on."""
+    call = replica.connect("/close_late")
+    call.wait_items(1)
+    call.leave()
+    assert call.ended().code == CANCELLED
+    until(lambda: not call.answers.has_place, "the end of its place")
 
 
 def test_an_application_that_waits_for_messages_gets_a_disconnect(replica: WebReplica) -> None:
