@@ -12,7 +12,7 @@ import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 from mesh.multiplex.model_limits import ModelLimits
@@ -23,6 +23,9 @@ from mesh.usercode.finalizer import finalize
 from mesh.usercode.shared_work import shared_context
 
 logger = logging.getLogger(__name__)
+
+_WITHIN: ContextVar[frozenset[object]] = ContextVar("mesh_within_loads", default=frozenset())
+"""The marks of the loads whose code runs here, be it in tasks or threads that this code has started."""
 
 
 class ModelCache:
@@ -53,6 +56,8 @@ class ModelCache:
         """The bytes of the same models, in the same order."""
         self._loading: dict[str, SharedLoad] = {}
         self._lock = asyncio.Lock()
+        self._current: object | None = None
+        """The mark of the load that has the lock."""
         self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
@@ -89,10 +94,10 @@ class ModelCache:
             self._resident.move_to_end(model_id)
             self._sizes.move_to_end(model_id)
             return self._resident[model_id]
-        if any(load.task is asyncio.current_task() for load in self._loading.values()):
+        if self._current in _WITHIN.get():
             raise RuntimeError(
                 f"While it loads a model, the loader asks itself for model {model_id!r}, and would never get it: loads "
-                "come one after the other. Give that model a loader of its own."
+                "come one after the other. Give that model a loader of its own, or ask for it when the load is over."
             )
         load = self._loading.get(model_id) or self._begin_load(model_id)
         return await load.result()
@@ -114,27 +119,35 @@ class ModelCache:
 
     def _begin_load(self, model_id: str) -> SharedLoad:
         task = asyncio.get_running_loop().create_task(
-            self._make_room_and_load(model_id), name=f"load {model_id}", context=shared_context(copy_context())
+            self._load_in_turn(model_id), name=f"load {model_id}", context=shared_context(copy_context())
         )
         load = self._loading[model_id] = SharedLoad(task, functools.partial(self._abandon, model_id))
         task.add_done_callback(functools.partial(self._on_load_done, model_id, load))
         self._on_change()
         return load
 
-    async def _make_room_and_load(self, model_id: str) -> Any:
+    async def _load_in_turn(self, model_id: str) -> Any:
         async with self._lock:
             if model_id in self._resident:  # by a load that was cancelled and has finished nevertheless
                 return self._resident[model_id]
-            size = 0 if self._size_of is None else await self._size_of(model_id)
-            refusal = self._limits.refusal(size)
-            if refusal:
-                raise RuntimeError(f"Model {model_id!r} cannot be loaded: {refusal}.")
-            while self._limits.next_victim(self._sizes, size) is not None:
-                await self._evict()
-            with self._stats.timed_load():
-                model = await self._load(model_id)
-            self._resident[model_id], self._sizes[model_id] = model, size
-            return model
+            self._current = object()
+            _WITHIN.set(_WITHIN.get() | {self._current})
+            try:
+                return await self._make_room_and_load(model_id)
+            finally:
+                self._current = None
+
+    async def _make_room_and_load(self, model_id: str) -> Any:
+        size = 0 if self._size_of is None else await self._size_of(model_id)
+        refusal = self._limits.refusal(size)
+        if refusal:
+            raise RuntimeError(f"Model {model_id!r} cannot be loaded: {refusal}.")
+        while self._limits.next_victim(self._sizes, size) is not None:
+            await self._evict()
+        with self._stats.timed_load():
+            model = await self._load(model_id)
+        self._resident[model_id], self._sizes[model_id] = model, size
+        return model
 
     def _abandon(self, model_id: str, load: SharedLoad) -> None:
         """The load is about to be cancelled. The next call for the model begins another one."""
