@@ -7,7 +7,7 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, cast, overload
 
 from mesh.batching.batch_call import AnyMember, BatchMember, BatchResult, BatchStream, Outlet, merge_arguments
@@ -186,8 +186,8 @@ class Batcher:
 
     def _options_changed(self) -> None:
         for queues in self._queues.values():
-            for loop, queue in queues.items():
-                if not loop.is_closed():
+            for loop, queue in list(queues.items()):
+                with suppress(RuntimeError):  # it is closed
                     loop.call_soon_threadsafe(queue.options_changed)
 
     def _call(self, outlet: Outlet, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BatchMember[Outlet]:
@@ -204,8 +204,8 @@ class Batcher:
         if not self._is_capacity_checked:
             self._check_capacity()
         if queue is None:
-            for closed in [other for other in queues if other.is_closed()]:
-                del queues[closed]
+            for closed in [other for other in list(queues) if other.is_closed()]:
+                queues.pop(closed, None)
             spans = span_maker()
             execute = self._execute if spans is None else functools.partial(self._execute_traced, spans)
             queue = queues[loop] = BatchQueue(self._options, self._stats, execute)

@@ -150,6 +150,8 @@ class BatchQueue:
         self._execute = execute
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[str, Lane] = {}
+        self._measured_for = options.max_batch_size
+        """The limit for which the lanes are measured; the options may have another one by now."""
         self._running: dict[AnyMember, RunningBatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
@@ -186,14 +188,16 @@ class BatchQueue:
 
     def options_changed(self) -> None:
         """Look again at everything that waits; a new wait begins."""
-        for model_id, lane in list(self._lanes.items()):
+        for lane in self._lanes.values():
             lane.due_at_s = None
-            self._measure(lane, model_id)
         self._stop_timer()
         self._consider(is_wait_checked=False)
 
     def _consider(self, *, is_wait_checked: bool) -> None:
-        while self._lanes and len(self._tasks) < self._options.max_concurrent_batches:
+        while len(self._tasks) < self._options.max_concurrent_batches:
+            self._measure_if_changed()
+            if not self._lanes:
+                return
             now_s = self._loop.time()
             self._begin_waits(now_s)
             startable = [
@@ -213,6 +217,14 @@ class BatchQueue:
         for lane in self._lanes.values():
             if lane.due_at_s is None:
                 lane.due_at_s = now_s + self._options.batch_wait_timeout_s
+
+    def _measure_if_changed(self) -> None:
+        """Here and not in `options_changed`, which comes later than the change: no batch begins that is too large."""
+        if self._measured_for == self._options.max_batch_size:
+            return
+        self._measured_for = self._options.max_batch_size
+        for model_id, lane in list(self._lanes.items()):
+            self._measure(lane, model_id)
 
     def _measure(self, lane: Lane, model_id: str) -> None:
         lane.measure()

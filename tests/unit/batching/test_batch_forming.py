@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import uvloop
@@ -125,6 +127,47 @@ def test_setters_change_a_running_batcher() -> None:
         assert now_s() < 2
         with pytest.raises(ValueError, match="max_batch_size"):
             model.reconfigure({"size": 0, "wait_s": 0})
+
+    run(main)
+
+
+@pytest.mark.parametrize(("size_fn", "begins_by"), [(None, "timer"), (len, "timer"), (len, "caller")])
+def test_no_batch_that_begins_behind_a_change_is_larger_than_that(size_fn: Any, begins_by: str) -> None:
+    """Whatever lets it begin is ready in the loop already when the size is set (item 140)."""
+
+    async def main() -> None:
+        recorder = Recorder()
+        function = recorder.batched(max_batch_size=10, batch_wait_timeout_s=5, batch_size_fn=size_fn)
+        tasks = [asyncio.create_task(function(value)) for value in range(5)]
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        if begins_by == "timer":
+            loop.call_at(5 - 1e-10, function.set_max_batch_size, 2)
+        else:
+            loop.call_soon(function.set_max_batch_size, 2)
+            tasks.append(asyncio.create_task(function(5)))
+        await asyncio.gather(*tasks)
+        assert recorder.sizes == ([2, 2, 1] if begins_by == "timer" else [2, 2, 2])
+
+    run(main)
+
+
+def test_a_setter_may_meet_an_event_loop_that_begins_to_call() -> None:
+    """Setters are for any thread (item 140)."""
+
+    async def main() -> None:
+        function = Recorder().batched(max_batch_size=10, batch_wait_timeout_s=0)
+        assert await function(1) == 10
+        other = threading.Thread(target=lambda: asyncio.run(function(2)))
+
+        def meet(*_: Any) -> None:
+            other.start()
+            other.join()
+
+        with patch.object(asyncio.get_running_loop(), "call_soon_threadsafe", meet):
+            function.set_max_batch_size(1)
+        assert other.ident is not None
+        assert await function(3) == 30
 
     run(main)
 
