@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from mesh.context import REQUEST, Request, current_request
 from mesh.rpc.status_codes import status_code
-from mesh.tracing.traced_context import TracedContext
-from mesh.wire.outcome import Outcome
+from mesh.tracing.traced_context import TracedContext, record_error
+from mesh.wire.outcome import Outcome, describe
 from mesh.wire.request_context import RequestContext, new_request_id
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context as ContextOfSpans
     from opentelemetry.trace import Span, Tracer
 
 logger = logging.getLogger("mesh")
@@ -53,17 +54,7 @@ class SpanMaker:
         """
         carrier = {"traceparent": parent.traceparent, "tracestate": parent.tracestate}
         context = self._w3c.extract(carrier, self._contexts.Context())
-        try:
-            return self._tracer.start_span(
-                name,
-                context,
-                self._trace.SpanKind[kind],
-                attributes,
-                start_time=time.time_ns() - int(age_s * 1e9),
-            )
-        except Exception:
-            self._log_failure()
-            return self._trace.get_current_span(context)
+        return self._start(name, context, kind, attributes, start_time=time.time_ns() - int(age_s * 1e9))
 
     def below(self, span: Span, context: RequestContext) -> RequestContext:
         """The context of calls that are made within a span: `context` with that span as their parent."""
@@ -115,10 +106,7 @@ class SpanMaker:
             span.set_attribute("rpc.response.status_code", name)
             if not outcome.is_ok:
                 self._describe(span, outcome, is_error=kind == CLIENT or name in _SERVERS_FAULTS)
-        try:
-            span.end()
-        except Exception:  # a processor, as in `begin`
-            self._log_failure()
+        self._end(span)
 
     def fail(self, span: Span, error_type: str, text: str) -> None:
         """Mark the span as failed."""
@@ -133,17 +121,37 @@ class SpanMaker:
         """
         spans = [context.run(self._trace.get_current_span) for context in sharers]
         links = [self._trace.Link(each.get_span_context()) for each in spans if each.get_span_context().is_valid]
-        with self._tracer.start_as_current_span(name, attributes=attributes, links=links) as span:
-            for each in spans:
-                if each.is_recording():
-                    each.add_link(span.get_span_context())
-            request = current_request()
-            token = REQUEST.set(Request(self.served(span, request.context))) if request is not None else None
-            try:
+        span = self._start(name, self._contexts.get_current(), INTERNAL, attributes, links=links)
+        for each in spans:
+            if each.is_recording():
+                each.add_link(span.get_span_context())
+        request = current_request()
+        token = REQUEST.set(Request(self.served(span, request.context))) if request is not None else None
+        try:
+            with self._trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 yield
-            finally:
-                if token is not None:
-                    REQUEST.reset(token)
+        except Exception as error:
+            self.fail(span, type(error).__qualname__, describe(error))
+            record_error(span, error)
+            raise
+        finally:
+            if token is not None:
+                REQUEST.reset(token)
+            self._end(span)
+
+    def _start(self, name: str, context: ContextOfSpans, kind: str, attributes: Attributes, **options: Any) -> Span:
+        """A span below the current one of a context. Where that fails, one that names it and records nothing."""
+        try:
+            return self._tracer.start_span(name, context, self._trace.SpanKind[kind], attributes, **options)
+        except Exception:
+            self._log_failure()
+            return self._trace.NonRecordingSpan(self._trace.get_current_span(context).get_span_context())
+
+    def _end(self, span: Span) -> None:
+        try:
+            span.end()
+        except Exception:  # a processor, as in `_start`
+            self._log_failure()
 
     def _log_failure(self) -> None:
         """Once, and not for each span."""

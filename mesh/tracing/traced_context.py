@@ -55,5 +55,10 @@ class TracedContext(RequestContext):
     def record(self, error: BaseException) -> None:
         """Note in its span that user code has raised, if that has not ended."""
         if self.span is not None and self.span.is_recording():
-            with contextlib.suppress(Exception):  # the user's __str__
-                self.span.record_exception(error)
+            record_error(self.span, error)
+
+
+def record_error(span: Span, error: BaseException) -> None:
+    """Note an exception of user code in a span, if it can be described."""
+    with contextlib.suppress(BaseException):  # the user's __str__
+        span.record_exception(error)

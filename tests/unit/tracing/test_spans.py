@@ -226,18 +226,47 @@ class UnspeakableError(Exception):
         raise LookupError("no text")
 
 
+class UnspeakableExit(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
 class Unspeakable:
+    def __init__(self, error: type[Exception]) -> None:
+        self.error = error
+
     async def __call__(self, request: object) -> None:
-        raise UnspeakableError
+        raise self.error
 
 
-def test_a_web_call_ends_whose_error_has_no_text() -> None:
+@pytest.mark.parametrize("error", [UnspeakableError, UnspeakableExit])
+def test_a_web_call_ends_whose_error_has_no_text(error: type[Exception]) -> None:
     """The span cannot note the error; the call has to end nevertheless, and leave its place."""
     traced = partial(TracedExecutor, Spans().maker, KEY)
-    with patch("tests.unit.web.web_calls.Executor", traced), web_replica(Unspeakable) as replica:
+    with patch("tests.unit.web.web_calls.Executor", traced), web_replica(Unspeakable, error) as replica:
         call = replica.start(path="/")
-        assert call.ended().exception_type == "UnspeakableError"
+        assert call.ended().exception_type == error.__name__
         until(lambda: not call.answers.has_place, "the end of its place")
+
+
+@pytest.mark.parametrize("error", [UnspeakableError, UnspeakableExit])
+def test_a_shared_work_whose_error_has_no_text_raises_that_error(error: type[Exception]) -> None:
+    """And not what its text has raised; the span has failed."""
+    spans = Spans()
+    with pytest.raises(error), spans.maker.internal("batch", {}):
+        raise error
+    [span] = spans.ended
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, error.__name__)
+
+
+@pytest.mark.parametrize("broken", ["on_start", "on_end"])
+def test_a_processor_that_raises_costs_no_batch(broken: str) -> None:
+    spans = Spans()
+    spans.provider.add_span_processor(BrokenProcessor(broken))
+    done = []
+    with spans.maker.internal("batch", {}):
+        done.append("work")
+    assert done == ["work"]
 
 
 @given(st.text(max_size=70), st.text(max_size=70))
