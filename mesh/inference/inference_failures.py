@@ -6,12 +6,12 @@ from mesh.context import current_request
 from mesh.exceptions import GrpcStatusError
 from mesh.inference.protocol.datatypes import OutputError, TensorError
 from mesh.replica.failure_log import failure_log
-from mesh.wire.outcome import describe
+from mesh.wire.outcome import as_utf8, describe
 
 
 def failure_text(error: Exception) -> str:
     if isinstance(error, GrpcStatusError):
-        return error.details or error.code.name
+        return as_utf8(error.details) or error.code.name
     return str(error) if isinstance(error, TensorError | OutputError) else describe(error)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mesh.usercode.user_failure import short_text
+from mesh.wire.outcome import describe
 
 _REJECTION_MAX_CHARS = 2000
 
@@ -28,6 +28,6 @@ class ConfigAttempts:
                 yield
             except (Exception, SystemExit) as error:
                 self.rejected_version = version
-                self.rejection = short_text(error, _REJECTION_MAX_CHARS)
+                self.rejection = describe(error)[:_REJECTION_MAX_CHARS]
                 raise
             self.rejected_version = self.rejection = ""

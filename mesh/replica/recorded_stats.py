@@ -13,10 +13,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from numbers import Real
 from typing import Any
 
-from mesh.usercode.user_failure import UserCodeError, as_unicode
+from mesh.usercode.user_failure import UserCodeError
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
-from mesh.wire.outcome import describe
+from mesh.wire.outcome import as_utf8, describe
 
 logger = logging.getLogger("mesh")
 
@@ -135,7 +135,7 @@ def numbers(values: object) -> dict[str, float]:
         # numpy's numbers too, of which most are neither int nor float.
         if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"it must return a dict of numbers by name, it returned {name!r}: {value!r}")
-    return {as_unicode(name): float(value) for name, value in values.items()}
+    return {as_utf8(name): float(value) for name, value in values.items()}
 
 
 def json_values(values: object) -> dict[str, Any]:

@@ -56,7 +56,6 @@ from mesh.settings import settings
 from mesh.tracing.trace_export import flush_spans, span_maker
 from mesh.usercode.served_methods import typed_methods
 from mesh.usercode.user_code import unpack
-from mesh.usercode.user_failure import short_text
 from mesh.v1 import control_pb2
 from mesh.web.asgi_types import WebService
 from mesh.wire import telemetry
@@ -64,6 +63,7 @@ from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.io_thread import io_thread
 from mesh.wire.link_tls import link_tls
 from mesh.wire.mesh_token import local_socket, mesh_token
+from mesh.wire.outcome import describe
 
 logger = logging.getLogger("mesh")
 
@@ -171,7 +171,7 @@ class ReplicaProcess:
         except TimeoutError:
             user_object.not_ready = f"check_ready() has not returned within {timeout_s:g} s"
         except (Exception, SystemExit) as error:  # the user's code may raise anything: that it raises is the answer
-            user_object.not_ready = short_text(error, _NOT_READY_MAX_CHARS)
+            user_object.not_ready = describe(error)[:_NOT_READY_MAX_CHARS]
         return user_object.not_ready
 
     async def check_health(self) -> None:

@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from mesh.wire.outcome import as_utf8, describe
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -40,8 +42,8 @@ def errors_as_text(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, C
 def _as_text(error: BaseException) -> UserCodeError:
     lines = traceback.format_exception_only(error)
     if isinstance(error, SyntaxError):  # prints its place first
-        lines = [f"{type(error).__name__}: {error}"]
-    failure = UserCodeError(as_unicode("".join(lines).strip()))
+        lines = [describe(error)]
+    failure = UserCodeError(as_utf8("".join(lines).strip()))
     # Ray sends the text of the traceback, causes and contexts included, and ends the process if it cannot encode that.
     if _is_unicode("".join(traceback.format_exception(error.__cause__ or error.__context__))):
         failure.__cause__, failure.__context__ = error.__cause__, error.__context__
@@ -51,19 +53,5 @@ def _as_text(error: BaseException) -> UserCodeError:
     return failure
 
 
-def short_text(error: BaseException, max_chars: int) -> str:
-    """The class and the message of what user code raised, cut."""
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:  # __str__ is the user's
-        text = type(error).__name__
-    return as_unicode(text[:max_chars])
-
-
-def as_unicode(text: str) -> str:
-    """Escapes lone surrogates, as in names of files that are not in UTF-8: neither protobuf nor Ray can encode them."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def _is_unicode(text: str) -> bool:
-    return text == as_unicode(text)
+    return text == as_utf8(text)

@@ -137,11 +137,11 @@ def _described(error: BaseException) -> Outcome:
     note = f"\nIt arrives as RemoteError because it cannot be pickled: {reason}" if reason else ""
     return Outcome(
         code=code.value[0],
-        message=text[: settings().payload.error_details_max_chars],
+        message=as_utf8(text[: settings().payload.error_details_max_chars]),
         trailers=trailers,
         pickled_exception=pickled,
         exception_type=type(error).__qualname__,
-        remote_traceback=users_traceback(error)[:_TRACEBACK_MAX_CHARS] + note,
+        remote_traceback=as_utf8(users_traceback(error)[:_TRACEBACK_MAX_CHARS] + note),
         backpressure=_backpressure_of(error),
     )
 
@@ -167,13 +167,13 @@ def has_remote_traceback(error: BaseException) -> bool:
 def write_status(outcome: Outcome, message: common_pb2.Status) -> None:
     """Into an empty message. What is not UTF-8 is replaced."""
     message.code = outcome.code
-    message.message = _utf8(outcome.message)
+    message.message = as_utf8(outcome.message)
     for key, value in outcome.trailers:
         message.trailers.add(key=key, value=value)
     if outcome.exception_type:
         message.pickled_exception = outcome.pickled_exception
-        message.exception_type = _utf8(outcome.exception_type)
-        message.remote_traceback = _utf8(outcome.remote_traceback)
+        message.exception_type = as_utf8(outcome.exception_type)
+        message.remote_traceback = as_utf8(outcome.remote_traceback)
     if outcome.backpressure is not None:
         message.backpressure.CopyFrom(outcome.backpressure.to_message())
 
@@ -205,14 +205,19 @@ def users_traceback(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Type and text of an exception, as callers see them."""
+    """Type and text of an exception, as callers see them, and as any message can carry them."""
     name = type(error).__qualname__
     # A RemoteError's text holds a traceback, which is nothing for status details.
     text = error.message if isinstance(error, RemoteError) else error
     try:
-        return f"{name}: {text}"
+        return as_utf8(f"{name}: {text}")
     except BaseException:  # the user's __str__
-        return name
+        return as_utf8(name)
+
+
+def as_utf8(text: str) -> str:
+    """Escapes lone surrogates, as in names of files that are not in UTF-8: neither protobuf nor Ray can encode them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _cut_own_frames(text: traceback.TracebackException, seen: set[int]) -> None:
@@ -232,11 +237,6 @@ def _backpressure_of(error: BaseException) -> BackpressureAnswer | None:
     if not isinstance(error, BackPressureError) or not error.has_own_answer:
         return None
     return BackpressureAnswer(error.status_code, error.retry_after_s)
-
-
-def _utf8(text: str) -> str:
-    """The text without what protobuf cannot carry, such as the odd characters of undecodable file names."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _pickled(error: BaseException) -> tuple[bytes, str]:

@@ -41,6 +41,10 @@ class Models(InferenceServer):
             return {}
         if kind == "raises":
             raise ValueError("broken model")
+        if kind == "file":
+            raise OSError("no file \udcff")
+        if kind == "file status":
+            raise GrpcStatusError(grpc.StatusCode.NOT_FOUND, "no file \udcff")
         if kind == "busy":
             raise BackPressureError(num_queued_requests=1, max_queued_requests=1)
         if kind == "status":

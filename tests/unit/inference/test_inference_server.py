@@ -15,7 +15,7 @@ from mesh.application import BuildRules, build
 from mesh.exceptions import GrpcStatusError
 from mesh.inference import InferenceRequest, InferenceResult, InferenceServer, ModelInfo, TensorInfo
 from mesh.inference.protocol.messages import ModelMetadataRequest, ModelReadyRequest
-from mesh.inference.protocol.wire_messages import StreamFailure, WireRequest, WireResponse
+from mesh.inference.protocol.wire_messages import StreamFailure, WireRequest, WireResponse, write_stream_response
 from mesh.testing import grpc_context
 from mesh.usercode.served_methods import typed_methods
 from mesh.web.ingress import ingress_app_of, takes_web_requests
@@ -235,6 +235,17 @@ def test_a_request_of_a_stream_that_fails_does_not_end_it() -> None:
     assert said(streamed(Words(), words(b"a", b"bad", b"b"), wire_request("none"), words(b"c"))) == [
         b"a", "ValueError: b'bad'", "There is no model 'none'.", b"c",
     ]  # fmt: skip
+
+
+def test_a_request_of_a_stream_may_fail_with_a_text_that_is_no_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a file whose name is not in UTF-8."""
+    # Reports of tests, with their logs, travel between processes that cannot carry it either.
+    monkeypatch.setattr("mesh.inference.inference_stream.record_failure", lambda *_: None)
+    failing = [wire_request(parameters={"kind": {"string_param": kind}}) for kind in ("file", "file status")]
+    found = streamed(Models(), *failing, wire_request())
+    texts = [each.text for each in found if isinstance(each, StreamFailure)]
+    assert texts == ["OSError: no file \\udcff", "no file \\udcff"]
+    assert all(write_stream_response(each) for each in found)
 
 
 def test_a_client_may_want_the_status_instead() -> None:

@@ -114,6 +114,8 @@ def test_a_body_that_is_too_large_is_refused(small_bodies: int) -> None:
         ("POST", "/v2/models/double/infer", {"outputs": [{"name": "w"}]}, 400, "no output 'w'"),
         ("POST", "/v2/models/double/infer", {"parameters": {"kind": "status"}}, 429, "out of quota"),
         ("POST", "/v2/models/double/infer", {"parameters": {"kind": "raises"}}, 500, "ValueError: broken model"),
+        ("POST", "/v2/models/double/infer", {"parameters": {"kind": "file"}}, 500, "OSError: no file \\udcff"),
+        ("POST", "/v2/models/double/infer", {"parameters": {"kind": "file status"}}, 404, "no file \\udcff"),
         ("POST", "/v2/models/double/infer", {"parameters": {"kind": "wrong type"}}, 500, "'y' is FP64"),
     ],
 )  # fmt: skip

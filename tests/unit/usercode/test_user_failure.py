@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from mesh.controller.actors.failure_text import readable
-from mesh.usercode.user_failure import UserCodeError, errors_as_text, short_text
+from mesh.usercode.user_failure import UserCodeError, errors_as_text
 
 
 class Venomous(Exception):
@@ -76,12 +76,6 @@ def test_a_traceback_through_a_file_whose_name_is_not_in_unicode_is_left_out() -
     lines = readable("".join(traceback.format_exception(caught.value)).encode().decode()).splitlines()
     assert lines[0] == "ValueError: wrong"
     assert "KeyError: 'the cause'" in lines
-
-
-def test_a_short_text_is_cut_and_can_be_sent() -> None:
-    assert short_text(ValueError("no file \udcff"), 100) == "ValueError: no file \\udcff"
-    assert short_text(ValueError("x" * 100), 20) == "ValueError: xxxxxxxx"
-    assert short_text(Speechless(), 100) == "Speechless"
 
 
 def test_it_reads_as_if_the_users_exception_had_been_raised() -> None:

@@ -25,6 +25,7 @@ from mesh.v1 import common_pb2
 from mesh.wire import payload as payloads
 from mesh.wire.outcome import (
     Outcome,
+    describe,
     failed,
     failed_in_user_code,
     read_status,
@@ -106,6 +107,15 @@ def test_every_exception_can_be_reported(error: BaseException) -> None:
     arrived = to_exception(sent(failed_in_user_code(error)))
     assert isinstance(arrived, (type(error) if isinstance(error, Exception) else RemoteError, RemoteError))
     assert isinstance(arrived, Exception)
+
+
+def test_a_description_can_be_sent() -> None:
+    """As that of a file whose name is not in UTF-8."""
+    error = OSError("no file \udcff")
+    assert describe(error) == "OSError: no file \\udcff"
+    assert describe(MuteError()) == "MuteError"
+    outcome = failed_in_user_code(error)
+    assert f"{outcome.message}{outcome.remote_traceback}".encode()
 
 
 def test_error_details_survive_hops() -> None:
