@@ -37,6 +37,10 @@ class CapturedOutput:
         """Everything else is the stream's."""
         return getattr(self._stream, name)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickled and copied like the stream, which for files is a TypeError that says so."""
+        return self._stream.__reduce_ex__(protocol)
+
 
 def _as_on_a_terminal(line: str) -> str:
     """Without what a carriage return lets the rest of the line overwrite, such as earlier states of a progress bar."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import os
+import pickle
 import threading
+from collections.abc import Callable
+
+import pytest
 
 from mesh.logs.captured_output import CapturedOutput
 
@@ -48,6 +54,13 @@ def test_an_endless_line_is_cut() -> None:
     for _ in range(100):
         output.write("x" * 10_000)
     assert 60_000 < max(map(len, lines)) < 80_000
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_it_is_no_more_copied_than_the_stream_is(duplicate: Callable[[object], object]) -> None:
+    """As `copy.copy(sys.stdout)` says it anywhere else; it ended in a RecursionError."""
+    with open(os.devnull, "w") as stream, pytest.raises(TypeError, match=r"cannot pickle '_io\.TextIOWrapper' object"):
+        duplicate(CapturedOutput(stream, print))
 
 
 def test_it_is_a_stream_like_the_one_that_it_stands_for() -> None:
