@@ -64,7 +64,7 @@ ROOMS: dict[str, str] = {
         " routing rpc settings tracing usercode v1 web wire"
     ),
     "mesh.inference.protocol": "wire",
-    "mesh.inference": "inference.protocol context exceptions replica settings usercode web wire",
+    "mesh.inference": "inference.protocol context exceptions replica rpc settings usercode web wire",
     "mesh.grpc_util": "replica",
     "mesh.deployment": "config handle options options.deployments usercode",
     "mesh.application": "config deployment exceptions options options.deployments usercode v1 web",

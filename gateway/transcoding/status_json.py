@@ -1,4 +1,4 @@
-"""The status of a call as JSON, in the form of google.rpc.Status, and its HTTP status code."""
+"""The status of a call as JSON, in the form of google.rpc.Status."""
 
 from __future__ import annotations
 
@@ -14,27 +14,6 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gateway.transcoding.field_error import FieldError
 from mesh.rpc import status_codes
-
-HTTP_STATUS: dict[int, int] = {
-    status_codes.OK: 200,
-    status_codes.CANCELLED: 499,
-    status_codes.UNKNOWN: 500,
-    status_codes.INVALID_ARGUMENT: 400,
-    status_codes.DEADLINE_EXCEEDED: 504,
-    status_codes.NOT_FOUND: 404,
-    status_codes.ALREADY_EXISTS: 409,
-    status_codes.PERMISSION_DENIED: 403,
-    status_codes.RESOURCE_EXHAUSTED: 429,
-    status_codes.FAILED_PRECONDITION: 400,
-    status_codes.ABORTED: 409,
-    status_codes.OUT_OF_RANGE: 400,
-    status_codes.UNIMPLEMENTED: 501,
-    status_codes.INTERNAL: 500,
-    status_codes.UNAVAILABLE: 503,
-    status_codes.DATA_LOSS: 500,
-    status_codes.UNAUTHENTICATED: 401,
-}
-"""By the code of gRPC, as google.rpc.Code and grpc-gateway have it."""
 
 CODE_OF_FAULT: dict[int, int] = {
     400: status_codes.INVALID_ARGUMENT,

@@ -30,7 +30,7 @@ from gateway.requests.equal_heads import EqualHeads
 from gateway.requests.exchange import BrokenBy, Exchange, ExchangeReceiver, Fields, HttpHead, answer
 from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal
-from gateway.transcoding.status_json import CODE_OF_FAULT, HTTP_STATUS
+from gateway.transcoding.status_json import CODE_OF_FAULT
 from gateway.web_rpc.connect_errors import end_of_stream, error_body, own_entries
 from gateway.web_rpc.connect_request import (
     JSON,
@@ -49,7 +49,14 @@ from gateway.web_rpc.message_codec import STREAMED_JSON_MAX_BYTES, JsonCodec, Js
 from gateway.web_rpc.whole_body_reader import WholeBodyReader
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import MessageError
-from mesh.rpc.status_codes import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED
+from mesh.rpc.status_codes import (
+    HTTP_STATUS,
+    INTERNAL,
+    INVALID_ARGUMENT,
+    RESOURCE_EXHAUSTED,
+    UNAUTHENTICATED,
+    UNIMPLEMENTED,
+)
 
 logger = logging.getLogger("mesh.gateway")
 

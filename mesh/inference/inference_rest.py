@@ -7,7 +7,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import grpc
 import msgspec
 
 from mesh.exceptions import GrpcStatusError, MeshException
@@ -28,28 +27,12 @@ from mesh.inference.rest_events import send_events
 from mesh.inference.rest_generate import read_generate, write_generate
 from mesh.inference.rest_paths import RestPath, read_path
 from mesh.inference.rest_tensors import json_length, read_rest, split_body, write_rest
+from mesh.rpc.status_codes import HTTP_STATUS
 from mesh.web.asgi_types import ClientGoneError, Message, Receive, Scope, Send
 
 _LENGTH_HEADER = b"inference-header-content-length"
 _JSON, _BINARY = b"application/json", b"application/octet-stream"
 _READ, _WRITE = ("GET", "HEAD"), ("POST",)
-_Code = grpc.StatusCode
-_HTTP_STATUS = {
-    _Code.CANCELLED: 499,
-    _Code.INVALID_ARGUMENT: 400,
-    _Code.DEADLINE_EXCEEDED: 504,
-    _Code.NOT_FOUND: 404,
-    _Code.ALREADY_EXISTS: 409,
-    _Code.PERMISSION_DENIED: 403,
-    _Code.RESOURCE_EXHAUSTED: 429,
-    _Code.FAILED_PRECONDITION: 400,
-    _Code.ABORTED: 409,
-    _Code.OUT_OF_RANGE: 400,
-    _Code.UNIMPLEMENTED: 501,
-    _Code.UNAVAILABLE: 503,
-    _Code.UNAUTHENTICATED: 401,
-}
-"""As google.rpc.Code has them; others are 500."""
 
 
 class ServedInference(ModelCode, Protocol):
@@ -111,7 +94,7 @@ class InferenceRest:
         except TensorError as error:
             await _send_error(send, 400, str(error))
         except GrpcStatusError as error:
-            await _send_error(send, _HTTP_STATUS.get(error.code, 500), failure_text(error))
+            await _send_error(send, HTTP_STATUS[error.code.value[0]], failure_text(error))
         except MeshException:
             raise  # the gateway has an answer for each
         except Exception as error:  # user code's

@@ -1,4 +1,4 @@
-"""gRPC's status codes as the numbers that travel (gRPC docs, statuscodes), and grpc's own type for each.
+"""gRPC's status codes as the numbers that travel (gRPC docs, statuscodes), grpc's own type and HTTP's code for each.
 
 Plain integers, because every call is compared with some of them: with a member of an IntEnum, that takes twice as long.
 """
@@ -26,6 +26,27 @@ INTERNAL: Final = 13
 UNAVAILABLE: Final = 14
 DATA_LOSS: Final = 15
 UNAUTHENTICATED: Final = 16
+
+HTTP_STATUS: Final[dict[int, int]] = {
+    OK: 200,
+    CANCELLED: 499,
+    UNKNOWN: 500,
+    INVALID_ARGUMENT: 400,
+    DEADLINE_EXCEEDED: 504,
+    NOT_FOUND: 404,
+    ALREADY_EXISTS: 409,
+    PERMISSION_DENIED: 403,
+    RESOURCE_EXHAUSTED: 429,
+    FAILED_PRECONDITION: 400,
+    ABORTED: 409,
+    OUT_OF_RANGE: 400,
+    UNIMPLEMENTED: 501,
+    INTERNAL: 500,
+    UNAVAILABLE: 503,
+    DATA_LOSS: 500,
+    UNAUTHENTICATED: 401,
+}
+"""By the code of gRPC, as google.rpc.Code and grpc-gateway have it."""
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 

@@ -27,11 +27,11 @@ from gateway.requests.exchange import BrokenBy, Exchange
 from gateway.requests.web_status import retry_after
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.response_json import JSON_TYPE
-from gateway.transcoding.status_json import HTTP_STATUS, field_error_json, status_json
+from gateway.transcoding.status_json import field_error_json, status_json
 from gateway.transcoding.stream_forms import StreamForm
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import MessageError
-from mesh.rpc.status_codes import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
+from mesh.rpc.status_codes import HTTP_STATUS, INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
 from mesh.wire.blocking_work import Work, run_blocking
 
 logger = logging.getLogger("mesh.gateway")

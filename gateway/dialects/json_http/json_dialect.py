@@ -19,9 +19,9 @@ from gateway.requests.mesh_headers import request_id_of
 from gateway.requests.routes import Refusal, Routes
 from gateway.transcoding.field_error import FieldError
 from gateway.transcoding.response_json import JSON_TYPE
-from gateway.transcoding.status_json import CODE_OF_FAULT, HTTP_STATUS, field_error_json, status_json
+from gateway.transcoding.status_json import CODE_OF_FAULT, field_error_json, status_json
 from gateway.transcoding.stream_forms import JSON_ARRAY, LINE_TYPES, StreamForm, stream_form
-from mesh.rpc.status_codes import INVALID_ARGUMENT, UNIMPLEMENTED
+from mesh.rpc.status_codes import HTTP_STATUS, INVALID_ARGUMENT, UNIMPLEMENTED
 
 _METHOD_NOT_ALLOWED, _UNSUPPORTED_MEDIA_TYPE = 405, 415
 _KEPT_MAX = 1_024

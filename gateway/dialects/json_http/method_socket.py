@@ -24,7 +24,7 @@ from gateway.dialects.translation.turn_budget import fits_turn
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
 from gateway.requests.routes import Refusal
 from gateway.transcoding.field_error import FieldError
-from gateway.transcoding.status_json import HTTP_STATUS, status_json
+from gateway.transcoding.status_json import status_json
 from gateway.transcoding.stream_forms import JSON_LINES
 from gateway.websockets.websocket_connection import WebSocketConnection
 from gateway.websockets.websocket_frames import Message
@@ -32,7 +32,7 @@ from gateway.websockets.websocket_handshake import HandshakeError, read_handshak
 from gateway.websockets.websocket_keeper import WebSocketKeeper
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import MessageError
-from mesh.rpc.status_codes import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
+from mesh.rpc.status_codes import HTTP_STATUS, INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
 from mesh.wire.blocking_work import Work, run_blocking
 
 logger = logging.getLogger("mesh.gateway")

@@ -49,6 +49,8 @@ class Models(InferenceServer):
             raise BackPressureError(num_queued_requests=1, max_queued_requests=1)
         if kind == "status":
             raise GrpcStatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "out of quota")
+        if kind in grpc.StatusCode.__members__:
+            raise GrpcStatusError(grpc.StatusCode[kind], "as asked")
         if request.model_name == "loose":
             return InferenceResult(dict(inputs), {"id": mesh.get_multiplexed_model_id()})
         return {"y": inputs["x"] * inputs.get("factor", np.float32([2]))}

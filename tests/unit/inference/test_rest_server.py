@@ -8,12 +8,14 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
 from mesh.exceptions import BackPressureError
 from mesh.inference import InferenceRequest, InferenceResult, InferenceServer, ModelInfo, TensorInfo
 from mesh.inference.inference_rest import InferenceRest
+from mesh.rpc.status_codes import HTTP_STATUS
 from mesh.settings import settings
 from tests.unit.inference.models import Models, rest
 
@@ -124,6 +126,12 @@ def test_errors_are_json(method: str, path: str, fields: dict[str, Any] | None, 
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
     assert why in response.json()["error"]
+
+
+@pytest.mark.parametrize("code", [each for each in grpc.StatusCode if each is not grpc.StatusCode.OK])
+def test_a_status_of_a_model_is_the_one_that_a_gateway_answers_for_it(code: grpc.StatusCode) -> None:
+    response = rest("POST", "/v2/models/double/infer", json=body(parameters={"kind": code.name}))
+    assert (response.status_code, response.json()) == (HTTP_STATUS[code.value[0]], {"error": "as asked"})
 
 
 def test_errors_that_the_gateway_answers_are_left_to_it() -> None:
