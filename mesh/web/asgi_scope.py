@@ -82,9 +82,12 @@ def route_pattern(scope: Scope) -> str:
     route = scope.get("route")
     if route is None:
         return ""
-    # Of a router that was included with a prefix, FastAPI keeps the whole pattern here.
-    included = scope.get("fastapi", {}).get("effective_route_context")
-    pattern = getattr(included, "path", None) or getattr(route, "path", "")
+    try:
+        # Of a router that was included with a prefix, FastAPI keeps the whole pattern here.
+        included = scope.get("fastapi", {}).get("effective_route_context")
+        pattern = getattr(included, "path", None) or getattr(route, "path", "")
+    except Exception:  # code of the application may have put anything there
+        return ""
     return pattern if isinstance(pattern, str) else ""
 
 
@@ -106,7 +109,7 @@ class ServedWebRequest(Request):
 
     @property
     def is_websocket(self) -> bool:
-        return self.scope is not None and self.scope["type"] == "websocket"
+        return self.scope is not None and self.scope.get("type") == "websocket"
 
     @property
     def title(self) -> str:

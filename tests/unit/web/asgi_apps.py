@@ -168,6 +168,14 @@ async def raw_app(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             with contextlib.suppress(TypeError):
                 await send({"type": "http.response.body", "body": None})
+        case "/empties":
+            scope.clear()
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+        case "/fills":
+            scope.update(route=object(), fastapi="mine")
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
         case "/full":
             raise BackPressureError(num_queued_requests=1, max_queued_requests=1)
         case "/exit":

@@ -232,6 +232,13 @@ def test_an_application_that_fails_ends_its_call_with_a_status(
     assert text in outcome.message
 
 
+@pytest.mark.parametrize("path", ["/empties", "/fills"])
+def test_an_application_may_do_with_its_scope_what_it_likes(raw: WebReplica, path: str) -> None:
+    """The access log asks that scope for the route, before the call ends."""
+    raw.executor.log_accesses(True)
+    assert raw.ask(path).status == 204
+
+
 def test_the_end_of_the_response_is_a_disconnect(raw: WebReplica) -> None:
     raw.ask("/disconnect")
     until(lambda: Seen.events, "the disconnect")
