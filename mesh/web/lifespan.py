@@ -117,7 +117,7 @@ class Lifespan:
         event = LifespanEvent(message["type"])
         if event in (LifespanEvent.FAILED_START, LifespanEvent.FAILED_STOP):
             # Starlette sends the whole traceback, of which the last line says what happened.
-            self._failure = (message.get("message") or "it gave no reason").strip().rpartition("\n")[2]
+            self._failure = str(message.get("message") or "it gave no reason").strip().rpartition("\n")[2]
         self._move(event)
         self._has_started.set()
 

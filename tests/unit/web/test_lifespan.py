@@ -56,6 +56,17 @@ def test_a_failure_says_what_happened(fails: str, text: str) -> None:
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+def test_a_startup_that_fails_with_something_else_than_a_text_has_failed() -> None:
+    """It counted as that of an application without a lifespan, so that the replica served."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": ValueError("no database")})
+
+    with pytest.raises(MeshException, match="The startup of the ASGI application failed: no database"):
+        asyncio.run(Lifespan(app).start())
+
+
 async def raises(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
 
