@@ -200,7 +200,7 @@ def read_answer(message: common_pb2.BackpressureAnswer) -> BackpressureAnswer:
 def users_traceback(error: BaseException) -> str:
     """The traceback as text, causes included, without the mesh's own frames above the user's code."""
     text = traceback.TracebackException.from_exception(error)
-    _cut_own_frames(text, set())
+    _cut_own_frames(text)
     return "".join(text.format())
 
 
@@ -220,17 +220,20 @@ def as_utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _cut_own_frames(text: traceback.TracebackException, seen: set[int]) -> None:
-    if id(text) in seen:
-        return
-    seen.add(id(text))
-    own = list(itertools.takewhile(lambda frame: frame.filename.startswith(_OWN_DIRECTORIES), text.stack))
-    # An error that is the mesh's own from top to bottom keeps its frames: there is nothing else to look at.
-    if len(own) < len(text.stack):
-        del text.stack[: len(own)]
-    for other in (text.__cause__, text.__context__, *(text.exceptions or ())):
-        if other is not None:
-            _cut_own_frames(other, seen)
+def _cut_own_frames(text: traceback.TracebackException) -> None:
+    """Those of its causes too, of which there may be more than Python allows calls below each other."""
+    found: list[traceback.TracebackException | None] = [text]
+    seen: set[int] = set()
+    while found:
+        each = found.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        own = list(itertools.takewhile(lambda frame: frame.filename.startswith(_OWN_DIRECTORIES), each.stack))
+        # An error that is the mesh's own from top to bottom keeps its frames: there is nothing else to look at.
+        if len(own) < len(each.stack):
+            del each.stack[: len(own)]
+        found += (each.__cause__, each.__context__, *(each.exceptions or ()))
 
 
 def _backpressure_of(error: BaseException) -> BackpressureAnswer | None:

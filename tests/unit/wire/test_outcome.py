@@ -118,6 +118,18 @@ def test_a_description_can_be_sent() -> None:
     assert f"{outcome.message}{outcome.remote_traceback}".encode()
 
 
+def test_an_error_with_thousands_of_causes_is_reported() -> None:
+    """As that of a loop that raises each error from the one before."""
+    error = ValueError("the first")
+    for number in range(3_000):
+        cause, error = error, ValueError(f"number {number}")
+        error.__cause__ = cause
+    outcome = failed_in_user_code(error)
+    assert outcome.message == "ValueError: number 2999"
+    assert outcome.remote_traceback.startswith("ValueError: the first\n")
+    assert users_traceback(error).endswith("ValueError: number 2999\n")
+
+
 def test_error_details_survive_hops() -> None:
     """A deployment that does not catch them passes them on (items 142, 143)."""
     given = ErrorInfo(reason="SOLD_OUT", domain="shop")
