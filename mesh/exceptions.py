@@ -243,6 +243,8 @@ class GrpcStatusError(MeshException):
     ) -> None:
         if not isinstance(code, grpc.StatusCode):
             raise TypeError(f"A gRPC status has a grpc.StatusCode, not {code!r}.")
+        if code is grpc.StatusCode.OK:
+            raise ValueError("A GrpcStatusError is an error, got StatusCode.OK: return the response instead.")
         details = details_text(details)
         super().__init__(f"{code.name}: {details}" if details else code.name)
         self.code = code

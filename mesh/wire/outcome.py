@@ -129,7 +129,7 @@ def failed_in_user_code(error: BaseException) -> Outcome:
 
 def _described(error: BaseException) -> Outcome:
     code = error.code if isinstance(error, MeshException) else None
-    if not isinstance(code, grpc.StatusCode):
+    if not isinstance(code, grpc.StatusCode) or code is grpc.StatusCode.OK:
         code = grpc.StatusCode.INTERNAL
     trailers = error.trailers if isinstance(error, GrpcStatusError) else ()
     text = error.details if isinstance(error, GrpcStatusError) else describe(error)

@@ -171,6 +171,12 @@ def test_a_remote_error_shows_the_remote_traceback() -> None:
     assert "Traceback ..." in str(exceptions.RemoteError("LockError", "held", "Traceback ..."))
 
 
+def test_no_status_error_is_ok() -> None:
+    """A call that ended with it would have succeeded, without a result."""
+    with pytest.raises(ValueError, match="return the response instead"):
+        exceptions.GrpcStatusError(grpc.StatusCode.OK, "fine")
+
+
 def test_the_names_of_ray_serve_are_those_of_the_mesh() -> None:
     """One changed import is enough for code that catches them (D11)."""
     assert exceptions.RayServeException is exceptions.MeshException

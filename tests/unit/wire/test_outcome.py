@@ -56,6 +56,10 @@ class OddlyCodedError(MeshException):
     code = 5  # type: ignore[assignment]
 
 
+class WellCodedError(MeshException):
+    code = grpc.StatusCode.OK
+
+
 def sent(outcome: Outcome) -> Outcome:
     """What the other end reads."""
     message = common_pb2.Status()
@@ -97,6 +101,7 @@ def test_an_error_of_the_mesh_in_user_code_keeps_its_code() -> None:
         KeyboardInterrupt(),
         SecretiveError(),
         OddlyCodedError("no status code"),
+        WellCodedError("no status of an error"),
         GrpcStatusError(grpc.StatusCode.ABORTED, None),
         GrpcStatusError(grpc.StatusCode.ABORTED, ValueError("an exception for details")),
         ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
@@ -104,7 +109,9 @@ def test_an_error_of_the_mesh_in_user_code_keeps_its_code() -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_every_exception_can_be_reported(error: BaseException) -> None:
-    arrived = to_exception(sent(failed_in_user_code(error)))
+    outcome = sent(failed_in_user_code(error))
+    assert not outcome.is_ok
+    arrived = to_exception(outcome)
     assert isinstance(arrived, (type(error) if isinstance(error, Exception) else RemoteError, RemoteError))
     assert isinstance(arrived, Exception)
 
