@@ -11,12 +11,13 @@ keeps the records of `ray.serve`, by which applications written for Ray Serve lo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mesh.cluster import ray_core
 from mesh.logs.captured_output import CapturedOutput
@@ -44,6 +45,15 @@ def begin_process(actor: object, name: LogName, options: control_pb2.LoggingOpti
     return logs
 
 
+class Console(logging.StreamHandler[TextIO]):
+    """The stderr of the process, which user code may have closed: that stops nothing but what is written there."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Reports what is wrong with the record, as `logging` does, if there is still a place for that."""
+        with contextlib.suppress(ValueError):
+            super().handleError(record)
+
+
 class ProcessLogs(logging.Handler):
     """Hands each record of this process to its log file and to stderr, completed and in one form."""
 
@@ -52,7 +62,7 @@ class ProcessLogs(logging.Handler):
         self._name = name
         self._directory = directory
         self._filter = RequestFilter(name, ray_core.process_ids())
-        self._console = logging.StreamHandler(sys.stderr)
+        self._console = Console(sys.stderr)
         self._file: LogFile | None = None
         self._readers: tuple[logging.Handler, ...] = ()
         self.addFilter(self._filter)

@@ -81,6 +81,13 @@ def test_a_reader_of_the_records_takes_none_away(tmp_path: Path) -> None:
     assert stdout == "['two']\n"
 
 
+def test_a_process_whose_stderr_is_closed_logs_on(tmp_path: Path) -> None:
+    """Else all code that logs would fail, such as that which ends the replica."""
+    lines, stderr, stdout = logged(tmp_path, "sys.stderr.close(); logging.getLogger('mine').info('one'); print('two')")
+    assert [line.rpartition(": ")[2] for line in lines] == ["one", "two"]
+    assert (stderr, stdout) == ([], "two\n")
+
+
 def test_what_is_printed_reaches_the_file_and_stdout(tmp_path: Path) -> None:
     """Except for what Ray prints to mark the output of its processes."""
     lines, stderr, stdout = logged(tmp_path, "print(':actor_name:x'); print('loaded'); print('odd', file=sys.stderr)")
