@@ -151,7 +151,7 @@ class LocalReplica:
             try:
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await self._on_user_loop(self._object.delete())
-            except Exception:
+            except BaseException:  # whatever user code raises, the rest of the application ends too
                 logger.exception("__del__ of %s failed", self.key)
         if self._server is not None:
             server, self._server = self._server, None

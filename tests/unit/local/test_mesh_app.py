@@ -172,6 +172,27 @@ def test_the_end_cancels_calls_and_leaves_no_thread(mesh_app: RunMeshApp) -> Non
         app.handle.remote("pear")
 
 
+class Fatal(BaseException):
+    """What no `except Exception` catches."""
+
+
+@pytest.mark.parametrize("error", [Fatal, asyncio.CancelledError, SystemExit])
+def test_the_application_ends_whatever_a_finalizer_raises(mesh_app: RunMeshApp, error: type[BaseException]) -> None:
+    """What it calls is deleted too, and no thread is left (item 256)."""
+
+    @mesh.deployment
+    class Stubborn:
+        def __init__(self, prices: Handle) -> None: ...
+
+        def __del__(self) -> None:
+            raise error
+
+    app = mesh_app(Stubborn.bind(Prices.bind({})))
+    app.close()
+    assert events == ["prices are here", "prices are gone"]
+    assert user_threads() == []
+
+
 def test_the_application_ends_also_where_its_gateway_fails_to() -> None:
     """No thread of it is left (item 256)."""
 
