@@ -52,9 +52,11 @@ class NamedOutputs:
 async def served_model(code: ModelCode, name: str, version: str) -> ModelInfo:
     """The model that a client names; from here on it is that of the request. Raises NOT_FOUND."""
     found = code.find_model(name, version)
-    model: ModelInfo | None = await found if inspect.isawaitable(found) else found
+    model = await found if inspect.isawaitable(found) else found
     if model is None:
         raise GrpcStatusError(grpc.StatusCode.NOT_FOUND, f"There is no model {shown(name)}.")
+    if not isinstance(model, ModelInfo):
+        raise TypeError(f"find_model returned {type(model).__name__}, not a ModelInfo, or None for a model it has not.")
     if not model.has_version(version):
         versions = ", ".join(model.versions)
         raise GrpcStatusError(
@@ -106,6 +108,9 @@ def _outputs(model: ModelInfo, request: InferenceRequest, result: object) -> Nam
         raise OutputError(
             f"The code of model {model.name!r} returned {type(outputs).__name__}, not arrays by names of outputs."
         )
+    for name in (*outputs, *parameters):
+        if not isinstance(name, str):
+            raise OutputError(f"The code of model {model.name!r} returned {name!r} as a name, which is no string.")
     names = request.requested_outputs or tuple(outputs)
     checked = {name: _parameter(model, name, value) for name, value in parameters.items()}
     return NamedOutputs([_output(model, name, outputs) for name in names], checked)

@@ -159,6 +159,8 @@ class Returns(InferenceServer):
     [
         (InferenceResult({}, {"score": cast("Any", [1])}), "parameter 'score' of type list: parameters are bool, int"),
         (InferenceResult({}, {"score": cast("Any", None)}), "parameter 'score' of type NoneType"),
+        (InferenceResult({}, {cast("Any", 1): 2}), "returned 1 as a name, which is no string"),
+        ({7: [1.0]}, "returned 7 as a name, which is no string"),
         (InferenceResult(cast("Any", None)), "returned NoneType, not arrays by names of outputs"),
         ({"y": [[1], [1, 2]]}, "Output 'y' of model 'loose' is not an array"),
     ],
@@ -170,6 +172,15 @@ def test_what_no_client_can_get_is_internal_and_says_what_it_is(result: Any, why
     response = rest("POST", "/v2/models/loose/infer", Returns(result), json={"inputs": []})
     assert response.status_code == 500
     assert why in response.json()["error"]
+
+
+def test_what_is_found_is_a_model() -> None:
+    class Finds(Models):
+        def find_model(self, name: str, version: str) -> Any:
+            return name
+
+    with pytest.raises(TypeError, match="find_model returned str, not a ModelInfo"):
+        infer(Finds(), wire_request())
 
 
 def test_numbers_of_numpy_are_parameters_as_those_of_python() -> None:
