@@ -8,7 +8,6 @@ of user code, is used as it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import logging
 import threading
@@ -21,6 +20,7 @@ from mesh.tracing.span_maker import SpanMaker
 from mesh.v1 import control_pb2
 from mesh.wire import request_context
 from mesh.wire.blocking_work import Work, run_blocking
+from mesh.wire.outcome import describe
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -69,13 +69,15 @@ def begin_tracing(resource: Mapping[str, str]) -> None:
 
 
 async def flush_spans() -> None:
-    """Export what waits, for processes that end. Takes a limited time."""
+    """Export what waits, for processes that end. Takes a limited time. Raises nothing: what fails is logged."""
     if _provider is None:
         return
     timeout_s = settings().process.trace_flush_timeout_s
-    with contextlib.suppress(TimeoutError):
+    try:
         async with asyncio.timeout(timeout_s):
             await run_blocking(Work.EXPORT, _provider.force_flush, int(timeout_s * 1000))
+    except Exception as error:  # exporters and processors are others' code
+        logger.warning("the last spans may be lost: %s", describe(error))
 
 
 def _is_wanted(options: control_pb2.TracingOptions) -> bool:

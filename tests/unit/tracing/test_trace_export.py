@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
 
 import pytest
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from mesh.settings import trace_exporters
 from mesh.tracing import trace_export
@@ -181,3 +183,17 @@ print(attributes["service.name"], attributes["service.instance.id"], attributes[
         env={"PYTHONPATH": ":".join(sys.path), **environment},
     )
     assert ran.stdout.split() == ["mine", "Store#1", "a"]
+
+
+def test_a_processor_that_fails_to_flush_keeps_no_process_from_its_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(SpanProcessor):
+        def force_flush(self, timeout_millis: int = 30_000) -> bool:
+            raise ConnectionError("no collector")
+
+    provider = TracerProvider()
+    provider.add_span_processor(Broken())
+    monkeypatch.setattr(trace_export, "_provider", provider)
+    asyncio.run(trace_export.flush_spans())
+    assert "the last spans may be lost: ConnectionError: no collector" in caplog.text
