@@ -113,7 +113,9 @@ class ModelCache:
             while self._resident:
                 try:
                     await self._evict()
-                except (Exception, SystemExit, KeyboardInterrupt) as error:  # the others go nevertheless
+                except asyncio.CancelledError:
+                    raise
+                except BaseException as error:  # the others go nevertheless
                     errors.append(error)
         return errors
 

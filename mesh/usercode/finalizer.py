@@ -53,7 +53,7 @@ def _guard(cls: type) -> bool:
 
     guarded._mesh_original = original  # type: ignore[attr-defined]
     try:
-        cls.__del__ = guarded  # type: ignore[attr-defined]
+        type.__setattr__(cls, "__del__", guarded)  # whatever its metaclass thinks of that
     except TypeError:
         return False
     return True

@@ -135,7 +135,35 @@ async def test_a_finaliser_that_asks_an_empty_iterator_leaves_no_one_waiting(reg
     await registry.unload_all()
 
 
-@pytest.mark.parametrize("error", [OSError("will not go"), SystemExit(3), KeyboardInterrupt()])
+async def test_a_finaliser_of_a_class_that_cannot_be_changed_runs_once(registry: ModelRegistry) -> None:
+    """Its metaclass says so, as those of frozen classes do (item 120)."""
+
+    class Frozen(type):
+        def __setattr__(cls, name: str, value: object) -> None:
+            raise AttributeError(f"{name} cannot be set")
+
+    ended: list[str] = []
+
+    class FrozenModel(metaclass=Frozen):
+        def __del__(self) -> None:
+            ended.append("frozen")
+
+    @multiplexed(max_num_models_per_replica=1)
+    async def load(model_id: str) -> Any:
+        return FrozenModel() if model_id == "frozen" else model_id
+
+    await load("frozen")
+    assert await load("b") == "b"
+    gc.collect()
+    assert ended == ["frozen"]
+    await registry.unload_all()
+
+
+class Fatal(BaseException):
+    """What no `except Exception` catches."""
+
+
+@pytest.mark.parametrize("error", [OSError("will not go"), SystemExit(3), KeyboardInterrupt(), Fatal()])
 async def test_unload_all_stops_loads_and_unloads_every_model_whatever_they_raise(
     registry: ModelRegistry, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
