@@ -209,8 +209,11 @@ def test_cancelling_an_executing_call_reaches_its_code_and_no_other(gate: Handle
 
 def test_a_cancelled_task_gives_up_the_call_it_awaits(gate: Handle) -> None:
     async def give_up() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(wait_for(gate.wait.remote("given up")), 0.2)
+        awaiting = asyncio.create_task(wait_for(gate.wait.remote("given up")))
+        await asyncio.to_thread(until, lambda: "given up" in gate.entered.remote().result(timeout_s=10))
+        awaiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await awaiting
 
     asyncio.run(give_up())
     until(lambda: "given up" in gate.cancelled_at_s.remote().result(timeout_s=10))
