@@ -16,6 +16,7 @@ import mesh
 from mesh.exceptions import GrpcStatusError
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small
+from tests.e2e.leaving import leave_when
 from tests.e2e.waiting import until
 from tests.unit.gateway.typed_clients import (
     Client,
@@ -173,15 +174,12 @@ def test_a_deadline_ends_the_call_at_the_replica(gateway: Gateway, gate: Handle)
 
 
 def test_a_client_that_leaves_cancels_its_call(gateway: Gateway, gate: Handle) -> None:
-    async def leave() -> None:
-        headers = {"content-type": "application/proto"}
-        body = Item(name="wait for the client").SerializeToString()
-        async with httpx.AsyncClient(timeout=20) as client:
-            post = asyncio.create_task(client.post(f"{gateway.http_url}{SHOP}/Price", headers=headers, content=body))
-            await asyncio.to_thread(until, lambda: "wait for the client" in gate.entered.remote().result(timeout_s=10))
-            post.cancel()
-            await asyncio.gather(post, return_exceptions=True)
-
-    asyncio.run(leave())
+    leave_when(
+        lambda: "wait for the client" in gate.entered.remote().result(timeout_s=10),
+        "POST",
+        f"{gateway.http_url}{SHOP}/Price",
+        headers={"content-type": "application/proto"},
+        content=Item(name="wait for the client").SerializeToString(),
+    )
     until(lambda: "wait for the client" in gate.cancelled_at_s.remote().result(timeout_s=10))
     assert gate.entered.remote().result(timeout_s=10).count("wait for the client") == 1, "it is not made again"

@@ -1,7 +1,6 @@
 """Web requests through a gateway: FastAPI applications, plain deployments, streams, WebSockets, large bodies."""
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import mesh
 from tests.e2e import leftovers
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import Gate, small
+from tests.e2e.leaving import leave_when
 from tests.e2e.waiting import until
 from tests.e2e.web_shop import Handle, Shop
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
@@ -183,19 +183,30 @@ def test_a_failure_midway_breaks_the_connection(plain: httpx.Client) -> None:
         plain.get("/fails")
 
 
-@pytest.mark.parametrize("path", ["gate", "stream"])
-def test_a_client_that_leaves_cancels_all_the_way_down(
-    client: httpx.Client, gateway: Gateway, gate: Handle, path: str
+def test_a_client_that_leaves_before_the_response_has_begun_cancels_all_the_way_down(
+    client: httpx.Client, gate: Handle
 ) -> None:
-    """Before the response has begun, and in the middle of it (items 112, 207)."""
-    label = f"leaves-{path}"
-    with (
-        contextlib.suppress(httpx.ReadTimeout),
-        httpx.stream("GET", f"{gateway.http_url}/web-shop/{path}/{label}", timeout=httpx.Timeout(15, read=0.5)),
-    ):
-        until(lambda: label in gate.entered.remote().result(timeout_s=15))
-    until(lambda: label in gate.cancelled_at_s.remote().result(timeout_s=15))
-    assert gate.entered.remote().result(timeout_s=15).count(label) == 1, "it is not made again"
+    """The child call is made once (items 112, 207)."""
+    leave_when(lambda: "leaves" in entered(gate), "GET", f"{client.base_url}gate/leaves")
+    until(lambda: "leaves" in gate.cancelled_at_s.remote().result(timeout_s=15))
+    assert entered(gate).count("leaves") == 1, "it is not made again"
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_response_cancels_all_the_way_down(
+    client: httpx.Client, gate: Handle
+) -> None:
+    """The head and the first piece have come (items 112, 207)."""
+    with httpx.stream("GET", f"{client.base_url}stream/leaves-midway", timeout=15) as response:
+        pieces = response.iter_raw()  # the response is closed when nothing holds it
+        assert next(pieces) == b"first"
+        until(lambda: "leaves-midway" in entered(gate))
+    until(lambda: "leaves-midway" in gate.cancelled_at_s.remote().result(timeout_s=15))
+    assert entered(gate).count("leaves-midway") == 1, "it is not made again"
+
+
+def entered(gate: Handle) -> list[str]:
+    found: list[str] = gate.entered.remote().result(timeout_s=15)
+    return found
 
 
 def test_websockets(client: httpx.Client, gateway: Gateway) -> None:
