@@ -166,7 +166,10 @@ def test_the_route_prefix_of_the_application_names_it(gateway: Gateway) -> None:
 
 
 def test_a_deadline_ends_the_call_at_the_replica(gateway: Gateway, gate: Handle) -> None:
-    headers = {"content-type": "application/proto", "connect-timeout-ms": "200"}
+    # The first call to the gate also connects the replica to it.
+    gate.open.remote("wait for nothing").result(timeout_s=10)
+    assert ask(gateway, CLIENTS["gRPC-Web"], "Price", Item(name="wait for nothing")).code == 0
+    headers = {"content-type": "application/proto", "connect-timeout-ms": "1000"}
     body = Item(name="wait for the deadline").SerializeToString()
     answer = httpx.post(f"{gateway.http_url}{SHOP}/Price", headers=headers, content=body, timeout=20)
     assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")

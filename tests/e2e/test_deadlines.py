@@ -93,7 +93,11 @@ class Relay(shop_pb2_grpc.ShopServicer):
 @pytest.fixture(scope="module")
 def middle(deploy: Deploy) -> Handle:
     deploy(First.bind(Middle.bind(Last.bind(Gate.bind()))), "deadlines")
-    return mesh.get_deployment_handle("Middle", "deadlines")
+    middle = mesh.get_deployment_handle("Middle", "deadlines")
+    # The first call also connects each replica to the next one.
+    mesh.get_deployment_handle("Gate", "deadlines").open.remote("first").result(timeout_s=20)
+    assert middle.wait.remote("first").result(timeout_s=20) == "first"
+    return middle
 
 
 @pytest.fixture

@@ -120,6 +120,9 @@ def web(gateway: Gateway) -> Iterator[Gateway]:
     )
     mesh.run(Shop.bind(Gate.bind()), name="shop", route_prefix="/shop")
     mesh.run(Plain.bind(), name="plain", route_prefix="/shop/plain")
+    # The first call to the gate also connects the replica to it.
+    gate().open.remote("first").result(timeout_s=20)
+    until(lambda: get(gateway, "/shop/wait/first").status == 200)
     yield gateway
     mesh.shutdown()
     gateway.start_mesh()
