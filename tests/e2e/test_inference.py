@@ -25,6 +25,7 @@ from tests.documents import ROOT
 from tests.e2e.conftest import Deploy, Gateway
 from tests.e2e.gate import small
 from tests.e2e.metrics import value
+from tests.e2e.waiting import until
 
 # Triton's HTTP client closes itself again when it is collected, which gevent allows only in the thread that made it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -189,6 +190,9 @@ def test_errors_name_what_is_wrong(client: Client, library: Library) -> None:
 def test_models_stay_where_they_are_loaded(library: Library, gateway: Gateway, zoo: None) -> None:
     """The id is read from the message, or from the path (items 124, 176)."""
     with connect(library, gateway, "zoo") as client:
+        assert client.is_server_live(headers={"application": "zoo"})
+        # A gateway that has only one of the links yet would load all models there.
+        until(lambda: value(gateway, "mesh_links", application="zoo") == 2)
 
         def one_round() -> dict[str, list[bytes]]:
             return {
