@@ -59,10 +59,10 @@ def stick(mesh: SmallMesh) -> tuple[Worker, Worker]:
 def two_copies(mesh: SmallMesh) -> tuple[Any, Worker, Worker]:
     """A call that is stuck, and so is its twin: the response, the worker of the call itself, and that of the twin."""
     workers = stick(mesh)
-    response = call(mesh, hedge_after_s=0.2)
-    until(lambda: any(worker.began for worker in workers), "the call to run")
-    original, other = sorted(workers, key=lambda worker: -worker.began)
-    until(lambda: other.began, "the twin to run")
+    response = call(mesh)
+    until(lambda: all(worker.began for worker in workers), "both copies to run")
+    first = response._future.call.link.replica_id
+    original, other = workers if mesh.replicas[0].replica_id == first else reversed(workers)
     return response, original, other
 
 
