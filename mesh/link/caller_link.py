@@ -294,11 +294,14 @@ class CallerLink:
         outcome.times = result.queue_us, result.user_us
         if body is None:
             self._assembler.discard(call_id)
-        if payload is not None and payload.stored is not None:
+        stored = payload.stored if payload is not None else None
+        if stored is not None and call.state is SENT:
             self._fetching += 1
-            io_thread().spawn(self._fetch(call, outcome, payload.stored), "fetch-stored-result")
-        else:
-            self._report_result(call, outcome)
+            io_thread().spawn(self._fetch(call, outcome, stored), "fetch-stored-result")
+            return
+        if stored is not None:  # its caller has left: nothing is to be fetched from another node for it
+            self.release(stored.object_id)
+        self._report_result(call, outcome)
 
     async def _fetch(self, call: OutgoingCall, outcome: Outcome, stored: StoredObject) -> None:
         """Map a result's stored buffers, release the replica's copy, then hand the result on."""

@@ -130,7 +130,7 @@ class World:
 
     def settle(self) -> None:
         """Let all that is on its way arrive."""
-        for _ in range(200):
+        for _ in range(20):
             for direction in (self.there, self.back):
                 direction.write(UNLIMITED)
                 direction.read(UNLIMITED)

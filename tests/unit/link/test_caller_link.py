@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from mesh.cluster.ray_objects import StoredObject
 from mesh.exceptions import CancelReason
 from mesh.link import frames
 from mesh.link.link_phases import CallerPhase
-from mesh.link.outgoing_call import CallRequest, OutgoingCall
+from mesh.link.outgoing_call import DONE, CallRequest, OutgoingCall
 from mesh.link.parts import MalformedFrameError
 from mesh.wire.outcome import Outcome
-from mesh.wire.payload import raw
+from mesh.wire.payload import PICKLE_BUFFERS, Payload, raw
 from mesh.wire.request_context import RequestContext
 from tests.unit.link.link_script import LinkScript
 
@@ -177,6 +178,19 @@ async def test_a_cancelled_request_takes_no_memory_while_its_replica_has_not_ans
     script.link.cancel(call, CancelReason.CLIENT)
     assert is_there() is None
     assert script.link.ongoing == 1
+
+
+async def test_the_stored_arrays_of_a_cancelled_call_are_released_and_not_fetched() -> None:
+    script = ready()
+    call = script.call()
+    call.state = DONE
+    script.link.cancel(call, CancelReason.CLIENT)
+    assert script.written == [("open", call.call_id), ("cancel", call.call_id)]
+    stored = StoredObject(b"object", b"owner", b"status")
+    result = Outcome(payload=Payload(PICKLE_BUFFERS, b"", (), stored))
+    script.replica_says(frames.pack_result(call.call_id, result, 0))
+    assert (script.heard, script.written) == ([("result", call, 0)], [("release", 0)])
+    assert script.link.is_idle
 
 
 async def test_a_link_that_has_ended_writes_nothing() -> None:
