@@ -193,16 +193,10 @@ class WebSocketCall:
     def on_done(self, outcome: Outcome) -> None:
         """The call has ended on the mesh."""
         self._call = None
+        if not self._exchange.has_ended:
+            self._end_socket(outcome)
         if self._exchange.has_ended:
             self.connection.drop()
-        else:
-            if not self.connection.is_accepted:
-                failure = _REFUSED if outcome.is_ok else failure_of(outcome, self._context.request_id, float("inf"))
-                self._deny(failure)
-            elif outcome.is_ok:
-                self.connection.close(_NORMAL)
-            else:
-                self.connection.close(_CLOSE_CODES.get(outcome.code, INTERNAL_FAILURE))
         self._count()
 
     # ---- Details -----------------------------------------------------------------------------------------------------
@@ -287,6 +281,16 @@ class WebSocketCall:
             self._cancel(CancelReason.CLIENT)
         else:
             self._deny(INTERNAL)
+
+    def _end_socket(self, outcome: Outcome) -> None:
+        """End the socket, or refuse it, as the call has ended."""
+        if not self.connection.is_accepted:
+            failure = _REFUSED if outcome.is_ok else failure_of(outcome, self._context.request_id, float("inf"))
+            self._deny(failure)
+        elif outcome.is_ok:
+            self.connection.close(_NORMAL)
+        else:
+            self.connection.close(_CLOSE_CODES.get(outcome.code, INTERNAL_FAILURE))
 
     def _cancel(self, reason: CancelReason) -> None:
         if self._call is not None:

@@ -126,10 +126,11 @@ class WebSocketConnection:
     def drop(self) -> None:
         """The messages that wait are not wanted any more."""
         self._messages.clear()
-        if self.has_closed:
-            self._count(0)
-        elif self._client.left_reason is not None:
+        if self._client.left_reason is not None and not self.has_closed:
             self._leave(self._client.left_reason)
+        elif self.has_closed or self._exchange.has_ended:
+            self._unread = b""
+            self._count(0)
 
     # ---- From the client (ExchangeReceiver) --------------------------------------------------------------------------
 

@@ -12,7 +12,14 @@ from mesh.exceptions import BackPressureError, CancelReason
 from mesh.http2.limits import BufferBudget, BufferShare
 from mesh.v1 import web_pb2
 from mesh.wire.outcome import Outcome, failed, failed_in_user_code
-from mesh.wire.web_messages import decode_request, encode_accept, encode_close, encode_message, header_pairs
+from mesh.wire.web_messages import (
+    decode_request,
+    encode_accept,
+    encode_close,
+    encode_denial,
+    encode_message,
+    header_pairs,
+)
 from tests.unit.gateway.dialects.socket_ends import Socket
 from tests.unit.gateway.fakes import finish, item
 from tests.unit.gateway.web_ends import WebEnds, websocket_request
@@ -159,4 +166,20 @@ def test_what_a_client_sends_before_it_is_accepted_counts_as_buffered() -> None:
     socket.exchange.receiver.on_body(b"x" * 200)
     assert socket.exchange.is_aborted
     assert not socket.exchange.share.used_bytes
+    socket.ends.assert_idle()
+
+
+@pytest.mark.parametrize(
+    "event", [encode_close(1000), encode_denial(web_pb2.WebResponse(status=401)), encode_message("too early"), None]
+)
+def test_what_a_client_has_sent_before_it_is_refused_does_not_stay_counted(event: bytes | None) -> None:
+    """It would for the life of the gateway: over HTTP/2 anyone can send it for a path of a web application."""
+    socket = Socket()
+    socket.exchange.receiver.on_body(b"x" * 100)
+    assert socket.exchange.share.used_bytes == 100
+    if event is not None:
+        item(socket.ends.call, event)
+    if socket.ends.call not in socket.ends.router.cancelled:
+        finish(socket.ends.call, Outcome())
+    assert (socket.exchange.has_ended, socket.exchange.share.used_bytes) == (True, 0)
     socket.ends.assert_idle()
