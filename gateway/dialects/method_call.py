@@ -223,12 +223,14 @@ class MethodCall:
         """End the call because of what the client sent, or because its answer cannot be sent."""
         if self.is_over or self._refused_with:
             return
-        if self._call is None:
+        call = self._call
+        if call is None:
             self._count(self._answer(Outcome(code, text)))
         else:
             self._refused_with = code
+            # This may break the exchange, which ends the call.
             self._refused_with = self._answer(Outcome(code, text)) or code
-            self.method.router.cancel(self._call, CancelReason.CLIENT)
+            self.method.router.cancel(call, CancelReason.CLIENT)
 
     def cancel(self) -> None:
         """The client has left."""

@@ -9,7 +9,7 @@ import pytest
 from gateway.dialects.method_call import CallEnd
 from mesh.exceptions import CancelReason, DeadlineExceededError
 from mesh.link.outgoing_call import CallState, OutgoingCall
-from mesh.rpc.status_codes import CANCELLED, DEADLINE_EXCEEDED, INTERNAL
+from mesh.rpc.status_codes import CANCELLED, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED
 from mesh.wire.outcome import failed, failed_in_user_code
 from tests.unit.fakes.fake_exchange import send_body
 from tests.unit.gateway.dialects.line_dialect import LineDialect, Scene
@@ -65,6 +65,24 @@ def test_a_message_that_cannot_be_translated_ends_the_call(
     assert scene.router.cancel_reasons == [CancelReason.CLIENT]
     scene.assert_counted_once(INTERNAL)
     assert caplog.text.count("RuntimeError: a fault of ours") == 1
+
+
+class BreakingDialect(LineDialect):
+    """Its exchange breaks when it is to be answered, as a WebSocket without room for that does."""
+
+    def on_status(self, end: CallEnd) -> int | None:
+        self.exchange.abort()
+        self.on_broken(None)
+        return end.code
+
+
+def test_a_call_whose_refusal_breaks_its_exchange_is_cancelled_and_counted_once() -> None:
+    scene = Scene(SERVER_STREAM, FakeRouter(), dialect=BreakingDialect)
+    send_body(scene.exchange, scene.dialect, b"a\n")
+    scene.exchange.has_room = False
+    item(scene.mesh_call, b"x")
+    assert scene.mesh_call in scene.router.cancelled
+    scene.assert_counted_once(RESOURCE_EXHAUSTED)
 
 
 def test_a_client_that_leaves_cancels_the_call() -> None:
