@@ -138,7 +138,7 @@ class AwaitingCaller:
             self._pass_on(answer, received)
         except Exception:
             logger.exception("a request of %s was not accepted", self._exchange.head.path)
-            fail(self._exchange)
+            fail(self._exchange, self._receiver or UNHEARD)
 
     def _pass_on(self, identity: Identity, received: list[bytes]) -> None:
         exchange = self._exchange

@@ -81,30 +81,30 @@ class RequestFlow:
         try:
             self._reader.feed(data)
             self._forward()
-        except MessageError as error:
-            self._call.refuse(error.code, error.text)
+        except Exception as error:
+            self._refuse(error)
 
     def on_message_of_head(self, data: bytes) -> None:
         """The message of a request without a body."""
         try:
             self._reader.feed(data)
-        except MessageError as error:
-            self._call.refuse(error.code, error.text)
+        except Exception as error:
+            self._refuse(error)
 
     def on_end(self) -> None:
         self._has_ended = True
         try:
             self._reader.end()
             self._forward()
-        except MessageError as error:
-            self._call.refuse(error.code, error.text)
+        except Exception as error:
+            self._refuse(error)
 
     def on_room(self) -> None:
         """The replica takes more."""
         try:
             self._forward()
-        except MessageError as error:
-            self._call.refuse(error.code, error.text)
+        except Exception as error:
+            self._refuse(error)
 
     def _forward(self) -> None:
         """Send what the replica takes, and let the client send as much more."""
@@ -163,13 +163,16 @@ class RequestFlow:
         if self._call.is_over:
             return False
         self._awaits_turn = False
-        try:
-            self.on_room()
-        except Exception:
-            # Nothing else in a later turn of the loop ends the call.
-            logger.exception("a request of %s was not read", self._call.method.full_name)
-            self._call.refuse(INTERNAL, GATEWAY_FAILED)
+        self.on_room()
         return True
+
+    def _refuse(self, error: Exception) -> None:
+        """End the call because of what the client sent, or of a fault of ours."""
+        if isinstance(error, MessageError):
+            self._call.refuse(error.code, error.text)
+        else:
+            logger.error("a request of %s was not read", self._call.method.full_name, exc_info=error)
+            self._call.refuse(INTERNAL, GATEWAY_FAILED)
 
     def _give_room(self) -> None:
         if self._owed_bytes:

@@ -222,7 +222,7 @@ class Http1Connection(asyncio.Protocol):
         except Exception:
             logger.exception("the receiver of %r failed", self._exchange)
             if self._exchange is not None:
-                fail(self._exchange)
+                fail(self._exchange, self._exchange.receiver)
             self._turn.loop.call_soon(self._advance_on)
         finally:
             # A request that is alone shares its write with no other.

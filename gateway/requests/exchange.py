@@ -205,8 +205,9 @@ def answer(exchange: Exchange, status: int, fields: Fields, body: bytes = b"") -
         exchange.abort()
 
 
-def fail(exchange: Exchange) -> None:
-    """End it because what serves it has raised: a fault of ours."""
+def fail(exchange: Exchange, receiver: ExchangeReceiver = UNHEARD) -> None:
+    """End it because what serves it, its `receiver` if it has one already, has raised: a fault of ours."""
     if not exchange.has_sent_head:
         exchange.send_whole(500, [TEXT], b"The server failed; its log has the reason.\n")
     exchange.abort()
+    receiver.on_broken(BrokenBy.DRAIN)

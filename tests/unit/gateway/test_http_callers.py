@@ -28,6 +28,7 @@ from mesh.wire.api_key_lines import key_line
 from mesh.wire.identity import Identity
 from tests.unit.fakes.certificates import Pki
 from tests.unit.fakes.fake_exchange import FakeExchange, request
+from tests.unit.fakes.http1_ends import Keeper
 from tests.unit.gateway.fakes import UNARY, FakeRouter, Gateway, echo, on_io_loop, until
 from tests.unit.gateway.guarded import guarded
 
@@ -348,6 +349,20 @@ def test_a_dialect_that_fails_once_the_caller_is_known_ends_only_its_exchange(ca
     waiting.decide(Identity("alice"))
     assert (exchange.status, exchange.has_ended, exchange.share.used_bytes) == (500, True, 0)
     assert b"fault" not in exchange.body
+    assert "a fault of ours" in caplog.text
+
+
+def test_a_receiver_that_fails_with_what_has_waited_hears_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Keeper):
+        def on_body(self, data: bytes) -> None:
+            raise RuntimeError("a fault of ours")
+
+    exchange = FakeExchange(request("/a"))
+    failing = Failing(exchange)
+    waiting = AwaitingCaller(exchange, lambda identity: failing, DialectList().refuse)
+    waiting.on_body(b"x" * 10)
+    waiting.decide(Identity("alice"))
+    assert (exchange.status, failing.broken) == (500, [BrokenBy.DRAIN])
     assert "a fault of ours" in caplog.text
 
 

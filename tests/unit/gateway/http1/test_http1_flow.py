@@ -245,6 +245,26 @@ def test_a_receiver_that_fails_behind_its_answer_does_not_stop_the_next(caplog: 
 
 
 @on_loop
+def test_a_receiver_that_fails_hears_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """It has to end what it has begun, such as a call."""
+
+    class Failing(Keeper):
+        def on_end(self) -> None:
+            raise RuntimeError("a bug")
+
+    failing: list[Failing] = []
+
+    def open_failing(exchange: Exchange) -> Failing:
+        failing.append(Failing(exchange))
+        return failing[-1]
+
+    with caplog.at_level(logging.CRITICAL, "mesh.gateway"):
+        client = Client(open_failing).send(request("POST / HTTP/1.1", "content-length: 1"), b"a")
+    assert client.statuses == [500]
+    assert [each.broken for each in failing] == [[BrokenBy.DRAIN]]
+
+
+@on_loop
 def test_an_early_answer_to_a_large_body_closes_the_connection_and_lets_the_client_read_it() -> None:
     client = Client(ok).send(request("POST / HTTP/1.1", "content-length: 1000000"), b"hello")
     ((_, fields, _),) = answers(client.written())

@@ -15,7 +15,7 @@ from mesh.link.outgoing_call import OutgoingCall
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import raw
 from tests.unit.fakes.fake_exchange import FakeExchange, request
-from tests.unit.fakes.shop_routes import HAGGLE, LIST, TOTAL, shop_methods
+from tests.unit.fakes.shop_routes import HAGGLE, LIST, PRICE, TOTAL, shop_methods
 from tests.unit.gateway.fakes import FakeRouter, allow, echo, finish, item
 from tests.unit.gateway.web_rpc.connect_ends import PEAR, PROTO, VERSION, Answer, begin, call
 from tests.unit.protos.shop_pb2 import Item
@@ -102,3 +102,23 @@ def test_an_answer_for_which_there_is_no_room_breaks_the_exchange() -> None:
         exchange.has_room = False
         assert ConnectDialect(shop_methods(router)).open(exchange) is None
         assert exchange.is_aborted
+
+
+@pytest.mark.parametrize("path", [PRICE, TOTAL])
+def test_a_fault_of_ours_in_a_request_ends_its_call(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """Nothing else would: what a connection of HTTP/1.1 then answers ends no call."""
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("gateway.web_rpc.message_codec.JsonCodec.decode", fail)
+    router = FakeRouter(lambda each: allow(each, 100))
+    if path == PRICE:
+        exchange = call(router, path, JSON, content_type="application/json")
+    else:
+        exchange = call(router, path, envelope(JSON), content_type="application/connect+json")
+    assert Answer(exchange).code == "internal"
+    assert router.cancelled == router.calls
+    assert caplog.text.count("RuntimeError: a fault of ours") == 1
