@@ -15,6 +15,7 @@ _PEERS_KEPT = 1_024
 _KEPT_MAX = 256
 _STATUS_MIN, _STATUS_MAX = 200, 999
 _WITHOUT_BODY = frozenset({204, 304})
+_LENGTH_MAX_DIGITS = 18
 _REQUEST_ID = b"x-request-id"
 _CONTENT_LENGTH = b"content-length"
 
@@ -146,6 +147,6 @@ def _answer(status: int, flat: Sequence[bytes], route: str) -> WebAnswer:
 
 
 def _length(value: bytes, before: int | None) -> int:
-    if not value.isdigit() or (before is not None and before != int(value)):
+    if not (value.isdigit() and len(value) <= _LENGTH_MAX_DIGITS) or (before is not None and before != int(value)):
         raise ValueError(f"content-length {value!r} is not one number")
     return int(value)

@@ -44,7 +44,10 @@ class ResponseForm:
     def raw(self, message: bytes | memoryview) -> tuple[str, bytes]:
         """Content type and body. Raises ValueError for a wrong message."""
         content = self._content(message)
-        return content.content_type or RAW_TYPE, content.data
+        content_type: str = content.content_type or RAW_TYPE
+        if not content_type.isprintable():
+            raise ValueError(f"its content type {content_type[:80]!r} is not one")
+        return content_type, content.data
 
     def _content(self, message: bytes | memoryview) -> Any:
         parsed = self._message_class()

@@ -142,7 +142,7 @@ def test_a_status_ends_the_exchange(status: int) -> None:
         read_answer(status, [], "r")
 
 
-@pytest.mark.parametrize("values", [[b"1", b"2"], [b"x"], [b"-1"], [b"1, 1"]])
+@pytest.mark.parametrize("values", [[b"1", b"2"], [b"x"], [b"-1"], [b"1, 1"], [b"1" * 19]])
 def test_a_content_length_is_one_number(values: list[bytes]) -> None:
     flat = [part for value in values for part in (b"content-length", value)]
     with pytest.raises(ValueError, match="content-length"):

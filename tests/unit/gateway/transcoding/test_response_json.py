@@ -44,6 +44,9 @@ def test_a_raw_response_is_its_body_and_content_type() -> None:
     assert form.is_raw
     assert form.raw(body) == ("text/csv", b"a,b")
     assert form.raw(b"") == ("application/octet-stream", b"")
+    wrong = message_class("google.api.HttpBody")(content_type="text/csv\r\nx: y").SerializeToString()
+    with pytest.raises(ValueError, match="content type"):
+        form.raw(wrong)
 
 
 def test_what_is_no_message_or_no_json_is_an_error() -> None:
