@@ -350,7 +350,7 @@ class _StreamCall(_ConnectCall):
     def _make_reader(self, max_bytes: int) -> RequestReader:
         if self._codec is not None:
             max_bytes = min(max_bytes, STREAMED_JSON_MAX_BYTES)
-        return EnvelopeReader(max_bytes, self._decompression(max_bytes))
+        return EnvelopeReader(max_bytes, self._decompression(max_bytes), INVALID_ARGUMENT)
 
     def _head_fields(self) -> Fields:
         fields: Fields = [(b"content-type", self._request.content_type), self._request_id]

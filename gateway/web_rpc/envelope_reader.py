@@ -17,12 +17,18 @@ _COMPRESSED = 1
 class EnvelopeReader:
     """Cuts the messages of one request out of its body."""
 
-    __slots__ = ("_decompression", "_has_ended", "_kept", "_max_bytes")
+    __slots__ = ("_cut_off_code", "_decompression", "_has_ended", "_kept", "_max_bytes")
 
-    def __init__(self, max_bytes: int, decompression: RequestDecompression | None = None) -> None:
-        """`max_bytes`: of one message, as it comes. `decompression` None: no encoding was named."""
+    def __init__(
+        self, max_bytes: int, decompression: RequestDecompression | None = None, cut_off_code: int = INTERNAL
+    ) -> None:
+        """`max_bytes`: of one message, as it comes. `decompression` None: no encoding was named.
+
+        `cut_off_code`: of a body that ends in a message.
+        """
         self._max_bytes = max_bytes
         self._decompression = decompression
+        self._cut_off_code = cut_off_code
         self._kept = bytearray()
         self._has_ended = False
 
@@ -56,7 +62,7 @@ class EnvelopeReader:
                     return message
                 return self._decompression.plain(message)
         if kept and self._has_ended:
-            raise MessageError(INTERNAL, "The last request message is not complete.")
+            raise MessageError(self._cut_off_code, "The last request message is not complete.")
         return None
 
     def _check(self, flags: int, length: int) -> None:
