@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from gateway.transcoding.field_error import FieldError, echoed
+from gateway.transcoding.free_values import FREE_TYPES, read_free
 from gateway.transcoding.json_scalars import SCALARS, Json, Reader, boolean_text, map_key_reader
 
 WRAPPERS = frozenset(
@@ -35,12 +36,12 @@ TEXT_TYPES: dict[str, tuple[re.Pattern[str], str]] = {
 }
 """Messages that are a string in JSON, with its form and an example; Python's readers of protobuf take more, such as
 "1_0s" and digits of other alphabets."""
-_FREE_TYPES = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})
-"""Messages that are any JSON."""
 _ANY = "google.protobuf.Any"
 
 _NULL_VALUE = "google.protobuf.NullValue"
 _CLOSE_NAMES_MAX = 200
+_PLACES_MAX_CHARS = 256 * 1024 * 1024
+"""What json_format may write of the places of values, in about as many milliseconds as MiB, or less."""
 
 Values = Any
 """Arguments of a message's constructor by field name, or the message itself."""
@@ -150,6 +151,8 @@ class JsonReaders:
             return lambda tree: {"value": value(tree)}
         if name in TEXT_TYPES:
             return partial(_read_text_type, GetMessageClass(descriptor))
+        if name in FREE_TYPES:
+            return partial(read_free, GetMessageClass(descriptor))
         if has_fields(descriptor):
             return self.of(descriptor).read
         return partial(self._read_any_form, GetMessageClass(descriptor))
@@ -163,10 +166,11 @@ class JsonReaders:
         return SCALARS[field.type][0]
 
     def _read_any_form(self, message_class: type[Message], tree: Json) -> Message:
+        _check_places(tree)
         message = message_class()
         try:
             json_format.ParseDict(tree, message, ignore_unknown_fields=self.skips_unknown, descriptor_pool=self._pool)
-        except (json_format.ParseError, TypeError, ValueError, AttributeError) as error:
+        except (json_format.ParseError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FieldError(str(error)) from None
         except KeyError as error:
             raise FieldError(f"{_ANY} lacks the key {error}, which its @type needs") from None
@@ -181,7 +185,7 @@ def has_fields(descriptor: Descriptor) -> bool:
 def takes_variables(descriptor: Descriptor) -> bool:
     """Whether a path and a query can name its fields: also those of a message with extensions, which they cannot."""
     name = descriptor.full_name
-    return not (name == _ANY or name in _FREE_TYPES or name in TEXT_TYPES or name in WRAPPERS)
+    return not (name == _ANY or name in FREE_TYPES or name in TEXT_TYPES or name in WRAPPERS)
 
 
 def built(message_class: type[Message], values: Values) -> Message:
@@ -192,6 +196,20 @@ def built(message_class: type[Message], values: Values) -> Message:
 def is_map_field(field: FieldDescriptor) -> bool:
     kind = field.message_type
     return kind is not None and kind.has_options and bool(kind.GetOptions().map_entry)
+
+
+def _check_places(tree: Json) -> None:
+    """Refuse what json_format takes long for: it writes down the place of each value, which repeats all keys above."""
+    written_chars = 0
+    waiting: list[tuple[Json, int]] = [({"": tree}, 0)]
+    while waiting:
+        each, place_chars = waiting.pop()
+        for key, value in each.items() if type(each) is dict else (("", value) for value in each):
+            written_chars += place_chars + len(key)
+            if type(value) in (dict, list):
+                waiting.append((value, place_chars + len(key)))
+        if written_chars > _PLACES_MAX_CHARS:
+            raise FieldError("its keys are too long for as many values as are below them")
 
 
 def _takes_null(field: FieldDescriptor) -> bool:
