@@ -25,6 +25,8 @@ class Work(Enum):
     """Arguments that were waited for: pickling runs code of users, and storing waits for room in the object store."""
     TRANSLATE = "translate"
     """Large messages from and to JSON."""
+    TRANSLATE_HUGE = "translate-huge"
+    """Those that take up to seconds each."""
     LOOK_UP = "look-up"
     """What the cluster's key-value store holds: addresses, the token, the code of a replica."""
     STORE = "store"

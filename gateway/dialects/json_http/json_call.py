@@ -22,6 +22,7 @@ from gateway.dialects.served_method import ServedMethod
 from gateway.dialects.translation.large_response import NO_ROOM_FOR_RESPONSE, translate_response
 from gateway.dialects.translation.paced_call import PacedCall
 from gateway.dialects.translation.paced_reader import PacedReader
+from gateway.dialects.translation.translation_thread import translate_in_thread
 from gateway.dialects.translation.turn_budget import fits_turn
 from gateway.requests.exchange import BrokenBy, Exchange
 from gateway.requests.web_status import retry_after
@@ -32,7 +33,6 @@ from gateway.transcoding.stream_forms import StreamForm
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import MessageError
 from mesh.rpc.status_codes import HTTP_STATUS, INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
-from mesh.wire.blocking_work import Work, run_blocking
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -266,7 +266,7 @@ class JsonCall(_Answers):
 
     async def _start_large(self) -> None:
         try:
-            message = await run_blocking(Work.TRANSLATE, self._bound)
+            message = await translate_in_thread(len(self._body.data), self._bound)
         except FieldError as error:
             self._refuse_request(error)
         except Exception:

@@ -20,6 +20,7 @@ from gateway.dialects.method_lookup import ServedMethods
 from gateway.dialects.served_method import ServedMethod
 from gateway.dialects.translation.large_response import NO_ROOM_FOR_RESPONSE, translate_response
 from gateway.dialects.translation.paced_call import PacedCall
+from gateway.dialects.translation.translation_thread import translate_in_thread
 from gateway.dialects.translation.turn_budget import fits_turn
 from gateway.requests.exchange import Exchange, ExchangeReceiver, HttpHead
 from gateway.requests.routes import Refusal
@@ -33,7 +34,6 @@ from gateway.websockets.websocket_keeper import WebSocketKeeper
 from mesh.rpc.grpc_fields import Entry
 from mesh.rpc.message_reader import MessageError
 from mesh.rpc.status_codes import HTTP_STATUS, INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
-from mesh.wire.blocking_work import Work, run_blocking
 
 logger = logging.getLogger("mesh.gateway")
 
@@ -267,7 +267,7 @@ class MethodSocket:
     async def _read_large(self, text: str) -> None:
         """Translate in a thread. What the client sends meanwhile waits at it."""
         try:
-            request = await run_blocking(Work.TRANSLATE, self._bound, text)
+            request = await translate_in_thread(len(text), self._bound, text)
         except FieldError as error:
             self._call.refuse(INVALID_ARGUMENT, str(error))
         except Exception:

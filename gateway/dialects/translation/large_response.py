@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from gateway.dialects.translation.translation_thread import translate_in_thread
 from mesh.http2.limits import BufferShare
 from mesh.rpc.message_reader import MessageError
 from mesh.rpc.status_codes import RESOURCE_EXHAUSTED
-from mesh.wire.blocking_work import Work, run_blocking
 
 T = TypeVar("T")
 
@@ -26,6 +26,6 @@ async def translate_response(
         raise MessageError(RESOURCE_EXHAUSTED, NO_ROOM_FOR_RESPONSE)
     share.add(len(message))
     try:
-        return await run_blocking(Work.TRANSLATE, translate, message)
+        return await translate_in_thread(len(message), translate, message)
     finally:
         share.add(-len(message))

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 from gateway.dialects.grpc_metadata import Invocation
 from gateway.dialects.method_call import GATEWAY_FAILED, CallOwner, MethodCall
 from gateway.dialects.served_method import NO_ROOM, ServedMethod
+from gateway.dialects.translation.translation_thread import translate_in_thread
 from gateway.dialects.translation.turn_budget import ON_LOOP_MAX_BYTES, fits_turn, turn_budget
 from gateway.requests.exchange import Exchange
 from mesh.rpc.status_codes import INTERNAL, RESOURCE_EXHAUSTED
-from mesh.wire.blocking_work import Work, run_blocking
 from mesh.wire.outcome import Outcome
 from mesh.wire.payload import Payload
 
@@ -117,7 +117,7 @@ class PacedCall(MethodCall):
     async def _translate_in_thread(self, payload: Payload) -> None:
         owner = self._owner
         try:
-            translated = await run_blocking(Work.TRANSLATE, owner.translate, payload.data)
+            translated = await translate_in_thread(len(payload.data), owner.translate, payload.data)
         except ValueError as error:
             translated = error
         except Exception:

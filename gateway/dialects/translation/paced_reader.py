@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.dialects.request_flow import RequestReader
+from gateway.dialects.translation.translation_thread import translate_in_thread
 from gateway.dialects.translation.turn_budget import ON_LOOP_MAX_BYTES, SMALL_MAX_BYTES, turn_budget
-from mesh.wire.blocking_work import Work, run_blocking
 
 
 class PacedReader:
@@ -76,7 +76,8 @@ class PacedReader:
             self._task.cancel()
 
     async def _translate_in_thread(self) -> bytes:
-        return await run_blocking(Work.TRANSLATE, self._translate, self._message)
+        assert self._message is not None, "it is what is translated"
+        return await translate_in_thread(len(self._message), self._translate, self._message)
 
 
 def _on_translated(go_on: Callable[[], bool], task: asyncio.Task[bytes]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from gateway.dialects.translation.translation_thread import HUGE_MIN_BYTES, translate_in_thread
 from gateway.dialects.translation.turn_budget import ON_LOOP_MAX_BYTES
 from gateway.requests.exchange import BrokenBy
 from tests.unit.fakes.fake_exchange import FakeExchange, send_body
@@ -31,6 +33,23 @@ def test_a_large_request_and_response_are_translated_in_a_thread() -> None:
         return exchange
 
     assert json_of(asyncio.run(call())) == {"title": title}
+
+
+def test_huge_messages_do_not_delay_those_that_are_only_large() -> None:
+    may_end = threading.Event()
+
+    async def scenario() -> None:
+        huge = [asyncio.create_task(translate_in_thread(HUGE_MIN_BYTES + 1, may_end.wait, 30)) for _ in range(8)]
+        await asyncio.sleep(0)
+        try:
+            assert await translate_in_thread(HUGE_MIN_BYTES, str, 7) == "7"
+            assert not any(each.done() for each in huge)
+        finally:
+            may_end.set()
+            await asyncio.gather(*huge)
+
+    asyncio.run(scenario())
+    assert may_end.is_set()
 
 
 def test_a_wrong_large_request_is_refused_too() -> None:
