@@ -23,6 +23,7 @@ from mesh.exceptions import ChangeConflictError, ControllerUnavailableError, Mes
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.io_thread import io_thread
+from mesh.wire.outcome import as_utf8
 
 logger = logging.getLogger("mesh")
 
@@ -117,7 +118,7 @@ class ControlClient:
         request = control_pb2.ApplyRequest(
             applications=applications,
             config_file=config_file.text if config_file is not None else None,
-            config_name=config_file.name if config_file is not None else "",
+            config_name=as_utf8(config_file.name) if config_file is not None else "",
             keeps_other_files=config_file is not None and not config_file.prunes,
             target_capacity=target_capacity,
             run_id=run.run_id if run is not None else "",
@@ -293,7 +294,7 @@ def author() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in many containers
         user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    return as_utf8(f"{user}@{socket.gethostname()}")
 
 
 async def until_answered(

@@ -20,6 +20,7 @@ from mesh.controller.store.desired_store import StateStore, StoreError
 from mesh.settings import settings
 from mesh.v1 import control_pb2
 from mesh.wire.blocking_work import Work, run_blocking
+from mesh.wire.outcome import as_utf8
 
 logger = logging.getLogger("mesh")
 
@@ -45,8 +46,8 @@ class EventLog(logging.Handler):
         now_s = self._unix_clock()
         # Numbers of the next controller are larger, even if this one could not store its last events.
         self._last_number = max(self._last_number + 1, int(now_s * 1e6))
-        line = record.getMessage().partition("\n")[0][:_TEXT_MAX_CHARS]
-        text = line.encode(errors="backslashreplace").decode()  # who logs must not fail for what no message can hold
+        # What logs must not fail because of text that no message can hold.
+        text = as_utf8(record.getMessage().partition("\n")[0][:_TEXT_MAX_CHARS])
         self._events.add(
             control_pb2.Event(
                 number=self._last_number, unix_time_s=now_s, is_warning=record.levelno > logging.INFO, text=text

@@ -1,6 +1,7 @@
 """mesh.client.control_client: a call waits for a controller that is restarting, and then works."""
 
 import asyncio
+import getpass
 from collections import deque
 
 import grpc
@@ -9,7 +10,7 @@ import pytest
 from google.protobuf.message import Message
 
 from mesh.client import grpc_channel
-from mesh.client.control_client import ControlClient, ControllerNotReadyError, author, until_answered
+from mesh.client.control_client import ConfigText, ControlClient, ControllerNotReadyError, author, until_answered
 from mesh.client.grpc_channel import GrpcChannel
 from mesh.exceptions import ChangeConflictError, ControllerUnavailableError, MeshException
 from mesh.v1 import control_pb2
@@ -211,3 +212,14 @@ def test_what_a_deploy_means_for_others_is_logged(caplog: pytest.LogCaptureFixtu
 def test_what_a_deletion_means_for_others_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     ControlClient(FakeChannel(control_pb2.DeleteReply(warnings=["one"]))).delete("shop")
     assert caplog.messages == ["one"]
+
+
+def test_users_and_files_whose_names_are_not_in_unicode_can_be_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are bytes that may be anything."""
+    monkeypatch.setattr(getpass, "getuser", lambda: "jos\udce9")
+    channel = FakeChannel(control_pb2.ApplyReply())
+    ControlClient(channel).apply([], ConfigText("applications: []", "caf\udce9.yaml"))
+    ((_, request),) = channel.requests
+    assert isinstance(request, control_pb2.ApplyRequest)
+    assert request.author.startswith("jos\\udce9@")
+    assert request.config_name == "caf\\udce9.yaml"
