@@ -32,6 +32,7 @@ from mesh.cli.log_command import logs
 from mesh.cli.node_commands import cordon, drain, nodes, uncordon
 from mesh.cli.run_command import run
 from mesh.client import mesh_lifecycle, rollout_wait
+from mesh.options import option_checks
 from mesh.status import ApplicationStatus, GatewayStatus
 from mesh.v1 import control_pb2
 
@@ -164,6 +165,7 @@ def status(app: str | None, as_json: bool, with_replicas: bool, wait_s: float | 
     The exit status is 1 if something has failed: an application is DEPLOY_FAILED or UNHEALTHY, or a gateway is
     UNHEALTHY. With --wait it is also 1 if not everything runs when the time is over.
     """
+    option_checks.seconds("--wait", wait_s)
     name = app or given["name"]
     if given["name"] not in (None, name):
         raise ValueError(f"APP is {app!r} and --name is {given['name']!r}: name one application.")

@@ -10,6 +10,7 @@ from mesh.cli import status_text
 from mesh.cli.command_errors import ADDRESS_HELP, attached_status, interruptible_wait, one_line_errors, require_ray
 from mesh.client import mesh_lifecycle
 from mesh.client.drain_wait import NotDrainedError, progress_text, until_drained
+from mesh.options import option_checks
 from mesh.status import NodeStatus
 from mesh.v1 import control_pb2
 
@@ -103,6 +104,7 @@ def drain(node: str, no_wait: bool, timeout_s: float | None, address: str | None
     The exit status is 1 when no other node has room, with the reason, when the time is over, or when the drain was
     called off. It goes on meanwhile, also after Ctrl-C; `mesh uncordon` ends it.
     """
+    option_checks.seconds("--timeout", timeout_s)
     require_ray(address)
     client = mesh_lifecycle.require()
     status = client.cordon(node, is_draining=True).node

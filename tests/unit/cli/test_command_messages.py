@@ -58,6 +58,8 @@ def in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ("deploy", "a:b", "--runtime-env-json", '{"env_var": {}}'),
             "runtime_env['env_var'] is unknown. Did you mean 'env_vars'?",
         ),
+        (("status", "--wait", "nan"), "--wait must be a number of seconds or None, got NaN."),
+        (("drain", "3f2a", "--timeout", "nan"), "--timeout must be a number of seconds or None, got NaN."),
     ],
 )
 def test_a_mistake_on_the_command_line(
