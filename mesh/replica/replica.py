@@ -217,7 +217,7 @@ class ReplicaProcess:
             try:
                 async with asyncio.timeout(max(timeout_s, 1.0)):
                     await self._on_user_loop(self._object.delete())
-            except (Exception, SystemExit, KeyboardInterrupt):  # raised by user code: the links are still to be closed
+            except BaseException:  # raised by user code: the links are still to be closed
                 logger.exception("__del__ of %s failed", self.spec.spec.name)
         await self._close()
 

@@ -64,6 +64,7 @@ class ReplicaActor:
         """Raises UserCodeError when the user's `check_health` raises."""
         await _on_io(self._replica.check_health())
 
+    @errors_as_text
     async def check_ready(self) -> bytes:
         """Why the replica takes no calls now; empty: it does."""
         return (await _on_io(self._replica.check_ready())).encode()
@@ -75,6 +76,7 @@ class ReplicaActor:
         await _on_io(self._replica.reconfigure(read))
         self._logs.configure(logging_of_replica(read))
 
+    @errors_as_text
     async def drain(self) -> None:
         """Finish what is ongoing and take the user's object down; the controller then ends the process."""
         await _on_io(self._replica.drain())

@@ -32,7 +32,9 @@ def errors_as_text(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, C
     async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await method(*args, **kwargs)
-        except (Exception, SystemExit) as error:  # a constructor that calls sys.exit() must not end its actor unsaid
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # Ray ends the actor for some, and says of others that it cancelled the call
             failure = _as_text(error)
         raise failure
 

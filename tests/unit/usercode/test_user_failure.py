@@ -18,6 +18,13 @@ class Venomous(Exception):
         return os._exit, (4,)
 
 
+class VenomousExit(BaseException):
+    """So does this, and no `except Exception` catches it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (4,)
+
+
 class Speechless(Exception):
     def __str__(self) -> str:
         raise LookupError("no words")
@@ -36,10 +43,11 @@ def failure_of(error: BaseException) -> UserCodeError:
     return caught.value
 
 
-def test_nothing_of_the_users_is_unpickled() -> None:
-    arrived = pickle.loads(pickle.dumps(failure_of(Venomous("bites"))))
+@pytest.mark.parametrize("kind", [Venomous, VenomousExit])
+def test_nothing_of_the_users_is_unpickled(kind: type[BaseException]) -> None:
+    arrived = pickle.loads(pickle.dumps(failure_of(kind("bites"))))
     assert type(arrived) is UserCodeError
-    assert str(arrived).endswith("Venomous: bites")
+    assert str(arrived).endswith(f"{kind.__name__}: bites")
 
 
 @pytest.mark.parametrize("is_cause", [False, True])
@@ -90,6 +98,8 @@ def test_it_reads_as_if_the_users_exception_had_been_raised() -> None:
     ("error", "text"),
     [
         (SystemExit("bye"), "SystemExit: bye"),
+        (KeyboardInterrupt("bye"), "KeyboardInterrupt: bye"),
+        (asyncio.CancelledError("bye"), "CancelledError: bye"),
         (Speechless(), "Speechless: <exception str() failed>"),
         (SyntaxError("bad", ("shop.py", 3, 1, "def")), "SyntaxError: bad (shop.py, line 3)"),
     ],
