@@ -41,7 +41,7 @@ def test_shutdown_ends_everything_and_a_new_mesh_can_start(gateway: Gateway) -> 
     assert not [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["namespace"] == "mesh"]
     assert not [each for each in placement_group_table().values() if each["state"] != "REMOVED"]
     until(lambda: not leftovers.mesh_processes())
-    assert not [port for port in ports if leftovers.is_listening(port)]
+    until(lambda: not [port for port in ports if leftovers.is_listening(port)])
     mesh.shutdown()
     assert mesh.status() == type(mesh.status())()
     with pytest.raises(MeshException, match="no mesh instance running"):
