@@ -192,8 +192,12 @@ def test_a_client_that_leaves_makes_cancelled_spans_and_no_error_of_the_replica(
 def test_time_in_the_queue_is_a_span(traced: TracedMesh) -> None:
     trace_id = traced.get("queue")
     queue = traced.one("queue", trace_id)
-    callers = [span for span in traced.collector.named("Narrow/__call__", trace_id) if span.service == "Front"]
-    (waited,) = [span for span in callers if span.span_id == queue.parent_id]
+
+    def waited_calls() -> list[CollectedSpan]:
+        calls = traced.collector.named("Narrow/__call__", trace_id)
+        return [span for span in calls if span.span_id == queue.parent_id and span.service == "Front"]
+
+    (waited,) = until(waited_calls)
     assert 0 < queue.lasted_s < waited.lasted_s
 
 
