@@ -211,7 +211,8 @@ def test_a_blocking_program_drains_when_it_is_asked_to_end(tmp_path: Path, ray_f
     """A call in progress is answered (item 70)."""
     with started(tmp_path, ray_files, PROGRAM, blocking=True) as program:
         with program.until_serving() as channel:
-            call = shop_pb2_grpc.ShopStub(channel).Price.future(shop_pb2.Item(amount=2), timeout=20)
+            # Of seconds in which a scrape finds it, and the signal arrives, on a busy machine too.
+            call = shop_pb2_grpc.ShopStub(channel).Price.future(shop_pb2.Item(amount=8), timeout=40)
             until(lambda: metrics.value(program.gateway, "mesh_replica_ongoing_requests") == 1)
             program.process.send_signal(signal.SIGTERM)
             assert call.result().name == "answered"
