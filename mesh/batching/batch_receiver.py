@@ -42,10 +42,17 @@ class BatchReceiver:
     def _is_in(self, cls: type, *, classmethods: bool = False) -> bool:
         """Whether the class has the function as a method, perhaps below other decorators."""
         return any(
-            inspect.unwrap(value, stop=lambda each: each is self._function) is self._function
+            self._is_wrapped_in(value)
             for base in cls.__mro__
             for value in vars(base).values()
             if isinstance(value, classmethod) is classmethods
             and not isinstance(value, staticmethod)
             and hasattr(type(value), "__get__")
         )
+
+    def _is_wrapped_in(self, value: object) -> bool:
+        """Whether an attribute of a class is the function, or wraps it. Those of other kinds may answer anything."""
+        try:
+            return inspect.unwrap(value, stop=lambda each: each is self._function) is self._function  # type: ignore[arg-type]
+        except Exception:
+            return False

@@ -73,6 +73,23 @@ def test_a_method_has_a_queue_for_each_object_whatever_its_first_parameter_is_ca
     assert asyncio.run(main()) == [("a", [0, 2]), ("b", [1, 3]), ("a", [0, 2]), ("b", [1, 3])]
 
 
+class AnyName:
+    """A descriptor with all attributes that it is asked for, as proxies have."""
+
+    def __get__(self, instance: object, owner: type) -> str:
+        return "any"
+
+    def __getattr__(self, name: str) -> AnyName:
+        return AnyName()
+
+
+def test_what_else_a_class_has_does_not_matter() -> None:
+    class Proxied(Model):
+        proxy = AnyName()
+
+    assert asyncio.run(Proxied("a").of_this(1)) == ("a", [1])
+
+
 def test_a_class_method_is_called_on_its_class_and_a_static_one_on_nothing() -> None:
     """The class has the queue of the former; objects that the latter takes are arguments like others (item 134)."""
     a, b = Model("a"), Model("b")
