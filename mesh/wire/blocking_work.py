@@ -26,7 +26,7 @@ class Work(Enum):
     TRANSLATE = "translate"
     """Large messages from and to JSON."""
     TRANSLATE_HUGE = "translate-huge"
-    """Those that take up to seconds each."""
+    """Those that take up to seconds and hundreds of megabytes each: one at a time, as they hold Python's lock."""
     LOOK_UP = "look-up"
     """What the cluster's key-value store holds: addresses, the token, the code of a replica."""
     STORE = "store"
@@ -59,5 +59,5 @@ async def run_blocking(work: Work, function: Callable[..., T], *args: Any) -> T:
 
 @cache
 def _pool(work: Work) -> ThreadPoolExecutor:
-    threads_max = settings().payload.object_fetch_threads if work is Work.FETCH else _THREADS_MAX
-    return ThreadPoolExecutor(threads_max, thread_name_prefix=f"mesh-{work.value}")
+    threads_max = {Work.FETCH: settings().payload.object_fetch_threads, Work.TRANSLATE_HUGE: 1}
+    return ThreadPoolExecutor(threads_max.get(work, _THREADS_MAX), thread_name_prefix=f"mesh-{work.value}")

@@ -10,7 +10,7 @@ from mesh.wire.blocking_work import Work, run_blocking
 T = TypeVar("T")
 
 HUGE_MIN_BYTES = 1024 * 1024
-"""A longer message waits for other threads: 16 MiB take up to seconds, and anyone may send many of them."""
+"""A longer message waits for a thread of its kind: 16 MiB take up to seconds, and anyone may send many of them."""
 
 
 async def translate_in_thread(size: int, translate: Callable[..., T], *args: Any) -> T:
