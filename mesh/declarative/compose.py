@@ -21,7 +21,7 @@ from mesh import application
 from mesh.application import RunTarget, UnknownDeploymentError
 from mesh.cluster import ray_core
 from mesh.declarative.builder_args import BadArgsError
-from mesh.declarative.content_version import make_version_of
+from mesh.declarative.content_version import make_version_of, source_digest
 from mesh.declarative.error_field import repeated
 from mesh.declarative.file_schema import ApplicationEntry, MeshConfig
 from mesh.declarative.import_path import load_application
@@ -174,6 +174,10 @@ def _build(entry: ApplicationEntry, target: Application, around: Surroundings) -
     )
     asked = RunTarget(target, entry.name, entry.route_prefix, entry.logging_config, entry.autoscaling_policy)
     spec = application.spec_of(asked, rules)
+    for deployment in spec.deployments:
+        policy = deployment.options.autoscaling.policy
+        if policy.function:
+            policy.source_digest = source_digest(policy.function.partition(":")[0])
     traffic = traffic_rule(entry.traffic_percent, entry.traffic_match)
     if traffic is not None:
         spec.traffic.CopyFrom(traffic)

@@ -32,9 +32,19 @@ def make_version_of(recipe: bytes) -> Callable[[UserCode, bytes], str]:
         parts.extend(_sources_of(code.callable.__module__))
         if not _is_importable(code.callable):
             parts.append(recipe)
-        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
+        return _digest(parts)
 
     return version_of
+
+
+def source_digest(module: str) -> str:
+    """Of the source of a module and of the user's modules that it imports. Empty if it is not the user's own."""
+    sources = _sources_of(module)
+    return _digest(sources) if sources else ""
+
+
+def _digest(parts: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
 
 
 def _is_importable(target: Callable[..., Any]) -> bool:

@@ -86,16 +86,18 @@ class ActorOptions(_message.Message):
     def __init__(self, num_cpus: _Optional[float] = ..., num_gpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., resources: _Optional[_Mapping[str, float]] = ..., accelerator_type: _Optional[str] = ..., runtime_env_json: _Optional[str] = ...) -> None: ...
 
 class AutoscalingPolicy(_message.Message):
-    __slots__ = ("function", "kwargs_json", "timeout_s", "is_of_application")
+    __slots__ = ("function", "kwargs_json", "timeout_s", "is_of_application", "source_digest")
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     KWARGS_JSON_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     IS_OF_APPLICATION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     function: str
     kwargs_json: str
     timeout_s: float
     is_of_application: bool
-    def __init__(self, function: _Optional[str] = ..., kwargs_json: _Optional[str] = ..., timeout_s: _Optional[float] = ..., is_of_application: bool = ...) -> None: ...
+    source_digest: str
+    def __init__(self, function: _Optional[str] = ..., kwargs_json: _Optional[str] = ..., timeout_s: _Optional[float] = ..., is_of_application: bool = ..., source_digest: _Optional[str] = ...) -> None: ...
 
 class AutoscalingOptions(_message.Message):
     __slots__ = ("min_replicas", "max_replicas", "initial_replicas", "target_ongoing_requests", "metrics_interval_s", "look_back_period_s", "upscaling_factor", "downscaling_factor", "upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s", "aggregation", "policy", "is_external")

@@ -311,6 +311,11 @@ async def test_every_policy_has_one_process_as_long_as_it_is_wanted() -> None:
         (second,) = mesh.cluster.policies()
         await mesh.deploy("v2", 0, with_policy())
         await mesh.until(lambda: one_is_there() and mesh.cluster.policies() != [second])
+        (third,) = mesh.cluster.policies()
+        edited = with_policy()
+        edited.policy.source_digest = "another"
+        await mesh.deploy("v2", 0, edited)
+        await mesh.until(lambda: one_is_there() and mesh.cluster.policies() != [third])
         await mesh.deploy("v2", 0, rules())
         await mesh.until(lambda: not mesh.cluster.policies())
         await mesh.deploy("v2", 0, with_policy())

@@ -20,8 +20,34 @@ for spec in build(application, name="shop", route_prefix=None, rules=rules).depl
     print(spec.name, spec.version.partition("-")[0])
 """
 
+# Prints the same of the one deployment of a file, as `mesh deploy` sends it, and of its policy.
+SHOW_POLICY = """
+from mesh.declarative import compose
+from mesh.declarative.config_file import read_config
+config, source = read_config(open("mesh.yaml").read(), "mesh.yaml")
+(spec,) = compose.compose(config, source, compose.load(config, source), compose.Surroundings(), print)
+(deployment,) = spec.deployments
+print("deployment", deployment.version)
+print("policy", deployment.options.autoscaling.policy.source_digest)
+"""
+
 FILES = {
     "shop/__init__.py": "",
+    "shop/scaling.py": "from .words import GREETING\ndef decide(context): return 1",
+    "shop/scaled.py": """
+        import mesh
+
+        @mesh.deployment
+        class Stock: ...
+
+        app = Stock.bind()
+    """,
+    "mesh.yaml": """
+        applications:
+        - import_path: shop.scaled:app
+          deployments:
+          - {name: Stock, autoscaling_config: {policy: {policy_function: "shop.scaling:decide"}}}
+    """,
     "shop/words.py": "GREETING = 'Hello'",
     "shop/unused.py": "",
     "shop/late.py": "",
@@ -64,10 +90,14 @@ def shop(tmp_path: Path) -> Path:
 
 
 def versions(shop: Path, name: str = "app", recipe: str = "", *args: str) -> dict[str, str]:
+    return shown_by(shop, SHOW, name, recipe, *args)
+
+
+def shown_by(shop: Path, program: str, *words: str) -> dict[str, str]:
     """In a process of its own, as each `mesh deploy` is."""
-    command = [sys.executable, "-B", "-c", SHOW, name, recipe, *args]
+    command = [sys.executable, "-B", "-c", program, *words]
     environment = {"PYTHONPATH": f"{shop}:{Path(__file__).parents[3]}"}
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    shown = subprocess.run(command, cwd=shop, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert shown.returncode == 0, shown.stderr
     return {name: version for name, _, version in (line.partition(" ") for line in shown.stdout.splitlines())}
 
@@ -120,3 +150,14 @@ def test_a_module_that_is_no_module_is_left_out(shop: Path) -> None:
     with (shop / "shop/__init__.py").open("a") as file:
         file.write("import sys, types; sys.modules['shop.late'] = types.SimpleNamespace()\n")
     assert versions(shop) != before
+
+
+@pytest.mark.parametrize("changed", ["scaling", "words"])
+def test_a_changed_policy_is_another_one_of_the_same_deployment(shop: Path, changed: str) -> None:
+    before = shown_by(shop, SHOW_POLICY)
+    assert before == shown_by(shop, SHOW_POLICY)
+    with (shop / f"shop/{changed}.py").open("a") as file:
+        file.write("\n# changed\n")
+    after = shown_by(shop, SHOW_POLICY)
+    assert (after["deployment"], before["policy"] != "") == (before["deployment"], True)
+    assert after["policy"] not in ("", before["policy"])
