@@ -15,7 +15,7 @@ from tests.e2e.waiting import until
 Handle = mesh.DeploymentHandle[Any]
 
 SIZE = 8
-LONG_S = 5.0
+LONG_S = 40.0
 
 
 @small(max_ongoing_requests=100)
