@@ -178,16 +178,22 @@ def test_a_policy_decides_and_cannot_do_harm(deploy: Deploy, gate: Handle, tmp_p
         ("exit", "its process ended"),
     ):
         orders.write_text(order)
-        until(lambda complaint=complaint: complaint in status_of("policy").autoscaling.problem, timeout_s=30)
-        assert complaint in status_of("policy").message
+        # One status has both: on a busy machine the next answer may be late, which is another problem.
+        shown = until(lambda complaint=complaint: with_problem("policy", complaint))
+        assert complaint in shown.message
         assert handle.ping.remote().result(timeout_s=10) == "pong"
         assert has("policy", 2)
     orders.write_text("300")
-    until(lambda: has("policy", 3), timeout_s=40)
-    assert status_of("policy").autoscaling.problem == ""
+    until(lambda: has("policy", 3) and not status_of("policy").autoscaling.problem)
     assert policy_processes()
     mesh.delete("policy")
     until(lambda: not policy_processes())
+
+
+def with_problem(app: str, problem: str) -> Any:
+    """The status of its deployment, once it shows that."""
+    found = status_of(app)
+    return found if problem in found.autoscaling.problem else None
 
 
 def test_a_policy_hears_what_replicas_say(deploy: Deploy) -> None:
