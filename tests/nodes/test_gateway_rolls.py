@@ -106,7 +106,7 @@ def price_on_new_connection(address: str) -> str:
 
 
 def allowed_origin(http_address: str) -> str | None:
-    answer = httpx.get(f"http://{http_address}/{APP}", headers={"origin": PAGE})
+    answer = httpx.get(f"http://{http_address}/{APP}", headers={"origin": PAGE}, timeout=20)
     return answer.headers.get("access-control-allow-origin")
 
 
@@ -136,7 +136,7 @@ def test_a_roll_goes_on_under_another_controller_without_a_failed_call(addresses
         starting = stack.enter_context(ThreadPoolExecutor(1)).submit(
             mesh.start, http_options={"cors": {"origins": [PAGE]}}
         )
-        until(lambda: serving().total() > NODES, timeout_s=30)
+        until(lambda: PAGE in [allowed_origin(http) for _, http in addresses.values()])
         ray.kill(ray.get_actor("MESH_CONTROLLER", namespace="mesh"), no_restart=False)
         starting.result(timeout=60)
         until(lambda: serving() == Counter(addresses.keys()) and len(mesh.status().gateways) == NODES, timeout_s=60)
