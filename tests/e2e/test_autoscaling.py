@@ -22,6 +22,9 @@ from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
 Handle = mesh.DeploymentHandle[Any]
 
+START_S = 60.0
+"""For a call that waits until a replica has started, on a busy machine too."""
+
 QUICK = {
     "target_ongoing_requests": 1,
     "metrics_interval_s": 0.1,
@@ -102,13 +105,13 @@ def test_from_zero_and_back(deploy: Deploy, gate: Handle) -> None:
     slow = {"metrics_interval_s": 3600.0, "look_back_period_s": 0.1, "upscale_delay_s": 3600.0}
     handle = deploy(worker(gate, min_replicas=0, max_replicas=2, **slow), "zero")
     assert has("zero", 0)
-    assert handle.ping.remote().result(timeout_s=20) == "pong"
+    assert handle.ping.remote().result(timeout_s=START_S) == "pong"
 
     quick = deploy(worker(gate, min_replicas=0, max_replicas=2), "zero-and-back")
     for _ in range(2):
         until(lambda: has("zero-and-back", 0), timeout_s=30)
         assert status_of("zero-and-back").status == "HEALTHY"
-        assert quick.ping.remote().result(timeout_s=20) == "pong"
+        assert quick.ping.remote().result(timeout_s=START_S) == "pong"
 
 
 def test_a_grpc_client_is_served_from_zero(deploy: Deploy, channel: grpc.Channel) -> None:
@@ -116,7 +119,9 @@ def test_a_grpc_client_is_served_from_zero(deploy: Deploy, channel: grpc.Channel
     deploy(Pricer.bind(), "zero-typed")
     assert has("zero-typed", 0, "Pricer")
     shop = shop_pb2_grpc.ShopStub(channel)
-    assert shop.Price(shop_pb2.Item(name="pear"), metadata=[("application", "zero-typed")], timeout=20).name == "pear"
+    assert (
+        shop.Price(shop_pb2.Item(name="pear"), metadata=[("application", "zero-typed")], timeout=START_S).name == "pear"
+    )
 
 
 CALLER = """

@@ -34,7 +34,8 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 TO_SHOP = (("application", "shop"),)
 TO_STOCK = (("application", "stock"),)
-TIMEOUT_S = 20
+TIMEOUT_S = 60
+"""Some calls wait for a replica that starts, and a watch lasts as long as a deploy and a delete."""
 BUFFERED_MAX = 10_000
 """Long messages that fit into all flow control windows between two ends together; an endless stream does not."""
 

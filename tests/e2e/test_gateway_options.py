@@ -81,7 +81,8 @@ def serving() -> set[str]:
 
 
 def allowed_origin(gateway: Gateway) -> str | None:
-    return httpx.get(f"{gateway.http_url}/open", headers={"origin": PAGE}).headers.get("access-control-allow-origin")
+    answer = httpx.get(f"{gateway.http_url}/open", headers={"origin": PAGE}, timeout=20)
+    return answer.headers.get("access-control-allow-origin")
 
 
 def test_gateways_get_other_options_host_and_port_without_a_failed_request(
@@ -109,15 +110,14 @@ def test_gateways_get_other_options_host_and_port_without_a_failed_request(
     assert load.errors == []
     assert not serving() & before
     assert allowed_origin(gateway) == PAGE
-    assert httpx.get(f"http://{OTHER_INTERFACE}:{gateway.http_port}/open").text == "here"
+    assert httpx.get(f"http://{OTHER_INTERFACE}:{gateway.http_port}/open", timeout=20).text == "here"
 
     port = free_port()
     with Load(*calls[:2]) as load:
         load.until_answered(20)
         mesh.start(http_options={"port": port})
-        assert httpx.get(f"http://127.0.0.1:{port}/open", headers={"origin": PAGE}).headers[
-            "access-control-allow-origin"
-        ], "other options stay"
+        moved = httpx.get(f"http://127.0.0.1:{port}/open", headers={"origin": PAGE}, timeout=20)
+        assert moved.headers["access-control-allow-origin"], "other options stay"
         until(lambda: len(mesh.status().gateways) == 1, timeout_s=30)
         load.until_answered(20)
     assert load.errors == []

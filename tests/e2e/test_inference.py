@@ -252,7 +252,7 @@ def test_typed_contents_are_answered_alike(channel: grpc.Channel, served: None) 
 
 
 def test_json_alone_is_enough(gateway: Gateway, served: None) -> None:
-    with httpx.Client(base_url=f"{gateway.http_url}/inference/v2") as http:
+    with httpx.Client(base_url=f"{gateway.http_url}/inference/v2", timeout=20) as http:
         assert http.get("/health/live").json() == {"live": True}
         assert http.get("/health/ready").json() == {"ready": True}
         assert http.get("").json()["name"] == "Several"
@@ -271,7 +271,7 @@ def test_json_alone_is_enough(gateway: Gateway, served: None) -> None:
 def test_methods_are_served_as_json_too(gateway: Gateway, served: None) -> None:
     """As of every gRPC service: the descriptors are there."""
     path = "/inference/inference.GRPCInferenceService/ModelMetadata"
-    found = httpx.post(f"{gateway.http_url}{path}", json={"name": "double"})
+    found = httpx.post(f"{gateway.http_url}{path}", json={"name": "double"}, timeout=20)
     assert found.json()["inputs"] == [{"name": "x", "datatype": "FP32", "shape": ["-1", "2"]}]
 
 
@@ -293,7 +293,7 @@ def test_triton_may_send_and_want_json(gateway: Gateway, served: None) -> None:
 
 def test_responses_come_as_events_one_by_one(gateway: Gateway, served: None) -> None:
     path = f"{gateway.http_url}/inference/v2/models/count/generate_stream"
-    with httpx.Client() as http, http.stream("POST", path, json={"until": 3}) as answer:
+    with httpx.Client(timeout=20) as http, http.stream("POST", path, json={"until": 3}) as answer:
         found = [json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line]
     assert [each["number"] for each in found] == [0, 1, 2]
 
