@@ -10,7 +10,6 @@ import pytest
 import mesh
 from tests.e2e.conftest import Deploy
 
-pytestmark = pytest.mark.timeout(120)
 TIMEOUT_S = 20.0
 
 

@@ -279,7 +279,7 @@ def test_another_driver_finds_calls_and_deploys_applications(deploy: Deploy) -> 
     command = [sys.executable, "-c", OTHER_DRIVER, address]
     root = Path(__file__).parents[2]
     try:
-        finished = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=50, check=False)
+        finished = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=180, check=False)
         # Ray may print warnings of its own.
         assert '["hello other driver", "RUNNING", 7]' in finished.stdout.splitlines(), finished.stderr
         assert mesh.get_app_handle("seven").remote().result(timeout_s=10) == 7

@@ -30,7 +30,7 @@ from tests.e2e.conftest import Gateway
 from tests.e2e.load import Load
 from tests.e2e.waiting import until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 OWN_RAY = """
 import ray, sys
@@ -122,7 +122,7 @@ class Project:
         """What the program prints, which ends with this status."""
         with self.start(program, *arguments, stderr=stderr) as process:
             try:
-                shown, _ = process.communicate(timeout=60)
+                shown, _ = process.communicate(timeout=100)
             finally:
                 process.kill()
         assert process.returncode == status, shown

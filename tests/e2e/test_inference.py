@@ -308,6 +308,6 @@ def test_the_example_answers_the_same_over_grpc_and_http(deploy: Deploy, gateway
     deploy(linear_models, "linear")
     http_address = f"{gateway.http_url.removeprefix('http://')}/linear"
     command = [sys.executable, "-m", "examples.inference.client", gateway.grpc_address, http_address]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["tritonclient.grpc", "tritonclient.http"]

@@ -28,7 +28,7 @@ def test_everything_in_main_is_deployed_by_value(gateway: Gateway, has_file: boo
         env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=180,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "all is well\n"), done.stderr

@@ -44,7 +44,6 @@ def it_is_deployed_again(deploy: Deploy, app: mesh.Application) -> None:
 
 @pytest.mark.filterwarnings("ignore:version= of a deployment:DeprecationWarning")
 @pytest.mark.parametrize("meanwhile", [controller_is_killed, it_is_deployed_again])
-@pytest.mark.timeout(120)
 def test_a_version_that_ran_comes_back_after_an_outage(
     deploy: Deploy, channel: grpc.Channel, tmp_path: Path, meanwhile: Callable[[Deploy, mesh.Application], None]
 ) -> None:

@@ -6,14 +6,12 @@ import json
 from typing import Any
 
 import grpc
-import pytest
 
 import mesh
 from tests.e2e.conftest import Deploy
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
-pytestmark = pytest.mark.timeout(120)
 TIMEOUT_S = 20.0
 
 

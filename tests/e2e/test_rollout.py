@@ -135,7 +135,6 @@ class Doomed(shop_pb2_grpc.ShopServicer):
         return shop_pb2.Item(name=self._version)
 
 
-@pytest.mark.timeout(120)
 def test_a_version_that_crashes_late_replaces_nothing_under_load(deploy: Deploy, channel: grpc.Channel) -> None:
     """Only calls that its dying processes execute may fail (items 189, 190)."""
     handle: Any = deploy(Doomed.bind("v1", lives=True), "doomed")

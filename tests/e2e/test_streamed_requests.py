@@ -16,8 +16,6 @@ from mesh.exceptions import DeadlineExceededError, RequestCancelledError
 from tests.e2e.conftest import Deploy
 from tests.e2e.waiting import until
 
-pytestmark = pytest.mark.timeout(120)
-
 TIMEOUT_S = 20.0
 
 

@@ -30,7 +30,7 @@ mesh.delete("client")
 def test_a_driver_that_uses_ray_client_deploys_and_calls(nodes: Nodes) -> None:
     """It has everything but streams (item 9)."""
     program = [sys.executable, "-c", PROGRAM, nodes.ray_client_address]
-    ran = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=180)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
         "by reference",
