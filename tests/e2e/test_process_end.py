@@ -162,9 +162,9 @@ def started(directory: Path, ray_files: Path, source: str, **values: object) -> 
 
 
 def raylet(mark: str) -> int:
-    """Process id of the raylet among the processes with that mark."""
-    (found,) = [int(line.split()[0]) for line in leftovers.processes_of_this_run(mark) if "/raylet --" in line]
-    return found
+    """Process id of the raylet among the processes with that mark: the oldest, for a worker that it forks is called
+    the same until it runs another program."""
+    return min(int(line.split()[0]) for line in leftovers.processes_of_this_run(mark) if "/raylet --" in line)
 
 
 def own_lines(lines: list[str]) -> list[str]:
