@@ -112,7 +112,7 @@ class Program:
             except grpc.RpcError:
                 return False
 
-        until(serves, timeout_s=100)
+        until(serves, timeout_s=200)
         return channel
 
     def end(self, send: int, *, to_group: bool = False) -> tuple[int, list[str]]:

@@ -25,7 +25,7 @@ from tests.e2e.test_process_end import OWN_RAY, Program, started
 from tests.e2e.waiting import until
 from tests.unit.protos import shop_pb2, shop_pb2_grpc
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 APP = """
 import asyncio
