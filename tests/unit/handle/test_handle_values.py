@@ -221,9 +221,9 @@ def test_handles_can_be_pickled_with_their_options() -> None:
     assert repr(copy) == "DeploymentHandle(deployment='Store')"
 
 
-def test_the_event_loop_of_the_wire_does_not_wait_for_a_response(mesh: SmallMesh) -> None:
+def test_the_event_loop_of_the_wire_does_not_wait_for_a_response(mesh: SmallMesh, store: Store) -> None:
     """Async user code that is not isolated runs there: it gets an error instead of stopping the process."""
-    response, stream = mesh.handle("hang").remote(), mesh.handle("count", stream=True).remote(0)
+    response, stream = mesh.handle("hang").remote(), mesh.handle("count_when_open", stream=True).remote(0)
 
     async def wait() -> None:
         with pytest.raises(RuntimeError, match="never end"):
@@ -233,3 +233,4 @@ def test_the_event_loop_of_the_wire_does_not_wait_for_a_response(mesh: SmallMesh
 
     on_io(wait())
     response.cancel()
+    store.gate.set()
