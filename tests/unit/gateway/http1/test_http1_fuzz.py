@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.http1.http1_limits import Http1Limits
@@ -113,6 +113,7 @@ def test_nothing_that_a_client_sends_leaks_or_fails(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(REQUESTS, min_size=1, max_size=5), PLACES, BODY.filter(lambda body: CONTINUE not in body))
+@example([request("POST / HTTP/1.1", "content-length: 17", body=b"connection: close"), request()], [], b"")
 def test_well_formed_requests_get_one_answer_each_in_whatever_pieces_they_come(
     requests: list[bytes], places: list[int], body: bytes
 ) -> None:
@@ -144,4 +145,5 @@ def test_well_formed_requests_get_one_answer_each_in_whatever_pieces_they_come(
 
 def is_last(data: bytes) -> bool:
     """Whether the connection ends behind this request."""
-    return b"HTTP/1.0" in data or b"connection: close" in data
+    head = data.partition(b"\r\n\r\n")[0]
+    return b"HTTP/1.0" in head or b"connection: close" in head
