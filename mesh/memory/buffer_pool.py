@@ -16,6 +16,7 @@ import ctypes
 import mmap
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from functools import cache
 
 from mesh.settings import settings
@@ -29,8 +30,9 @@ class BufferPool:
     def __init__(self, kept_max_bytes: int) -> None:
         """`kept_max_bytes`: free buffers beyond this are given back to the operating system."""
         self._kept_max_bytes = kept_max_bytes
-        self._free: dict[int, deque[mmap.mmap]] = {}
-        """By size. Views end in any thread and during garbage collection, so nothing here may take a lock."""
+        self._free = {size: deque[mmap.mmap]() for size in _sizes(kept_max_bytes)}
+        """By size. Views end in any thread and during garbage collection, so nothing here may take a lock, and the
+        sizes stay the same: they are iterated over."""
 
     def __repr__(self) -> str:
         return f"<BufferPool {self.kept_bytes} of {self._kept_max_bytes} bytes are free>"
@@ -38,7 +40,7 @@ class BufferPool:
     @property
     def kept_bytes(self) -> int:
         """Bytes of free buffers."""
-        return sum(size * len(free) for size, free in list(self._free.items()))
+        return sum(size * len(free) for size, free in self._free.items())
 
     def take(self, size: int) -> memoryview:
         """A writable buffer of exactly `size` bytes, which may be any bytes. It takes memory as far as it is written.
@@ -56,7 +58,7 @@ class BufferPool:
         return memoryview(lease).cast("B")[:size]
 
     def _take_free(self, size: int) -> mmap.mmap | None:
-        free = self._free.get(size)
+        free = self._free[size]
         while free:
             try:
                 mapping = free.pop()
@@ -70,11 +72,11 @@ class BufferPool:
         while self.kept_bytes + size > self._kept_max_bytes:
             if not self._drop_one_beside(size):
                 return
-        self._free.setdefault(size, deque()).append(mapping)
+        self._free[size].append(mapping)
 
     def _drop_one_beside(self, size: int) -> bool:
         """Give a free buffer of another size back to the system: messages of that size may never come again."""
-        for other, free in list(self._free.items()):
+        for other, free in self._free.items():
             if other != size and free:
                 with contextlib.suppress(IndexError):
                     free.popleft()
@@ -86,6 +88,13 @@ class BufferPool:
 def buffer_pool() -> BufferPool:
     """That of this process."""
     return BufferPool(settings().payload.freed_bytes_kept)
+
+
+def _sizes(most_bytes: int) -> Iterator[int]:
+    size = _SMALLEST_BYTES
+    while size <= most_bytes:
+        yield size
+        size *= 2
 
 
 def _has_views(mapping: mmap.mmap, size: int) -> bool:

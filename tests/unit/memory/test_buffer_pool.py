@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,3 +159,26 @@ def test_what_is_kept_never_changes_whatever_is_taken_and_dropped(steps: list[tu
                 gc.collect(0)
         assert all(bytes(view[:8]) == b"%08d" % number for number, view in kept)
         assert pool.kept_bytes <= 2 * MIB
+
+
+@pytest.mark.parametrize("allocations", range(1, 30))
+def test_a_buffer_may_end_while_the_free_ones_are_counted(allocations: int) -> None:
+    """A garbage collection runs wherever something is allocated."""
+    pool = BufferPool(8 * MIB)
+    for size in (MIB, 2 * MIB):
+        pool.take(size)
+    thresholds = gc.get_threshold()
+    gc.disable()
+    cycle: list[object] = [pool.take(4 * MIB)]
+    cycle.append(cycle)
+    del cycle
+    # Python keeps small tuples for later ones, whose allocation is then none.
+    pairs = [(number, number) for number in range(10_000)]
+    gc.set_threshold(gc.get_count()[0] + allocations)
+    gc.enable()
+    try:
+        assert pool.kept_bytes in (3 * MIB, 7 * MIB)
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    assert (pool.kept_bytes, len(pairs)) == (7 * MIB, 10_000)
