@@ -107,7 +107,8 @@ def test_a_client_that_leaves(run: Run) -> None:
         return sorted(handle.logged.remote().result(timeout_s=DEADLINE_S))
 
     leave_when(lambda: "asleep" in logged(), "GET", url)
-    until(lambda: logged() == ["asleep", "shielded work is done", "the client left"], timeout_s=DEADLINE_S)
+    until(lambda: len(logged()) > 2, timeout_s=DEADLINE_S)
+    assert logged() == ["asleep", "shielded work is done", "the client left"]
 
 
 socket_app = FastAPI()

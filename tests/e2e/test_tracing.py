@@ -248,7 +248,7 @@ def test_the_controller_and_what_it_starts_have_the_variables_of_its_options(tra
 
     expected = {"ray::mesh-controller", "ray::mesh-gateway", *(f"ray::default/{name}" for name in DEPLOYMENTS)}
     # A process that runs a method for Ray has another title as long as that takes.
-    until(lambda: titles() == expected)
+    assert until(lambda: (found := titles()) == expected and found) == expected
 
 
 def sorted_by_service(spans: list[CollectedSpan], last: str) -> list[CollectedSpan]:
